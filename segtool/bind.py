@@ -1,0 +1,195 @@
+"""Settings → Typer options, `--config` recipes, and errors → one line and an exit status."""
+
+import contextlib
+import errno
+import importlib
+import inspect
+import logging
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Annotated, Any, Protocol, get_args, get_origin
+
+import typer
+
+from segtool.errors import SegtoolError, Terminated, near
+from segtool.settings.options import Option, assemble, walk
+
+
+class Result(Protocol):
+    """What a command returns: text for stdout and an exit status."""
+
+    status: int
+
+    def text(self) -> str: ...
+
+
+def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -> None:
+    """Add the command `name`: its options are the fields of `settings`, its work is `module`'s `run(settings)`.
+
+    The module is imported when the command runs, so that no help page loads the engine.
+    """
+    options = list(walk(settings))
+
+    def command(**values: Any) -> int:
+        values.pop("config")
+        chosen = assemble(settings, {o.field.name: _convert(o, values[o.field.name]) for o in options})
+        return _execute(lambda: importlib.import_module(module).run(chosen), quiet=chosen.output.quiet)
+
+    parameters = [_parameter(found) for found in options]
+    config = Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="YAML file of options (names with _ or -); what is typed wins",
+            callback=lambda ctx, value: _apply_recipe(ctx, value, options),
+            is_eager=True,
+            rich_help_panel="Output",
+        ),
+    ]
+    parameters.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=config))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = settings.__doc__
+    app.command(name)(command)
+
+
+def main(app: typer.Typer) -> None:
+    """Run the app and leave with its exit status: 0 done, 1 content, 2 usage, 3 fault found, 130 and 143 stopped."""
+    try:
+        status = app(standalone_mode=False)
+    except typer.TyperException as error:
+        status = _fail(" ".join(error.format_message().split()), error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        status = _fail("interrupted", 130)
+    # Python leaves with 120 and a traceback when the reader of a pipe is gone at the last flush.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _parameter(found: Option) -> inspect.Parameter:
+    """The Typer parameter of one field."""
+    field, meta = found.field, found.field.metadata
+    kind = str if meta["parse"] else found.type
+    if _is_optional(found.type) and meta["parse"]:
+        kind = str | None
+    if get_origin(kind) is tuple:
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+    default = inspect.Parameter.empty if field.default is MISSING else field.default
+    if isinstance(default, tuple):
+        default = list(default)
+    shared: dict[str, Any] = {"help": meta["help"], "metavar": meta["metavar"], "min": meta["min"], "max": meta["max"]}
+    if meta["argument"]:
+        info: Any = typer.Argument(**{**shared, "metavar": meta["metavar"] or field.name.upper()})
+    else:
+        name = field.name.replace("_", "-")
+        flags = meta["flags"].split() if meta["flags"] else [f"--{name}/--no-{name}" if kind is bool else f"--{name}"]
+        info = typer.Option(*flags, rich_help_panel=found.panel, **shared)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+    )
+
+
+def _is_optional(kind: Any) -> bool:
+    return isinstance(kind, types.UnionType) and type(None) in get_args(kind)
+
+
+def _convert(found: Option, value: Any) -> Any:
+    """A typed value in the form the settings hold."""
+    parse = found.field.metadata["parse"]
+    if isinstance(value, list):
+        return tuple(parse(item) for item in value) if parse else tuple(value)
+    if parse is None or not isinstance(value, str):
+        return value
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--" + found.field.name.replace("_", "-")) from error
+
+
+def _apply_recipe(ctx: typer.Context, path: Path | None, options: list[Option]) -> Path | None:
+    """Read a recipe and make its values the defaults of this call."""
+    if path is None:
+        return None
+    import yaml
+
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {path}: {error.strerror}", param_hint="--config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path} is not YAML: {error}", param_hint="--config") from error
+    if not isinstance(recipe, dict):
+        raise typer.BadParameter(f"{path} must hold `option: value` lines", param_hint="--config")
+    known = {found.field.name: found for found in options}
+    values = {}
+    for key, value in recipe.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            raise typer.BadParameter(f"{path}: unknown option {key!r}{near(name, known)}", param_hint="--config")
+        if value is not None:
+            values[name] = _recipe_value(known[name], value, path.parent)
+    ctx.default_map = values
+    return path
+
+
+def _recipe_value(found: Option, value: Any, folder: Path) -> Any:
+    """A recipe's value as it would have been typed; relative paths start at the recipe's folder."""
+    if isinstance(value, list) and get_origin(found.type) is tuple and not found.field.metadata["parse"]:
+        return [_recipe_value(found, item, folder) for item in value]
+    if isinstance(value, list):
+        value = ",".join(str(item) for item in value)
+    if "Path" in str(found.type) or (found.field.metadata["file_or_word"] and (folder / str(value)).is_file()):
+        return str(folder / str(value))
+    return value if isinstance(value, bool) else str(value)
+
+
+def _execute(work: Callable[[], Result], quiet: bool) -> int:
+    logging.basicConfig(format="%(message)s", level=logging.ERROR if quiet else logging.INFO, stream=sys.stderr)
+    # Results must not hang on hash order; children (data workers, launched processes) inherit this.
+    os.environ.setdefault("PYTHONHASHSEED", "0")
+    try:
+        with _sigterm_raises():
+            result = work()
+    except SegtoolError as error:
+        return _fail(str(error), error.status)
+    except Terminated:
+        return _fail("stopped by SIGTERM; the same command goes on from here", Terminated.status)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 130)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return _fail(_describe(error), 1)
+    if not quiet and (text := result.text()):
+        print(text)
+    return result.status
+
+
+def _describe(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full{where}; make room and run the same command again: it goes on from here"
+    return f"{error.strerror}{where}"
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def raise_terminated(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+    return status

@@ -1,0 +1,32 @@
+"""The app: one line per command. Modules are named as strings and imported when the command runs."""
+
+import typer
+
+from segtool import bind
+from segtool.settings.debug import DebugSettings
+from segtool.settings.demo import DemoSettings
+from segtool.settings.evaluate import EvaluateSettings
+from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
+from segtool.settings.predict import PredictSettings
+from segtool.settings.split import SplitSettings
+from segtool.settings.submit import SubmitSettings
+from segtool.settings.train import TrainSettings
+
+app = typer.Typer(help="A toolbox for semantic segmentation competitions.", no_args_is_help=True, add_completion=False)
+imports = typer.Typer(help="Make a data set from files of another form.", no_args_is_help=True)
+app.add_typer(imports, name="import")
+
+bind.add_command(app, "demo", "segtool.commands.demo", DemoSettings)
+bind.add_command(imports, "folders", "segtool.commands.import_folders", ImportFoldersSettings)
+bind.add_command(imports, "coco", "segtool.commands.import_coco", ImportCocoSettings)
+bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
+bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings)
+bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
+bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
+bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
+bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
+
+
+def main() -> None:
+    """The console script."""
+    bind.main(app)

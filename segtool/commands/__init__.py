@@ -1,0 +1,1 @@
+"""One file per command: read files → core → write files. Only commands (through their result) print."""

@@ -1,0 +1,292 @@
+"""Files that appear whole or not at all, and the stamps that tell a finished output from an unfinished or foreign one.
+
+While a command works, its settings and input digests stand in `begun.json`; as its last act it writes `done.json`.
+(For a single output FILE they are `FILE.begun.json` and `FILE.done.json`.) Whatever kills it, the next call sees
+which of the two is there, compares the settings, and goes on, says "up to date", or refuses.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import IO, Any
+
+from segtool import __version__
+from segtool.errors import SegtoolError, UsageError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def atomic(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any]]:
+    """Open a temporary file next to `path`; on success it takes the place of `path`, on any error it is removed.
+
+    Args:
+        sync: fsync before the replace. Per-image files do without and are verified on resume.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, mode, **text) as file:
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        # mkstemp makes files private; an output has the permissions of any other file the user makes.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain JSON, atomically."""
+    with atomic(path) as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises SegtoolError naming the file when it is missing, truncated or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SegtoolError(f"{path} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SegtoolError(f"{path} is truncated or not JSON ({error}); remove it to start again") from error
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV with a header, atomically. NaN is written as an empty cell."""
+    with atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        # NaN is the only value that differs from itself.
+        writer.writerows(["" if value != value else value for value in row] for row in rows)
+
+
+def read_csv(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read a CSV as one dict of strings per row; ids such as `001`, `NA` and `1e5` stay what they are.
+
+    Raises:
+        SegtoolError: the file is missing, is not UTF-8, lacks a required column, or has a row of another length.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            columns = list(reader.fieldnames or [])
+    except FileNotFoundError:
+        raise SegtoolError(f"{path} is missing") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SegtoolError(f"{path} is not a UTF-8 CSV ({error})") from error
+    for column in required:
+        if column not in columns:
+            raise SegtoolError(f"{path} has no column {column!r} (it has: {', '.join(columns) or 'none'})")
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise SegtoolError(f"{path}, line {number}: not {len(columns)} cells as in its header")
+    return rows
+
+
+def digest_bytes(content: bytes) -> str:
+    """A short content digest (BLAKE2b, 128 bit, hex)."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """The digest of a file's content. Raises SegtoolError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
+
+
+def digest_stats(paths: Iterable[Path]) -> str:
+    """One digest for many files by path, size and modification time, without reading them."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
+        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+class State(Enum):
+    """What a command finds where its output goes."""
+
+    NEW = "new"
+    RESUME = "resume"
+    DONE = "done"
+
+
+class Output:
+    """The output folder (or single file) of one command."""
+
+    def __init__(self, path: Path, command: str, *, owns: Sequence[str] = (), file: bool = False) -> None:
+        """
+        Args:
+            path: the folder, or with `file` the file.
+            command: its name; an output of another command is refused.
+            owns: glob patterns, relative to the folder, of what the command writes; only these are ever removed.
+        """
+        self.path = path
+        self.command = command
+        self.owns = owns
+        self.file = file
+        self.done = path.with_name(path.name + ".done.json") if file else path / "done.json"
+        self.begun = path.with_name(path.name + ".begun.json") if file else path / "begun.json"
+
+    def begin(self, settings: Mapping[str, Any], inputs: Mapping[str, str], *, overwrite: bool) -> State:
+        """Decide between new, resume and done, and leave the output marked as begun (or as it is, when done).
+
+        Args:
+            settings: plain JSON values that decide the result.
+            inputs: digests of everything that is read.
+            overwrite: start afresh where settings or inputs differ.
+
+        Raises:
+            UsageError: the place is taken by something else, or settings or inputs differ and `overwrite` is not set.
+        """
+        stamp = {"command": self.command, "version": __version__, "settings": dict(settings), "inputs": dict(inputs)}
+        stamp = json.loads(json.dumps(stamp))
+        found = self._find(overwrite)
+        if found is None:
+            self._start(stamp)
+            return State.NEW
+        if found.get("clearing"):
+            self._clear()
+            self._start(stamp)
+            return State.NEW
+        if differing := _differences(found, stamp):
+            if not overwrite:
+                what = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
+                raise UsageError(f"{self.path} was made with other {what}. Use --overwrite, or another output")
+            self._clear()
+            self._start(stamp)
+            return State.NEW
+        if self.done.exists():
+            broken = self._broken(found.get("outputs", {}))
+            if not broken:
+                for path in (self.done, self.path) if self.file else (self.done,):
+                    path.touch()
+                log.info("%s is up to date", self.path)
+                return State.DONE
+            log.info("%s: %s missing or changed since written; made again", self.path, ", ".join(broken[:5]))
+            self._start(stamp)
+            self.done.unlink()
+        if not self.file:
+            # What a killed process was writing.
+            for leftover in self.path.rglob(".tmp-*"):
+                leftover.unlink()
+        return State.RESUME
+
+    def finish(self, outputs: Iterable[Path] = (), editable: Iterable[Path] = (), **facts: Any) -> None:
+        """Write the stamp, the last thing of all.
+
+        Args:
+            outputs: files that must still have their size for the output to count as done.
+            editable: files that must still exist, but which a user may edit.
+            facts: results worth keeping in the stamp, as plain JSON values.
+        """
+        stamp = read_json(self.begun)
+        sizes: dict[str, int | None] = {self._name(path): path.stat().st_size for path in outputs}
+        sizes.update({self._name(path): None for path in editable})
+        write_json(self.done, {**stamp, "outputs": sizes, **facts})
+        self.begun.unlink()
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.done.parent).as_posix()
+
+    def _find(self, overwrite: bool) -> dict[str, Any] | None:
+        """The stamp that is there, or None where the place is free."""
+        for stamp in (self.begun, self.done):
+            if stamp.exists():
+                found = read_json(stamp)
+                if not isinstance(found, dict) or found.get("command") != self.command:
+                    raise UsageError(
+                        f"{self.path} is not an output of `segtool {self.command}`"
+                        f" ({stamp.name} says {found.get('command') if isinstance(found, dict) else 'nothing'!r});"
+                        " choose another output"
+                    )
+                return found
+        if self.file:
+            if self.path.is_dir() or (self.path.exists() and not overwrite):
+                kind = "a folder" if self.path.is_dir() else "a file segtool has no stamp for; --overwrite replaces it"
+                raise UsageError(f"{self.path} is {kind}")
+            return None
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; choose a folder for the output")
+        if self.path.exists() and any(not p.name.startswith(".tmp-") for p in self.path.iterdir()):
+            raise UsageError(f"{self.path} holds files that segtool did not write; choose an empty or new folder")
+        return None
+
+    def _start(self, stamp: dict[str, Any]) -> None:
+        self.begun.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.begun, stamp)
+
+    def _clear(self) -> None:
+        # Marked first: killed half-way, the next call must not take what is left for a run to resume.
+        write_json(self.begun, {"command": self.command, "clearing": True})
+        self.done.unlink(missing_ok=True)
+        if self.file:
+            self.path.unlink(missing_ok=True)
+            return
+        for pattern in self.owns:
+            for path in self.path.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _broken(self, outputs: Mapping[str, int | None]) -> list[str]:
+        """Names of outputs that are gone or no longer have their size."""
+        broken = []
+        for name, size in outputs.items():
+            path = self.done.parent / name
+            if not path.is_file() or (size is not None and path.stat().st_size != size):
+                broken.append(name)
+        return broken
+
+
+def require_done(folder: Path, what: str) -> dict[str, Any]:
+    """The stamp of a finished folder; raises SegtoolError when it is missing or unfinished."""
+    if not folder.exists():
+        raise SegtoolError(f"{what} {folder} does not exist")
+    if not (folder / "done.json").exists():
+        unfinished = (folder / "begun.json").exists()
+        raise SegtoolError(
+            f"{what} {folder} is not finished: run the command that makes it again, it goes on where it stopped"
+            if unfinished
+            else f"{folder} is not a {what} (no done.json)"
+        )
+    stamp: dict[str, Any] = read_json(folder / "done.json")
+    return stamp
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Readable differences of settings and inputs."""
+    lines = []
+    old, new = found.get("settings", {}), wanted["settings"]
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            lines.append(f"{key.replace('_', '-')} ({old.get(key)} there, {new.get(key)} asked)")
+    old, new = found.get("inputs", {}), wanted["inputs"]
+    lines += [f"input {key}" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return lines
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,277 @@
+"""`dataset.yaml`, its CSVs and `folds.csv`: which images there are, their masks, groups, weights and folds."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from segtool.core import artifacts, images
+from segtool.core.artifacts import atomic, read_csv, write_csv
+from segtool.errors import SegtoolError, UsageError
+
+ALWAYS_TRAIN = -1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: its id, where its pixels are, and what the CSV says about it."""
+
+    image_id: str
+    image: Path
+    mask: Path | None = None
+    group: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: classes, what its masks mean, and its images in the order of its CSVs."""
+
+    path: Path
+    classes: tuple[str, ...]
+    ignore_index: int = images.IGNORE
+    # Stated in the file, rather than taken by default: a 0/255 mask of two classes is binary only when it is not.
+    ignore_stated: bool = True
+    channels: int = 3
+    palette: tuple[tuple[int, int, int], ...] | None = None
+    train: tuple[Record, ...] = ()
+    test: tuple[Record, ...] = ()
+
+    @property
+    def binary(self) -> bool:
+        """Two classes: background and foreground."""
+        return len(self.classes) == 2
+
+    @cached_property
+    def by_id(self) -> dict[str, Record]:
+        """The training part's records by image_id."""
+        return {record.image_id: record for record in self.train}
+
+    def read_image(self, record: Record) -> images.Array:
+        """The image as uint8 (H, W, channels)."""
+        return images.read_image(record.image, self.channels)
+
+    def read_mask(self, record: Record) -> images.Array:
+        """The mask as uint8 (H, W): class ids, 255 = ignore. Raises SegtoolError where the record has none."""
+        if record.mask is None:
+            raise SegtoolError(f"image {record.image_id!r} has no mask in {self.path}")
+        return images.to_mask(
+            images.read_indices(record.mask),
+            len(self.classes),
+            self.ignore_index,
+            record.mask,
+            binary_255=self.binary and not self.ignore_stated,
+        )
+
+    def read_pair(self, record: Record) -> tuple[images.Array, images.Array]:
+        """Image and mask; raises SegtoolError when their sizes differ."""
+        image, mask = self.read_image(record), self.read_mask(record)
+        if image.shape[:2] != mask.shape:
+            raise SegtoolError(
+                f"mask {record.mask} is {mask.shape[0]}x{mask.shape[1]} (HxW),"
+                f" its image {record.image} is {image.shape[0]}x{image.shape[1]}"
+            )
+        return image, mask
+
+    def digests(self, records: Iterable[Record]) -> dict[str, str]:
+        """Digests of what a command that uses `records` reads: classes and settings, rows, and files by their stats."""
+        rows = list(records)
+        facts = (self.classes, self.ignore_index, self.ignore_stated, self.channels)
+        listed = [(r.image_id, r.group, r.weight) for r in rows]
+        files = [path for r in rows for path in (r.image, r.mask) if path is not None]
+        return {
+            "dataset": artifacts.digest_bytes(repr(facts).encode()),
+            "rows": artifacts.digest_bytes(repr(listed).encode()),
+            "files": artifacts.digest_stats(files),
+        }
+
+
+def load_dataset(data: Path) -> Dataset:
+    """Read `dataset.yaml` (given itself or by its folder) and the CSVs it names.
+
+    Raises:
+        SegtoolError: anything in the files is missing or wrong; the line says where.
+    """
+    path = data / "dataset.yaml" if data.is_dir() else data
+    content = _read_yaml(path)
+    classes = content.get("classes")
+    if not isinstance(classes, list) or not classes:
+        raise SegtoolError(f"{path}: `classes` must be a list of names, in the order of the ids in the masks")
+    names = tuple(str(name) for name in classes)
+    if len(set(names)) != len(names) or not all(names):
+        raise SegtoolError(f"{path}: class names must be distinct and not empty")
+    if not 2 <= len(names) <= images.MAX_CLASSES:
+        raise SegtoolError(f"{path}: {len(names)} classes; segtool takes 2 to {images.MAX_CLASSES}")
+    channels = content.get("channels", 3)
+    if channels not in (1, 3, 4):
+        raise SegtoolError(f"{path}: channels is {channels!r}; segtool reads images of 1, 3 or 4")
+    ignore = content.get("ignore_index", images.IGNORE)
+    if not isinstance(ignore, int) or isinstance(ignore, bool):
+        raise SegtoolError(f"{path}: ignore_index is {ignore!r}, not a whole number")
+    return Dataset(
+        path=path,
+        classes=names,
+        ignore_index=ignore,
+        ignore_stated="ignore_index" in content,
+        channels=channels,
+        palette=_palette(content.get("palette"), path),
+        train=_read_rows(path, content.get("train")),
+        test=_read_rows(path, content.get("test")),
+    )
+
+
+def write_dataset(folder: Path, dataset: Dataset) -> list[Path]:
+    """Write `dataset.yaml`, `train.csv` and, where there are test images, `test.csv`; returns their paths.
+
+    Paths in the CSVs are relative to `folder` wherever that is possible.
+    """
+    content: dict[str, Any] = {
+        "classes": list(dataset.classes),
+        "ignore_index": dataset.ignore_index,
+        "channels": dataset.channels,
+        "train": "train.csv",
+    }
+    written = [folder / "train.csv"]
+    _write_rows(folder / "train.csv", dataset.train)
+    if dataset.test:
+        content["test"] = "test.csv"
+        written.append(folder / "test.csv")
+        _write_rows(folder / "test.csv", dataset.test)
+    if dataset.palette:
+        content["palette"] = [list(colour) for colour in dataset.palette]
+    with atomic(folder / "dataset.yaml") as file:
+        yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return [folder / "dataset.yaml", *written]
+
+
+def read_folds(path: Path, dataset: Dataset) -> dict[str, int]:
+    """`folds.csv` as image_id → fold (-1: always training).
+
+    Raises:
+        SegtoolError: an id twice, an id the data set has not or lacks, a fold that is no whole number from -1.
+    """
+    folds: dict[str, int] = {}
+    for row in read_csv(path, ("image_id", "fold")):
+        image_id, fold = row["image_id"], row["fold"]
+        if image_id in folds:
+            raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
+        if not fold.lstrip("-").isdigit() or int(fold) < ALWAYS_TRAIN:
+            raise SegtoolError(f"{path}: the fold of {image_id!r} is {fold!r}, not a whole number from -1")
+        folds[image_id] = int(fold)
+    if unknown := folds.keys() - dataset.by_id.keys():
+        raise SegtoolError(
+            f"{path} names {sorted(unknown)[0]!r}, which {dataset.path} has not ({len(unknown)} such ids)"
+        )
+    if missing := dataset.by_id.keys() - folds.keys():
+        raise SegtoolError(f"{path} lacks {sorted(missing)[0]!r} of {dataset.path} ({len(missing)} such ids)")
+    return folds
+
+
+def write_folds(path: Path, folds: Mapping[str, int]) -> None:
+    """Write `folds.csv` sorted by image_id, so that a diff of two versions reads well."""
+    write_csv(path, ("image_id", "fold"), sorted(folds.items()))
+
+
+def choose_fold(folds: Mapping[str, int], fold: int, where: Path) -> set[str]:
+    """The ids held out by a fold. Raises UsageError when the fold is not there."""
+    present = sorted({f for f in folds.values() if f >= 0})
+    if fold not in present:
+        raise UsageError(f"{where} has no fold {fold}; it has {', '.join(map(str, present)) or 'none'}")
+    return {image_id for image_id, its in folds.items() if its == fold}
+
+
+def check_image_id(image_id: str, where: object) -> str:
+    """The id itself; raises SegtoolError when it is empty or as a path would leave its folder."""
+    parts = PurePosixPath(image_id).parts
+    if not image_id or image_id.startswith("/") or ".." in parts or "\0" in image_id or image_id.endswith("/"):
+        raise SegtoolError(f"{where}: image_id {image_id!r} cannot be a file name inside a folder")
+    return image_id
+
+
+def relative_to(path: Path, folder: Path) -> str:
+    """`path` as it is written in a CSV of `folder`."""
+    return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+
+
+def with_masks(records: Sequence[Record]) -> list[Record]:
+    """Those records that have a mask."""
+    return [record for record in records if record.mask is not None]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SegtoolError(f"{path} is missing; `segtool import` or `segtool demo` makes one") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SegtoolError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SegtoolError(f"{path} must hold `classes:` and `train:`")
+    known = {"classes", "ignore_index", "channels", "train", "test", "palette"}
+    if unknown := content.keys() - known:
+        raise SegtoolError(
+            f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; known are {', '.join(sorted(known))}"
+        )
+    return content
+
+
+def _palette(value: Any, path: Path) -> tuple[tuple[int, int, int], ...] | None:
+    if value is None:
+        return None
+    try:
+        colours = tuple((int(r), int(g), int(b)) for r, g, b in value)
+    except (TypeError, ValueError):
+        raise SegtoolError(f"{path}: palette must be a list of [red, green, blue]") from None
+    if any(not 0 <= channel <= 255 for colour in colours for channel in colour):
+        raise SegtoolError(f"{path}: palette values go from 0 to 255")
+    return colours
+
+
+def _read_rows(dataset: Path, name: Any) -> tuple[Record, ...]:
+    if name is None:
+        return ()
+    path = dataset.parent / str(name)
+    records: dict[str, Record] = {}
+    for row in read_csv(path, ("image_id", "image")):
+        image_id = check_image_id(row["image_id"], path)
+        if image_id in records:
+            raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
+        mask = row.get("mask", "")
+        record = Record(
+            image_id, path.parent / row["image"], path.parent / mask if mask else None, row.get("group", "")
+        )
+        records[image_id] = replace(record, weight=_weight(row.get("weight", ""), image_id, path))
+    return tuple(records.values())
+
+
+def _weight(text: str, image_id: str, path: Path) -> float:
+    try:
+        weight = float(text or 1)
+    except ValueError:
+        weight = -1.0
+    if not 0 <= weight < float("inf"):
+        raise SegtoolError(f"{path}: the weight of {image_id!r} is {text!r}, not a number from 0")
+    return weight
+
+
+def _write_rows(path: Path, records: Sequence[Record]) -> None:
+    """Write the columns that any of the records needs."""
+    columns = ["image_id", "image"]
+    columns += ["mask"] if any(r.mask for r in records) else []
+    columns += ["group"] if any(r.group for r in records) else []
+    columns += ["weight"] if any(r.weight != 1 for r in records) else []
+    rows = []
+    for record in records:
+        cells = {
+            "image_id": record.image_id,
+            "image": relative_to(record.image, path.parent),
+            "mask": relative_to(record.mask, path.parent) if record.mask else "",
+            "group": record.group,
+            "weight": f"{record.weight:g}",
+        }
+        rows.append([cells[column] for column in columns])
+    write_csv(path, columns, rows)

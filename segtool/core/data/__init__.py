@@ -1,0 +1,1 @@
+"""Data for training: samples, augmentation and the random choices behind them."""

@@ -1,0 +1,162 @@
+"""Pixels: reading images and masks so that nothing is silently changed, resizing them, writing index PNGs.
+
+In memory a mask is uint8 (H, W) with the class ids and 255 for pixels to ignore, whatever value stands in the file.
+An image is uint8 (H, W, C).
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from segtool.core.artifacts import atomic
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+IGNORE = 255
+MAX_CLASSES = 255
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jp2")
+
+# A competition's satellite or histology image may be larger than what Pillow takes for an attack.
+Image.MAX_IMAGE_PIXELS = None
+
+Array = npt.NDArray[np.uint8]
+
+
+def read_image(path: Path, channels: int = 3) -> Array:
+    """Read an image as uint8 (H, W, channels), turned upright as its EXIF tag says.
+
+    16-bit data are scaled by 1/257, 1-bit by 255; palettes become colours; an alpha channel is dropped. PIL is used
+    because it refuses truncated files, which OpenCV completes with grey.
+
+    Raises:
+        SegtoolError: missing, unreadable or truncated file.
+    """
+    image = _open(path)
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("I;16", "I;16B", "I", "F"):
+            pixels = _to_8_bit(np.asarray(image), path)
+            image = Image.fromarray(pixels)
+        mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+        pixels = np.array(image.convert(mode) if image.mode != mode else image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SegtoolError(f"cannot read image {path}: {error}; is it truncated?") from error
+    finally:
+        image.close()
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def read_indices(path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
+    """Read the values of an index mask as they stand in the file: grey value or palette index, 1, 8, 16 or 32 bit.
+
+    Raises:
+        SegtoolError: missing, truncated, or a colour image.
+    """
+    image = _open(path)
+    try:
+        if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
+            raise SegtoolError(
+                f"mask {path} is a colour image (mode {image.mode}); masks are index images: one class id per pixel"
+            )
+        values = np.array(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SegtoolError(f"cannot read mask {path}: {error}; is it truncated?") from error
+    finally:
+        image.close()
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    return values.astype(np.uint16) if values.dtype.itemsize == 2 else values
+
+
+def to_mask(
+    values: npt.NDArray[np.generic], classes: int, ignore_index: int, where: object, *, binary_255: bool = False
+) -> Array:
+    """Class ids from file values: `ignore_index` becomes 255, anything else outside the classes is an error.
+
+    Args:
+        values: integers (H, W) as `read_indices` gives them.
+        classes: number of classes.
+        ignore_index: the file's value for pixels to ignore.
+        where: names the mask in the error.
+        binary_255: a two-class mask may hold 255 for class 1 (a 0/255 picture).
+
+    Raises:
+        SegtoolError: a value that is neither a class id nor `ignore_index`.
+    """
+    present = _present(values)
+    if binary_255 and set(present.tolist()) <= {0, 255}:
+        return np.asarray(values == 255, dtype=np.uint8)
+    outside = [int(v) for v in present if v >= classes and v != ignore_index]
+    if outside:
+        shown = ", ".join(map(str, outside[:5]))
+        raise SegtoolError(
+            f"mask {where} holds the value {shown}, but there are {classes} classes (0 to {classes - 1})"
+            f" and pixels to ignore are {ignore_index}"
+        )
+    if values.dtype == np.uint8 and ignore_index == IGNORE:
+        return np.asarray(values, dtype=np.uint8)
+    return np.where(values == ignore_index, IGNORE, values).astype(np.uint8)
+
+
+def image_size(path: Path) -> Size:
+    """Height and width from the header, as `read_image` will give them (EXIF orientation applied)."""
+    with _open(path) as image:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        width, height = image.size
+    return Size(width, height) if turned else Size(height, width)
+
+
+def resize_image(image: Array, size: Size) -> Array:
+    """Resize uint8 (H, W, C): area averaging where it shrinks (no aliasing), linear where it grows."""
+    if image.shape[:2] == tuple(size):
+        return image
+    shrinks = size.height * size.width < image.shape[0] * image.shape[1]
+    resized = cv2.resize(
+        image, (size.width, size.height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+    return resized.reshape(size.height, size.width, image.shape[2])
+
+
+def resize_mask(mask: Array, size: Size) -> Array:
+    """Resize a mask by nearest neighbour (cv2.INTER_NEAREST, the same everywhere in segtool)."""
+    if mask.shape == tuple(size):
+        return mask
+    return cv2.resize(mask, (size.width, size.height), interpolation=cv2.INTER_NEAREST)
+
+
+def write_mask(path: Path, mask: Array, palette: list[list[int]] | None = None) -> None:
+    """Write an index PNG (mode P with a palette, else L), atomically and without fsync.
+
+    The compression is zlib's fastest: index masks shrink well at any level and writing is on the hot path.
+    """
+    image = Image.fromarray(mask)
+    if palette:
+        image.putpalette([value for colour in palette for value in colour])
+    with atomic(path, "wb", sync=False) as file:
+        image.save(file, format="PNG", compress_level=1)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise SegtoolError(f"{path} is missing") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise SegtoolError(f"cannot read {path}: not an image, or broken ({error})") from error
+
+
+def _to_8_bit(values: npt.NDArray[np.generic], path: Path) -> Array:
+    top = float(values.max(initial=0))
+    if values.dtype.kind == "f" or float(values.min(initial=0)) < 0 or top > 65535:
+        raise SegtoolError(f"cannot read image {path}: pixel values are not 8- or 16-bit integers")
+    return np.rint(values.astype(np.float32) / 257).astype(np.uint8)
+
+
+def _present(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The distinct values, ascending; a histogram is 20 times faster than np.unique on bytes."""
+    if values.dtype != np.uint8:
+        return np.unique(values)
+    return np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256]))

@@ -1,0 +1,1 @@
+"""Models: building, losses, optimizers, schedules, checkpoints."""

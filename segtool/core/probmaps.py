@@ -1,0 +1,112 @@
+"""Class probabilities on disk: one blosc2 array per image, (C, H, W) uint16, chunked by rows so that bands stream.
+
+q = round(p * 65535). LZ4 with byte shuffle: smooth maps shrink to a third at memory speed.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import blosc2
+import numpy as np
+import numpy.typing as npt
+
+from segtool.errors import SegtoolError
+
+SCALE = 65535
+# Bytes of one chunk (all classes, some rows): large enough for the codec, small enough to stay in the L2 cache.
+CHUNK_BYTES = 1 << 20
+
+Probs = npt.NDArray[np.float32]
+
+
+def quantise(probs: Probs) -> npt.NDArray[np.uint16]:
+    """round(p * 65535) as uint16, for p in [0, 1]."""
+    return (probs * np.float32(SCALE) + np.float32(0.5)).astype(np.uint16)
+
+
+def threshold_level(threshold: float) -> int:
+    """The smallest stored value that reaches `threshold`: floor(T * 65535); 0.9 stored from float32 reaches 0.9."""
+    return int(np.floor(threshold * SCALE))
+
+
+class ProbWriter:
+    """Writes one image's probabilities band by band; the file appears under its name only when all is written.
+
+    Use as a context manager. Args: `path` ends in `.b2nd`; `shape` is (C, H, W).
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+        self.temporary.unlink(missing_ok=True)
+        classes, height, width = shape
+        rows = max(1, min(height, CHUNK_BYTES // (2 * classes * width)))
+        self.array = blosc2.empty(
+            shape,
+            dtype=np.uint16,
+            urlpath=str(self.temporary),
+            mode="w",
+            contiguous=True,
+            chunks=(classes, rows, width),
+            cparams=blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, filters=[blosc2.Filter.SHUFFLE], nthreads=1),
+        )
+
+    def write(self, top: int, probs: Probs) -> None:
+        """Store rows `top` onwards: probs float32 (C, rows, W) in [0, 1]."""
+        self.array[:, top : top + probs.shape[1], :] = quantise(probs)
+
+    def __enter__(self) -> "ProbWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del self.array
+        if kind is None:
+            self.temporary.replace(self.path)
+        else:
+            self.temporary.unlink(missing_ok=True)
+
+
+def write_probs(path: Path, probs: Probs) -> None:
+    """Write a whole map, float32 (C, H, W) in [0, 1]."""
+    with ProbWriter(path, probs.shape) as writer:
+        writer.write(0, probs)
+
+
+class ProbReader:
+    """Reads one image's probabilities, wholly or band by band. Raises SegtoolError where the file is broken."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+        except (RuntimeError, OSError, ValueError) as error:
+            state = "is missing" if not path.exists() else "is truncated or not a probability map"
+            raise SegtoolError(f"{path} {state}; run `segtool predict` again, it goes on from there") from error
+        if self.array.dtype != np.uint16 or self.array.ndim != 3:
+            raise SegtoolError(f"{path} is not a probability map (uint16, classes x height x width)")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        classes, height, width = self.array.shape
+        return classes, height, width
+
+    def levels(self, top: int = 0, bottom: int | None = None) -> npt.NDArray[np.uint16]:
+        """Rows [top, bottom) as stored, uint16 (C, rows, W)."""
+        try:
+            return self.array[:, top : self.shape[1] if bottom is None else bottom, :]
+        except (RuntimeError, OSError, ValueError) as error:
+            raise SegtoolError(f"{self.path} is truncated; run `segtool predict` again") from error
+
+    def probs(self, top: int = 0, bottom: int | None = None) -> Probs:
+        """Rows [top, bottom) as float32 (C, rows, W) in [0, 1]."""
+        return self.levels(top, bottom).astype(np.float32) * np.float32(1 / SCALE)
+
+
+def read_probs(path: Path) -> Probs:
+    """A whole map as float32 (C, H, W)."""
+    return ProbReader(path).probs()

@@ -1,0 +1,17 @@
+"""Settings of `segtool demo`."""
+
+from dataclasses import dataclass
+
+from segtool.settings.common import OutputSettings
+from segtool.settings.options import option
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Write a small synthetic data set with everything the tool can handle."""
+
+    output: OutputSettings
+    train: int = option(96, min=8, help="Training images")
+    test: int = option(24, min=0, help="Test images; their masks are kept aside, in answers.yaml")
+    size: int = option(96, min=32, help="Height of the images in pixels; widths vary around it")
+    seed: int = option(0, min=0, help="The same seed gives the same data set")

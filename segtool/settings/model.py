@@ -1,0 +1,33 @@
+"""The network and where its encoder's weights come from."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from segtool.errors import UsageError
+from segtool.settings.options import option, parse_floats
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A segmentation-models architecture with one of its encoders."""
+
+    panel: ClassVar[str] = "Model"
+
+    arch: str = option("unet", help="Architecture: unet, unetplusplus, fpn, deeplabv3plus, segformer, upernet, ...")
+    encoder: str = option("efficientnet-b0", help="Encoder; tu-NAME takes any of timm's, such as tu-hrnet_w18")
+    encoder_weights: str = option(
+        "imagenet", metavar="imagenet|none|FILE", file_or_word=True, help="FILE: safetensors or pth, needs no network"
+    )
+    mean: tuple[float, ...] | None = option(
+        None,
+        parse=parse_floats,
+        metavar="R,G,B",
+        help="Pixel means in [0, 1]; by default those of the encoder's weights",
+    )
+    std: tuple[float, ...] | None = option(None, parse=parse_floats, metavar="R,G,B", help="Pixel deviations, likewise")
+
+    def __post_init__(self) -> None:
+        if self.std and min(self.std) <= 0:
+            raise UsageError(f"--std {','.join(map(str, self.std))}: deviations are above 0")
+        if (self.mean is None) != (self.std is None):
+            raise UsageError("--mean and --std go together")

@@ -1,0 +1,157 @@
+"""How a dataclass field says what its option is: name, type, default, help and help panel, stated once."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+
+class Size(NamedTuple):
+    """Height and width in pixels, typed as `HxW` (or `N` for a square)."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    flags: str | None = None,
+    parse: Callable[[str], Any] | None = None,
+    metavar: str | None = None,
+    min: float | None = None,
+    max: float | None = None,
+    argument: bool = False,
+    affects_result: bool = True,
+    file_or_word: bool = False,
+) -> Any:
+    """A dataclass field that is also a command-line option.
+
+    Args:
+        default: value when not given; without one the option is required.
+        help: one line, with the unit where there is one.
+        flags: other spellings than `--field-name`, separated by spaces.
+        parse: turns the typed text into the value; a ValueError becomes a usage error.
+        argument: positional.
+        affects_result: False for settings that cannot change what is written; they are not compared with a stamp.
+        file_or_word: the text may name a file, which in a recipe is looked up next to the recipe.
+    """
+    metadata = {
+        "help": help,
+        "flags": flags,
+        "parse": parse,
+        "metavar": metavar,
+        "min": min,
+        "max": max,
+        "argument": argument,
+        "affects_result": affects_result,
+        "file_or_word": file_or_word,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Option(NamedTuple):
+    """One option as `walk` finds it."""
+
+    field: dataclasses.Field[Any]
+    type: Any
+    panel: str | None
+
+
+def walk(settings: type[Any], panel: str | None = None) -> Iterator[Option]:
+    """All options of a settings class, those of its groups included; the group's `panel` heads them in the help.
+
+    Options without a default come first.
+    """
+    found = list(_walk(settings, panel))
+    yield from (o for o in found if o.field.default is dataclasses.MISSING)
+    yield from (o for o in found if o.field.default is not dataclasses.MISSING)
+
+
+def _walk(settings: type[Any], panel: str | None) -> Iterator[Option]:
+    hints = get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            yield from _walk(kind, getattr(kind, "panel", None))
+        else:
+            yield Option(field, kind, panel)
+
+
+def assemble(settings: type[Any], values: dict[str, Any]) -> Any:
+    """The settings object from flat option values; values for other options are left alone."""
+    hints = get_type_hints(settings)
+    made = {}
+    for field in dataclasses.fields(settings):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            made[field.name] = assemble(kind, values)
+        elif field.name in values:
+            made[field.name] = values[field.name]
+    return settings(**made)
+
+
+def flatten(settings: Any) -> dict[str, Any]:
+    """Every option of a settings object as plain JSON values, by field name."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            flat.update(flatten(value))
+        else:
+            flat[field.name] = _plain(value)
+    return flat
+
+
+def comparable(settings: Any) -> dict[str, Any]:
+    """The options that decide what is written: without paths (their content is compared) and without speed settings."""
+    flat = flatten(settings)
+    for found in walk(type(settings)):
+        if not found.field.metadata["affects_result"] or "Path" in str(found.type):
+            flat.pop(found.field.name)
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Size | Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def parse_size(text: str) -> Size:
+    """`256x320` → Size(256, 320); `256` → Size(256, 256)."""
+    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
+    if not match or int(match[1]) == 0 or (match[2] is not None and int(match[2]) == 0):
+        raise ValueError(f"{text!r} is not a size: write HEIGHTxWIDTH in pixels, such as 256x320")
+    return Size(int(match[1]), int(match[2] or match[1]))
+
+
+def parse_duration(text: str) -> float:
+    """`90`, `90s`, `30m`, `1.5h`, `1h30m` → seconds."""
+    text = text.strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        text += "s"
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
+    if not parts or "".join(a + b for a, b in parts) != text or not any(float(a) for a, _ in parts):
+        raise ValueError(f"{text!r} is not a duration: write 90s, 30m or 1h30m")
+    return sum(float(amount) * {"h": 3600, "m": 60, "s": 1}[unit] for amount, unit in parts)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """`a, b,c` → ("a", "b", "c")."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise ValueError(f"{text!r} holds an empty name")
+    return names
+
+
+def parse_floats(text: str) -> tuple[float, ...]:
+    """`0.5,0.5,0.5` → (0.5, 0.5, 0.5)."""
+    return tuple(float(part) for part in text.split(","))

@@ -1,0 +1,22 @@
+"""Settings of `segtool split`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from segtool.settings.common import OutputSettings
+from segtool.settings.options import option
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Assign images to folds and show how evenly the classes fall on them."""
+
+    output: OutputSettings
+    data: Path = option(argument=True, help="dataset.yaml or its folder")
+    kind: Literal["holdout", "kfold", "stratified", "group", "stratified-group"] = option(
+        "stratified", help="stratified: by the classes each mask holds; group: groups whole, so that nothing leaks"
+    )
+    folds: int = option(5, min=2, help="Number of folds (not for holdout)")
+    valid: float = option(0.2, min=0.001, max=0.999, help="Share of the images held out (holdout only)")
+    seed: int = option(0, min=0, help="The same seed gives the same folds, whatever the order of the rows")

@@ -1,0 +1,29 @@
+"""Settings of `segtool train`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from segtool.settings.augmentation import AugmentationSettings
+from segtool.settings.common import MachineSettings, OutputSettings
+from segtool.settings.data import FoldSettings, SizeSettings
+from segtool.settings.loss import LossSettings
+from segtool.settings.model import ModelSettings
+from segtool.settings.optimizer import OptimizerSettings
+from segtool.settings.options import option
+from segtool.settings.training import LoopSettings
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Train one model; the same command again goes on where it stopped."""
+
+    output: OutputSettings
+    data: Path = option(argument=True, help="dataset.yaml or its folder")
+    folds: FoldSettings = FoldSettings()
+    size: SizeSettings = SizeSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    loop: LoopSettings = LoopSettings()
+    machine: MachineSettings = MachineSettings()

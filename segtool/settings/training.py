@@ -1,0 +1,24 @@
+"""The course of a run: length, validation, checkpoints."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from segtool.settings.options import option, parse_duration
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long, by what the best epoch is told, and what is kept."""
+
+    panel: ClassVar[str] = "Run"
+
+    epochs: int = option(20, min=1, help="Passes over the training images")
+    time_limit: float | None = option(
+        None, parse=parse_duration, metavar="30m", help="Plan the epochs (at most --epochs) to end within this time"
+    )
+    seed: int = option(0, min=0, help="Weights, order and augmentation; never the validation set")
+    monitor: Literal["miou", "image_miou", "dice", "loss"] = option("miou", help="What best.pt is best in")
+    keep_last: int = option(0, min=0, help="Keep the checkpoints of the last N epochs as epoch_NNN.pt")
+    checkpoint_every: float | None = option(
+        None, parse=parse_duration, metavar="10m", affects_result=False, help="Save inside an epoch too"
+    )
