@@ -1,0 +1,173 @@
+"""Prediction folders: where masks and probabilities stand, and what may be trusted about them.
+
+masks/<image_id>.png    class ids (index PNG) at the image's own size
+probs/<image_id>.b2nd   probabilities, see core/probmaps.py (unless left out)
+index.csv               image_id,height,width,oof in the order of the subset; oof 1: no member was trained on it
+meta.json               {classes: [...], subset: ..., members: [{run, checkpoint, digest}], out_of_fold: [ids]}
+done.json               written last
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from segtool.core import artifacts, images
+from segtool.core.catalog import check_image_id
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+
+def mask_path(folder: Path, image_id: str) -> Path:
+    """Where a prediction folder holds an image's mask."""
+    return folder / "masks" / f"{image_id}.png"
+
+
+def probs_path(folder: Path, image_id: str) -> Path:
+    """Where a prediction folder holds an image's probabilities."""
+    return folder / "probs" / f"{image_id}.b2nd"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A finished prediction folder.
+
+    Attributes:
+        path: the folder.
+        classes: class names in the order of their ids.
+        subset: test, train, valid or oof, as it was predicted.
+        sizes: image_id → height and width, in the order of index.csv.
+        oof: ids of images that no member was trained on.
+        members: run, checkpoint and digest of each model.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    subset: str
+    sizes: Mapping[str, Size]
+    oof: frozenset[str]
+    members: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def ids(self) -> list[str]:
+        """The image_ids in the order of the subset."""
+        return list(self.sizes)
+
+    def mask_path(self, image_id: str) -> Path:
+        """The file of an image's mask."""
+        return mask_path(self.path, image_id)
+
+    def probs_path(self, image_id: str) -> Path:
+        """The file of an image's probabilities."""
+        return probs_path(self.path, image_id)
+
+    def read_mask(self, image_id: str) -> images.Array:
+        """The predicted class ids, uint8 (H, W); raises SegtoolError when the file is missing, broken or of another
+        size than index.csv says, or holds what is no class."""
+        path = self.mask_path(image_id)
+        mask = read_class_ids(path, len(self.classes))
+        if mask.shape != self.sizes[image_id]:
+            raise SegtoolError(
+                f"{path} is {mask.shape[0]}x{mask.shape[1]} (HxW), but {self.path / 'index.csv'}"
+                f" says {self.sizes[image_id]}; predict it again"
+            )
+        return mask
+
+
+def read_class_ids(path: Path, classes: int) -> images.Array:
+    """An index PNG of class ids alone as uint8 (H, W); raises SegtoolError when it is broken or holds another value."""
+    values = images.read_indices(path)
+    outside = int(values.max(initial=0))
+    if outside >= classes or (values.dtype.kind == "i" and values.min(initial=0) < 0):
+        raise SegtoolError(
+            f"{path} holds the value {outside}, but a prediction holds class ids alone"
+            f" and there are {classes} classes (0 to {classes - 1})"
+        )
+    return np.asarray(values, np.uint8)
+
+
+def open_predictions(path: Path) -> Predictions:
+    """A finished prediction folder.
+
+    Raises:
+        SegtoolError: it is missing, unfinished or something else, or its index or meta.json is broken.
+    """
+    stamp = artifacts.require_done(path, "prediction folder")
+    if not (path / "meta.json").exists():
+        raise SegtoolError(f"{path} is not a prediction folder but an output of `segtool {stamp.get('command')}`")
+    meta = artifacts.read_json(path / "meta.json")
+    try:
+        classes, subset = tuple(map(str, meta["classes"])), str(meta["subset"])
+        members = tuple(meta.get("members", ()))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise SegtoolError(f"{path / 'meta.json'} lacks classes or subset; predict again") from error
+    sizes, oof = _read_index(path / "index.csv")
+    return Predictions(path, classes, subset, sizes, oof, members)
+
+
+def open_mask_folder(path: Path, ids: Iterable[str]) -> dict[str, Path]:
+    """The masks in any folder of index PNGs that are named after the images.
+
+    A file belongs to an image_id when their paths agree up to the suffixes of images: `a/b.png` or `a/b.jpg.png`
+    to `a/b` or `a/b.jpg`. Files that are no PNG do not count.
+
+    Args:
+        path: the folder; subfolders are part of the image_id.
+        ids: the image_ids that may occur.
+
+    Returns:
+        image_id → file for the images that have one, in the order of `ids`.
+
+    Raises:
+        SegtoolError: no PNG, a PNG that belongs to no image, or one name for two images or files.
+    """
+    known = list(ids)
+    by_name: dict[str, list[str]] = {}
+    for image_id in known:
+        by_name.setdefault(_bare(image_id), []).append(image_id)
+    found: dict[str, Path] = {}
+    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() == ".png" and p.is_file()):
+        image_id = _owner(file.relative_to(path).as_posix(), by_name, file)
+        if image_id in found:
+            raise SegtoolError(f"{found[image_id]} and {file} are both named after image {image_id!r}; keep one")
+        found[image_id] = file
+    if not found:
+        raise SegtoolError(f"{path} holds no PNG named after an image_id")
+    return {image_id: found[image_id] for image_id in known if image_id in found}
+
+
+def _owner(name: str, by_name: Mapping[str, list[str]], file: Path) -> str:
+    """The image_id a mask file is named after."""
+    candidates = by_name.get(_bare(name), [])
+    exact = [i for i in (name.removesuffix(PurePosixPath(name).suffix), name) if i in candidates]
+    if exact:
+        return exact[0]
+    if not candidates:
+        raise SegtoolError(f"{file} is named after no image of the data set")
+    if len(candidates) > 1:
+        raise SegtoolError(f"{file} could be {candidates[0]!r} or {candidates[1]!r}; name it after the whole image_id")
+    return candidates[0]
+
+
+def _bare(name: str) -> str:
+    """A relative path without its suffixes of images."""
+    while PurePosixPath(name).suffix.lower() in images.SUFFIXES:
+        name = name[: -len(PurePosixPath(name).suffix)]
+    return name
+
+
+def _read_index(path: Path) -> tuple[dict[str, Size], frozenset[str]]:
+    sizes: dict[str, Size] = {}
+    oof = set()
+    for row in artifacts.read_csv(path, ("image_id", "height", "width", "oof")):
+        image_id = check_image_id(row["image_id"], path)
+        if image_id in sizes:
+            raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
+        if not (row["height"].isdigit() and row["width"].isdigit() and row["oof"] in ("0", "1")):
+            raise SegtoolError(f"{path}: the row of {image_id!r} has no whole height and width, or oof is not 0 or 1")
+        sizes[image_id] = Size(int(row["height"]), int(row["width"]))
+        if row["oof"] == "1":
+            oof.add(image_id)
+    return sizes, frozenset(oof)

@@ -1,0 +1,185 @@
+"""mIoU, Dice and pixel accuracy from confusion matrices, pooled and per image.
+
+A class that is in neither truth nor prediction has no score (NaN) and is left out of every mean. Published libraries
+differ here (1, 0 or left out); the tests hold tables computed by hand.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.images import Array
+from segtool.core.scoring.confusion import Matrix, confusion
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one confusion matrix; NaN where there is nothing to score.
+
+    Attributes:
+        miou: mean of `iou` over the classes that are not excluded.
+        dice: the foreground's Dice for two classes, else the mean of `class_dice` as for `miou`.
+        pixel_accuracy: share of all scored pixels that are right, excluded classes included.
+        iou: per class, float64 (C,): TP / (TP + FP + FN).
+        class_dice: per class, float64 (C,): 2 TP / (2 TP + FP + FN).
+        precision: per class, float64 (C,): TP / (TP + FP).
+        recall: per class, float64 (C,): TP / (TP + FN).
+    """
+
+    miou: float
+    dice: float
+    pixel_accuracy: float
+    iou: Floats
+    class_dice: Floats
+    precision: Floats
+    recall: Floats
+
+    @classmethod
+    def of(cls, matrix: Matrix, exclude: Iterable[int] = ()) -> "Scores":
+        """Scores of an int64 (C, C) confusion matrix (rows truth); `exclude` holds class ids left out of the means."""
+        counts = _counts(matrix)
+        hits, truth, pred = counts
+        iou, dice = _iou(counts), _dice(counts)
+        in_miou, in_dice = _kept(len(matrix), exclude)
+        return cls(
+            miou=_mean(iou[in_miou]),
+            dice=_mean(dice[in_dice]),
+            pixel_accuracy=float(_ratio(hits.sum(), truth.sum())),
+            iou=iou,
+            class_dice=dice,
+            precision=_ratio(hits, pred),
+            recall=_ratio(hits, truth),
+        )
+
+
+class ScoreBoard:
+    """Collects images' confusion matrices. Cheap to add to, picklable, and boards of several processes can be merged.
+
+    Attributes:
+        classes: class names in the order of their ids.
+        total: int64 (C, C), the sum of all matrices.
+        per_image: image_id → int64 (3, C): hits (TP), truth and predicted pixels per class.
+    """
+
+    def __init__(self, classes: Sequence[str], exclude: Iterable[str] = ()) -> None:
+        """`exclude` names classes that are left out of the means. Raises ValueError for a name that is no class."""
+        self.classes = tuple(classes)
+        self.exclude = tuple(self.classes.index(name) for name in exclude)
+        self.total: Matrix = np.zeros((len(self.classes),) * 2, np.int64)
+        self.per_image: dict[str, Matrix] = {}
+
+    def add(self, image_id: str, matrix: Matrix) -> None:
+        """Add one image's confusion matrix. Raises ValueError for an image that is there already."""
+        if image_id in self.per_image:
+            raise ValueError(f"image {image_id!r} would be counted twice")
+        self.total += matrix
+        self.per_image[image_id] = _counts(matrix)
+
+    def add_pair(self, image_id: str, truth: Array, pred: Array) -> None:
+        """Add one image by its masks; arguments and errors as for `confusion`."""
+        self.add(image_id, confusion(truth, pred, len(self.classes)))
+
+    def merge(self, other: "ScoreBoard") -> None:
+        """Add all images of another board. Raises ValueError where both hold the same image."""
+        if twice := self.per_image.keys() & other.per_image.keys():
+            raise ValueError(f"image {min(twice)!r} would be counted twice")
+        self.total += other.total
+        self.per_image.update(other.per_image)
+
+    def scores(self) -> Scores:
+        """The pooled scores, from the sum of all matrices."""
+        return Scores.of(self.total, self.exclude)
+
+    def summary(self) -> dict[str, Any]:
+        """All scores as plain JSON values; None where there is nothing to score. Independent of the images' order.
+
+        `image_miou` and `image_dice` are means over the images that have such a score.
+        """
+        pooled, (miou, _, dice, _) = self.scores(), self._image_scores()
+        return {
+            "miou": _plain(pooled.miou),
+            "image_miou": _plain(_mean(miou)),
+            "dice": _plain(pooled.dice),
+            "image_dice": _plain(_mean(dice)),
+            "pixel_accuracy": _plain(pooled.pixel_accuracy),
+            "iou": dict(zip(self.classes, map(_plain, pooled.iou), strict=True)),
+            "excluded": [self.classes[index] for index in self.exclude],
+            "images": len(self.per_image),
+            "pixels": int(self.total.sum()),
+        }
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of `rows`, as in per_image.csv."""
+        return ["image_id", "miou", "pixel_accuracy", "dice", *(f"iou_{name}" for name in self.classes)]
+
+    def rows(self) -> list[list[object]]:
+        """One row per image in the order they were added: id, mIoU, pixel accuracy, Dice, IoU per class (or NaN)."""
+        miou, accuracy, dice, iou = self._image_scores()
+        scores = np.column_stack([miou, accuracy, dice, iou]).tolist()
+        return [[image_id, *values] for image_id, values in zip(self.per_image, scores, strict=True)]
+
+    def _image_scores(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """Per image: mIoU (N,), pixel accuracy (N,), Dice (N,), IoU (N, C).
+
+        In two classes an image with neither true nor predicted foreground has Dice 1: nothing was there, none found.
+        """
+        count = len(self.classes)
+        counts = np.array(list(self.per_image.values()), np.int64).reshape(-1, 3, count)
+        in_miou, in_dice = _kept(count, self.exclude)
+        iou, dice = _iou(counts), _dice(counts)
+        scored = counts[:, 1].sum(1)
+        image_dice = _row_means(dice[:, in_dice])
+        if count == 2:
+            image_dice[np.isnan(image_dice) & (scored > 0)] = 1.0
+        return _row_means(iou[:, in_miou]), _ratio(counts[:, 0].sum(1), scored), image_dice, iou
+
+
+def _counts(matrix: Matrix) -> Matrix:
+    """int64 (3, C): hits (TP), truth pixels (TP + FN), predicted pixels (TP + FP)."""
+    return np.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
+
+
+def _iou(counts: Matrix) -> Floats:
+    hits, truth, pred = np.moveaxis(counts, -2, 0)
+    return _ratio(hits, truth + pred - hits)
+
+
+def _dice(counts: Matrix) -> Floats:
+    hits, truth, pred = np.moveaxis(counts, -2, 0)
+    return _ratio(2 * hits, truth + pred)
+
+
+def _kept(classes: int, exclude: Iterable[int]) -> tuple[list[int], list[int]]:
+    """The classes in the mean of IoU and in that of Dice (in two classes the foreground, unless it is excluded)."""
+    excluded = set(exclude)
+    kept = [c for c in range(classes) if c not in excluded]
+    return kept, [1] if classes == 2 and 1 in kept else kept
+
+
+def _ratio(part: Any, whole: Any) -> Any:
+    """part / whole as float64, NaN where the whole is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
+
+
+def _mean(values: Floats) -> float:
+    """Mean of what is not NaN, NaN where nothing is left; fsum is exact, so the order does not matter."""
+    kept = values[~np.isnan(values)]
+    return math.fsum(kept) / len(kept) if len(kept) else math.nan
+
+
+def _row_means(values: Floats) -> Floats:
+    """`_mean` of every row."""
+    present = ~np.isnan(values)
+    return _ratio(np.where(present, values, 0).sum(1), present.sum(1))
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
