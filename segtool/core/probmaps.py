@@ -110,3 +110,14 @@ class ProbReader:
 def read_probs(path: Path) -> Probs:
     """A whole map as float32 (C, H, W)."""
     return ProbReader(path).probs()
+
+
+def decide(probs: Probs) -> npt.NDArray[np.uint8]:
+    """The most probable class of each pixel, uint8 (H, W), of (C, H, W); ties take the lowest class id."""
+    best = probs[0].copy()
+    mask = np.zeros(best.shape, np.uint8)
+    for index in range(1, len(probs)):
+        higher = probs[index] > best
+        mask[higher] = index
+        np.maximum(best, probs[index], out=best)
+    return mask

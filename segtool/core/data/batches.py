@@ -1,0 +1,157 @@
+"""Training batches: what is in each update, reading and augmenting it, and putting images of any size together."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from segtool.core.catalog import Dataset, Record
+from segtool.core.data.augmentation import Augmentation
+from segtool.core.data.seeding import permutation
+from segtool.core.images import IGNORE, Array, resize_image, resize_mask
+from segtool.settings.options import Size
+
+
+class Key(NamedTuple):
+    """One use of a training image: its index, and with epoch and repeat all that its augmentation depends on."""
+
+    epoch: int
+    sample: int
+    repeat: int
+
+
+class Batch(NamedTuple):
+    """A micro-batch before normalisation, images padded at the bottom and right to one size.
+
+    images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,).
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    weights: torch.Tensor
+
+
+class Plan(Sampler[list[Key]]):
+    """The micro-batches of a run, from any update on: a pure function of its arguments.
+
+    An epoch is a new permutation of the images, cut into updates of `batch * accumulate` images; the rest of the
+    permutation, less than an update, is left out. Fewer images than an update holds are repeated. Process `rank` of
+    `world` takes every world-th image of each micro-batch, so an update holds the same images for any `world`.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        batch: int,
+        accumulate: int,
+        seed: int,
+        epochs: range,
+        skip: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """
+        Args:
+            epochs: the epochs to go through, counted from 0.
+            skip: updates of the first of them that are done already.
+        """
+        self.count, self.batch, self.accumulate, self.seed = count, batch, accumulate, seed
+        self.epochs, self.skip, self.rank, self.world = epochs, skip, rank, world
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return max(1, self.count // (self.batch * self.accumulate))
+
+    def epoch(self, epoch: int) -> list[Key]:
+        """The images of one epoch in order, over all processes."""
+        order = permutation(self.count, self.seed, epoch)
+        used = self.updates_per_epoch * self.batch * self.accumulate
+        return [Key(epoch, order[i % self.count], i // self.count) for i in range(used)]
+
+    def __len__(self) -> int:
+        return (self.updates_per_epoch * len(self.epochs) - self.skip) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for epoch in self.epochs:
+            keys = self.epoch(epoch)
+            first = self.skip * self.accumulate * self.batch if epoch == self.epochs.start else 0
+            for start in range(first, len(keys), self.batch):
+                yield keys[start : start + self.batch][self.rank :: self.world]
+
+
+class TrainingSamples(TorchDataset[tuple[Array, Array, float]]):
+    """Reads, resizes and augments the image of a `Key`."""
+
+    def __init__(
+        self, dataset: Dataset, records: Sequence[Record], resize: Size | None, augmentation: Augmentation, seed: int
+    ) -> None:
+        self.dataset, self.records, self.resize = dataset, records, resize
+        self.augmentation, self.seed = augmentation, seed
+
+    def __getitem__(self, key: Key) -> tuple[Array, Array, float]:
+        record = self.records[key.sample]
+        image, mask = self.dataset.read_pair(record)
+        if self.resize:
+            image, mask = resize_image(image, self.resize), resize_mask(mask, self.resize)
+        image, mask = self.augmentation(image, mask, self.seed, *key)
+        return image, mask, record.weight
+
+
+class Collate:
+    """Puts samples of any size into one `Batch`, padded to a multiple of `divisor`; padding is ignored in the mask."""
+
+    def __init__(self, fill: tuple[int, ...], divisor: int) -> None:
+        self.fill, self.divisor = fill, divisor
+
+    def __call__(self, samples: Sequence[tuple[Array, Array, float]]) -> Batch:
+        height = round_up(max(image.shape[0] for image, _, _ in samples), self.divisor)
+        width = round_up(max(image.shape[1] for image, _, _ in samples), self.divisor)
+        images = np.empty((len(samples), height, width, len(self.fill)), np.uint8)
+        masks = np.full((len(samples), height, width), IGNORE, np.uint8)
+        for slot, (image, mask, _) in enumerate(samples):
+            pad_into(images[slot], image, self.fill)
+            masks[slot, : mask.shape[0], : mask.shape[1]] = mask
+        weights = torch.tensor([weight for _, _, weight in samples], dtype=torch.float32)
+        return Batch(torch.from_numpy(images), torch.from_numpy(masks), weights)
+
+
+def pad_into(target: Array, image: Array, fill: tuple[int, ...]) -> None:
+    """Copy an image into the upper left corner of `target` and fill the rest with `fill`."""
+    height, width = image.shape[:2]
+    target[:height, :width] = image
+    target[height:] = fill
+    target[:height, width:] = fill
+
+
+def round_up(length: int, divisor: int) -> int:
+    """The smallest multiple of `divisor` that is at least `length`."""
+    return -(-length // divisor) * divisor
+
+
+def make_loader(
+    samples: TrainingSamples, plan: Plan, collate: Collate, workers: int
+) -> "DataLoader[tuple[Array, Array, float]]":
+    """A loader over all that is left of a run: workers start once and read ahead across epochs."""
+    return DataLoader(
+        samples,
+        batch_sampler=plan,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_init_worker,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _init_worker(_: int) -> None:
+    # One thread per worker: OpenCV would start as many as there are cores in each of them.
+    cv2.setNumThreads(0)
+    # The main process decides what a signal means; workers end with it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

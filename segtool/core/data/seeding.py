@@ -1,0 +1,22 @@
+"""Every random choice as a pure function of (seed, epoch, sample): no state to save, any number of workers."""
+
+import random
+
+import numpy as np
+import torch
+
+
+def sample_generators(*key: int) -> tuple[np.random.Generator, random.Random]:
+    """A NumPy and a Python generator for one sample; the same key gives the same streams anywhere."""
+    sequence = np.random.SeedSequence(key)
+    return np.random.Generator(np.random.PCG64(sequence)), random.Random(int(sequence.generate_state(1, np.uint64)[0]))
+
+
+def permutation(count: int, *key: int) -> list[int]:
+    """A permutation of range(count), a function of the key alone."""
+    return [int(i) for i in np.random.Generator(np.random.PCG64(np.random.SeedSequence(key))).permutation(count)]
+
+
+def seed_torch(*key: int) -> None:
+    """Seed torch's generators (dropout, drop path, new weights) from the key."""
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)

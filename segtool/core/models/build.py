@@ -1,0 +1,120 @@
+"""Networks: any segmentation-models architecture with any of its encoders, built from a small plain description."""
+
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import nn
+
+from segtool.errors import SegtoolError, UsageError, near
+from segtool.settings.options import Size
+
+# Every architecture takes multiples of 32, and some say so only by an obscure error inside.
+DIVISOR = 32
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """All it takes to build a trained network again and to feed it. Stored in every checkpoint."""
+
+    arch: str
+    encoder: str
+    classes: tuple[str, ...]
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: Size | None
+    precision: str
+
+    @property
+    def outputs(self) -> int:
+        """Logits per pixel: one for two classes, else one per class."""
+        return 1 if len(self.classes) == 2 else len(self.classes)
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """The mean colour in [0, 255]: what padding is made of, as it is zero after normalisation."""
+        return tuple(round(255 * m) for m in self.mean)
+
+    def plain(self) -> dict[str, Any]:
+        """As a dict of plain values, for a checkpoint."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_plain(cls, content: dict[str, Any]) -> "NetworkSpec":
+        """From what `plain` made."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+        }
+        values["resize"] = Size(*values["resize"]) if values["resize"] else None
+        return cls(**values)
+
+
+def check_names(arch: str, encoder: str) -> None:
+    """Raise UsageError, with near matches, when segmentation-models has no such architecture or encoder."""
+    archs = list(smp.MODEL_ARCHITECTURES_MAPPING)
+    if arch.lower() not in archs:
+        hint = near(arch.lower(), archs) or "; known: " + ", ".join(archs)
+        raise UsageError(f"--arch: unknown architecture {arch!r}{hint}")
+    if encoder.startswith("tu-"):
+        name = encoder.removeprefix("tu-").split(".")[0]
+        if not timm.is_model(name):
+            known = [f"tu-{n}" for n in timm.list_models()]
+            raise UsageError(f"--encoder: timm has no model {name!r}{near(encoder, known)}")
+        return
+    native = smp.encoders.get_encoder_names()
+    if encoder not in native:
+        hint = near(encoder, native) or (f"; did you mean tu-{encoder}?" if timm.is_model(encoder) else "")
+        raise UsageError(f"--encoder: unknown encoder {encoder!r}{hint}; tu-NAME takes any of timm's")
+
+
+def build_network(arch: str, encoder: str, channels: int, outputs: int) -> nn.Module:
+    """A network with random weights: float (N, channels, H, W) → logits (N, outputs, H, W), H and W multiples of 32.
+
+    Raises:
+        UsageError: unknown names, or an architecture that cannot stand on this encoder.
+    """
+    check_names(arch, encoder)
+    extra: dict[str, Any] = {}
+    if encoder.startswith("tu-"):
+        name = encoder.removeprefix("tu-")
+        # Transformers of fixed input size, told to take any.
+        if name.startswith("swin"):
+            extra["strict_img_size"] = False
+        elif name.startswith(("vit", "deit", "eva", "beit")):
+            extra["dynamic_img_size"] = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network: nn.Module = smp.create_model(
+                arch, encoder_name=encoder, encoder_weights=None, in_channels=channels, classes=outputs, **extra
+            )
+    except (AssertionError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split()) or "its encoder cannot be dilated"
+        raise UsageError(f"--arch {arch} does not work with --encoder {encoder}: {reason}") from error
+    return network
+
+
+def untouched_parameters(network: nn.Module, channels: int, size: Size) -> list[str]:
+    """Names of parameters that get no gradient from a forward and backward pass at `size`.
+
+    Some encoders carry layers behind the last feature that is used. The pass is in eval mode and leaves neither
+    statistics nor gradients behind.
+
+    Raises:
+        SegtoolError: the network fails at this size.
+    """
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    try:
+        network(torch.zeros(1, channels, *size, device=device)).sum().backward()
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise SegtoolError(f"the network fails on images of {size}: {' '.join(str(error).split())[:300]}") from error
+    untouched = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    network.zero_grad(set_to_none=True)
+    network.train(training)
+    return untouched

@@ -1,0 +1,56 @@
+"""Checkpoints: plain tensors and values in one file, written whole, loaded without running anything in them."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from segtool.core.artifacts import atomic
+from segtool.core.models.build import NetworkSpec, build_network
+from segtool.errors import SegtoolError
+
+FORMAT = "segtool checkpoint 1"
+
+
+def save_checkpoint(path: Path, spec: NetworkSpec, network: nn.Module, **state: Any) -> None:
+    """Write the network, what it takes to build it, and further plain state (tensors, numbers, text, lists, dicts)."""
+    content = {"format": FORMAT, "network": spec.plain(), "weights": network.state_dict(), **state}
+    with atomic(path, "wb") as file:
+        torch.save(content, file)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Raises:
+        SegtoolError: missing, truncated, of another program, or holding objects that would run code when loaded.
+    """
+    if not path.is_file():
+        raise SegtoolError(f"checkpoint {path} is missing")
+    if not zipfile.is_zipfile(path):
+        raise SegtoolError(f"checkpoint {path} is truncated, or not a checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise SegtoolError(
+            f"checkpoint {path} holds more than tensors and plain values: not loaded, as that would run code in it"
+        ) from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise SegtoolError(f"checkpoint {path} is truncated or broken: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise SegtoolError(f"{path} is not a checkpoint of segtool (this version reads {FORMAT!r})")
+    return content
+
+
+def restore_network(content: dict[str, Any], path: Path) -> tuple[NetworkSpec, nn.Module]:
+    """The network of a checkpoint, in eval mode, and its description. No hub is asked."""
+    spec = NetworkSpec.from_plain(content["network"])
+    network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs)
+    try:
+        network.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise SegtoolError(f"the weights in {path} do not fit {spec.arch} with {spec.encoder}: {error}") from error
+    return spec, network.eval()

@@ -1,0 +1,24 @@
+"""From bytes to what a network takes: normalisation and mixed precision, the same in training and prediction."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from segtool.core.models.build import NetworkSpec
+
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def network_input(images: torch.Tensor, spec: NetworkSpec, device: str) -> torch.Tensor:
+    """uint8 (N, H, W, C) → float32 (N, C, H, W), normalised, in channels-last memory."""
+    mean = torch.tensor(spec.mean, device=device).view(-1, 1, 1) * 255
+    std = torch.tensor(spec.std, device=device).view(-1, 1, 1) * 255
+    pixels = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+    return pixels.sub_(mean).div_(std)
+
+
+def amp(precision: str, device: str) -> AbstractContextManager[object]:
+    """Autocast for fp16 and bf16, nothing for fp32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device, dtype=_DTYPES[precision])

@@ -1,0 +1,211 @@
+"""Pretrained encoder weights, from a hub or from a file, and the mean and std that belong to them."""
+
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import adapt_input_conv
+from torch import nn
+
+from segtool.core import artifacts
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.model import ModelSettings
+
+log = logging.getLogger(__name__)
+
+# More missing than this share of the encoder's tensors means a file for another network.
+MISSING_SHARE = 0.05
+
+Colour = tuple[float, ...]
+
+# Encoders of segmentation-models whose weights were not trained on ImageNet's mean and std, with the values the
+# library published for them before it moved them to files on a hub.
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_DPN = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
+_OTHER_NORMALISATION = {
+    "xception": _HALF,
+    "inceptionv4": _HALF,
+    "inceptionresnetv2": _HALF,
+    "timm-tf_efficientnet_lite": _HALF,
+    "dpn": _DPN,
+}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Pixel mean and deviation in [0, 1], one value per channel, and where they are from."""
+
+    mean: Colour
+    std: Colour
+    source: str
+
+
+def normalisation(settings: ModelSettings, channels: int) -> Normalisation:
+    """The mean and std to use, found without a network call.
+
+    Raises:
+        UsageError: --mean or --std with another number of values than there are channels.
+    """
+    if settings.mean is not None and settings.std is not None:
+        for name, values in (("mean", settings.mean), ("std", settings.std)):
+            if len(values) != channels:
+                raise UsageError(f"--{name} has {len(values)} values, the images have {channels} channel(s)")
+        return Normalisation(settings.mean, settings.std, "--mean and --std")
+    mean, std, source = _published(settings.encoder)
+    if channels == 3:
+        return Normalisation(mean, std, source)
+    average_mean, average_std = sum(mean) / 3, sum(std) / 3
+    return Normalisation((average_mean,) * channels, (average_std,) * channels, f"{source}, averaged over the colours")
+
+
+def _published(encoder: str) -> tuple[Colour, Colour, str]:
+    if encoder.startswith("tu-"):
+        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"), allow_unregistered=True)
+        if config is not None and config.mean:
+            return tuple(config.mean), tuple(config.std), "timm's settings of the encoder"
+    for prefix, (mean, std) in _OTHER_NORMALISATION.items():
+        if encoder.startswith(prefix):
+            return mean, std, "the encoder's published settings"
+    return tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD), "ImageNet"
+
+
+def load_encoder_weights(network: nn.Module, settings: ModelSettings, channels: int) -> str:
+    """Load what `--encoder-weights` names into the network's encoder; returns a line that says what was loaded.
+
+    Raises:
+        SegtoolError: the hub is out of reach, or the file is unreadable or fits another network.
+    """
+    if settings.encoder_weights == "none":
+        return "encoder weights: random"
+    if settings.encoder_weights == "imagenet":
+        return _load_from_hub(network, settings, channels)
+    return _load_from_file(network, Path(settings.encoder_weights), channels)
+
+
+def _load_from_hub(network: nn.Module, settings: ModelSettings, channels: int) -> str:
+    name = settings.encoder
+    try:
+        if name.startswith("tu-"):
+            pretrained = smp.encoders.get_encoder(name, in_channels=channels, depth=5, weights="imagenet")
+        else:
+            known = smp.encoders.encoders[name]["pretrained_settings"]
+            if "imagenet" not in known:
+                raise UsageError(f"--encoder {name} has no ImageNet weights (it has: {', '.join(known) or 'none'})")
+            pretrained = smp.encoders.get_encoder(name, in_channels=channels, depth=5, weights="imagenet")
+    except (OSError, RuntimeError) as error:
+        raise SegtoolError(
+            f"the weights of encoder {name!r} could not be fetched from the hub ({type(error).__name__}); go on with"
+            " --encoder-weights FILE (safetensors or pth, fetched elsewhere) or --encoder-weights none"
+        ) from error
+    state = pretrained.state_dict()
+    missing = _load_matching(network.encoder, state, channels)  # type: ignore[arg-type]
+    if missing:
+        raise SegtoolError(f"the hub's weights of {name!r} lack {len(missing)} tensors of the encoder: {missing[0]}")
+    return f"encoder weights: ImageNet, {len(state)} tensors from the hub"
+
+
+def _load_from_file(network: nn.Module, path: Path, channels: int) -> str:
+    state = read_state(path)
+    encoder = network.encoder
+    assert isinstance(encoder, nn.Module)
+    missing = _load_matching(encoder, state, channels)
+    total = len(_learned(encoder))
+    if len(missing) > MISSING_SHARE * total:
+        raise SegtoolError(
+            f"{path} does not fit the encoder: {len(missing)} of its {total} tensors are missing there or have another"
+            f" shape, such as {', '.join(missing[:3])}"
+        )
+    if missing:
+        log.warning("%s lacks %d of the encoder's %d tensors: %s", path, len(missing), total, ", ".join(missing))
+    return f"encoder weights: {total - len(missing)} of {total} tensors from {path.name}"
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name from a safetensors or pth file; nothing in the file is executed.
+
+    Raises:
+        SegtoolError: missing or broken file, or one that holds code or no tensors.
+    """
+    if not path.is_file():
+        raise SegtoolError(f"--encoder-weights: no file {path} (and not `imagenet` or `none`)")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise SegtoolError(f"{path} holds more than tensors: not loaded, as that would run code in it") from error
+    except Exception as error:  # safetensors and torch raise many kinds on a broken file
+        raise SegtoolError(f"cannot read weights {path}: {' '.join(str(error).split())[:200]}") from error
+    for nested in ("state_dict", "model", "model_state"):
+        if isinstance(content, dict) and isinstance(content.get(nested), dict):
+            content = content[nested]
+    if not isinstance(content, dict) or not any(isinstance(v, torch.Tensor) for v in content.values()):
+        raise SegtoolError(f"{path} holds no tensors by name")
+    return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def _load_matching(encoder: nn.Module, state: Mapping[str, torch.Tensor], channels: int) -> list[str]:
+    """Copy the tensors that match by name and shape; returns the names of the encoder's tensors that were not found.
+
+    Names match whatever wraps them (`encoder.`, `module.`, `model.`) and with timm's features_only renaming
+    (`stem.0` → `stem_0`). Of several prefixes the one that finds most is taken.
+    """
+    own = encoder.state_dict()
+    wanted = {_flat(name): name for name in own}
+    prefixes = {""} | {name[: name.find(".", start) + 1] for name in state for start in _dots(name)}
+    best: dict[str, torch.Tensor] = {}
+    for outer in ("", "model."):
+        for prefix in sorted(prefixes):
+            found = {}
+            for name, value in state.items():
+                target = wanted.get(_flat(outer + name.removeprefix(prefix))) if name.startswith(prefix) else None
+                if target is not None and (fitted := _fit(value, own[target], channels)) is not None:
+                    found[target] = fitted
+            if len(found) > len(best):
+                best = found
+    encoder.load_state_dict({**own, **best})
+    return [name for name in _learned(encoder) if name not in best]
+
+
+def _dots(name: str) -> list[int]:
+    """Where the first two dots of a name are looked for: prefixes of one or two parts are tried."""
+    first = name.find(".")
+    return [0, first + 1] if first >= 0 and "." in name[first + 1 :] else [0]
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _fit(value: torch.Tensor, own: torch.Tensor, channels: int) -> torch.Tensor | None:
+    """The tensor in the shape of its place; a first convolution for colour is adapted to other channels."""
+    if value.shape == own.shape:
+        return value
+    if value.ndim == 4 and value.shape[1] == 3 and own.shape == (value.shape[0], channels, *value.shape[2:]):
+        adapted: torch.Tensor = adapt_input_conv(channels, value.float())
+        return adapted
+    return None
+
+
+def _learned(encoder: nn.Module) -> list[str]:
+    """Names of the tensors that training made; the batch counters of batch norm say nothing."""
+    return [name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")]
+
+
+def weights_digest(settings: ModelSettings) -> dict[str, str]:
+    """The digest of a weights file, as an input of the run; nothing where the weights are no file."""
+    if settings.encoder_weights in ("imagenet", "none"):
+        return {}
+    path = Path(settings.encoder_weights)
+    if not path.is_file():
+        raise SegtoolError(f"--encoder-weights: no file {path} (and not `imagenet` or `none`)")
+    return {"encoder_weights": artifacts.digest_file(path)}

@@ -1,0 +1,96 @@
+"""Which images a run trains on, which it is validated on, and which it has therefore seen (`samples.csv`)."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from segtool.core import artifacts
+from segtool.core.catalog import Dataset, Record, choose_fold, read_folds, with_masks
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.data import FoldSettings
+
+HELD_OUT_SHARE = 0.2
+
+
+def select(dataset: Dataset, settings: FoldSettings) -> tuple[list[Record], list[Record]]:
+    """Training and validation records of a run.
+
+    The choice depends on ids and groups only: never on the seed, nor on the order of the rows.
+
+    Raises:
+        SegtoolError: no image has a mask, or no training images are left.
+        UsageError: the fold does not exist, or it holds no image.
+    """
+    records = with_masks(dataset.train)
+    if not records:
+        raise SegtoolError(f"{dataset.path}: no training image has a mask")
+    held = _held_out(dataset, records, settings)
+    train = [r for r in records if r.image_id not in held]
+    valid = [r for r in records if r.image_id in held]
+    if held and not valid:
+        raise UsageError(f"fold {settings.fold} of {settings.folds} holds no image with a mask: no validation images")
+    if not train:
+        raise SegtoolError(f"{dataset.path}: no training images are left beside {len(valid)} for validation")
+    return limit(train, settings.max_samples), limit(valid, settings.max_samples)
+
+
+def limit(records: Sequence[Record], count: int) -> list[Record]:
+    """At most `count` records (0: all), spread over the data by a digest of their ids, in their own order."""
+    if not count or len(records) <= count:
+        return list(records)
+    chosen = set(sorted((r.image_id for r in records), key=_rank)[:count])
+    return [r for r in records if r.image_id in chosen]
+
+
+def write_samples(path: Path, dataset: Dataset, train: Iterable[Record], valid: Iterable[Record]) -> None:
+    """Write `samples.csv`: source, image_id, role, and the content digest of the image."""
+    rows = [
+        (dataset.path.name, record.image_id, role, artifacts.digest_file(record.image))
+        for role, records in (("train", train), ("valid", valid))
+        for record in records
+    ]
+    artifacts.write_csv(path, ("source", "image_id", "role", "digest"), rows)
+
+
+def read_samples(path: Path) -> dict[str, set[str]]:
+    """Image digests by role, `train` and `valid`, of the run that wrote `path`."""
+    roles: dict[str, set[str]] = {"train": set(), "valid": set()}
+    for row in artifacts.read_csv(path, ("image_id", "role", "digest")):
+        if row["role"] not in roles:
+            raise SegtoolError(f"{path}: role {row['role']!r} of {row['image_id']!r} is neither train nor valid")
+        roles[row["role"]].add(row["digest"])
+    return roles
+
+
+def _held_out(dataset: Dataset, records: Sequence[Record], settings: FoldSettings) -> set[str]:
+    if settings.fold is None:
+        return set()
+    if settings.folds is not None:
+        return choose_fold(read_folds(settings.folds, dataset), settings.fold, settings.folds)
+    if settings.fold != 0:
+        raise UsageError(f"--fold {settings.fold} needs --folds FILE; `segtool split` makes one")
+    return _default_holdout(records)
+
+
+def _default_holdout(records: Sequence[Record]) -> set[str]:
+    """About 20 % of the images, by a digest of group or id; groups stay whole where there are at least two."""
+    grouped = len({r.group or r.image_id for r in records}) > 1
+    units: dict[str, list[str]] = {}
+    for record in records:
+        units.setdefault(record.group if grouped and record.group else record.image_id, []).append(record.image_id)
+    held: set[str] = set()
+    for name in sorted(units, key=_rank)[:-1]:
+        if len(held) >= HELD_OUT_SHARE * len(records):
+            break
+        # A group so large that it would leave less than half for training is no validation set.
+        if len(held) + len(units[name]) <= len(records) / 2:
+            held.update(units[name])
+    if not held:
+        raise UsageError(
+            f"nothing to hold out of {len(records)} image(s) in {len(units)} group(s): use --fold all or --folds FILE"
+        )
+    return held
+
+
+def _rank(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()

@@ -1,0 +1,96 @@
+"""Several processes on one machine or more: torch's process groups, as `torchrun` and `accelerate launch` start them.
+
+Accelerate's conveniences are not used: its gradient scaling and schedulers count updates per process, and one process
+of an update that is not full gets another weight (design, section 4).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from segtool.errors import SegtoolError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all of a run. With one process every method is the identity."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def main(self) -> bool:
+        """The one process that decides, writes and prints."""
+        return self.rank == 0
+
+    def total(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all."""
+        if self.size > 1:
+            dist.barrier()
+
+    def decide(self, work: Callable[[], T]) -> T:
+        """Rank 0 does `work` and tells the others its result; where it fails, all end with its exit status."""
+        if self.size == 1:
+            return work()
+        message: list[Any] = [None, None]
+        error: SegtoolError | None = None
+        if self.main:
+            try:
+                message[0] = work()
+            except SegtoolError as raised:
+                error, message[1] = raised, raised.status
+        dist.broadcast_object_list(message)
+        if error:
+            raise error
+        if message[1] is not None:
+            # Rank 0 prints the line; this process only ends as it does.
+            raise SystemExit(message[1])
+        result: T = message[0]
+        return result
+
+
+@contextmanager
+def join(device: str) -> Iterator[World]:
+    """The processes of this launch, found in the environment that the launchers set."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(asked: str) -> str:
+    """`auto` → cuda where there is one. Raises SegtoolError when cuda is asked for and missing."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise SegtoolError("--device cuda: torch finds no GPU here; use --device cpu or auto")
+    return asked
