@@ -37,8 +37,9 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -
 
     def command(**values: Any) -> int:
         values.pop("config")
-        chosen = assemble(settings, {o.field.name: _convert(o, values[o.field.name]) for o in options})
-        return _execute(lambda: importlib.import_module(module).run(chosen), quiet=chosen.output.quiet)
+        chosen = {o.field.name: _convert(o, values[o.field.name]) for o in options}
+        # Settings refuse what does not go together, so they are assembled where errors become lines.
+        return _execute(lambda: importlib.import_module(module).run(assemble(settings, chosen)), quiet=chosen["quiet"])
 
     parameters = [_parameter(found) for found in options]
     config = Annotated[
@@ -82,7 +83,7 @@ def _parameter(found: Option) -> inspect.Parameter:
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
     default = inspect.Parameter.empty if field.default is MISSING else field.default
     if isinstance(default, tuple):
-        default = list(default)
+        default = ",".join(map(str, default)) if meta["parse"] else list(default)
     shared: dict[str, Any] = {"help": meta["help"], "metavar": meta["metavar"], "min": meta["min"], "max": meta["max"]}
     if meta["argument"]:
         info: Any = typer.Argument(**{**shared, "metavar": meta["metavar"] or field.name.upper()})

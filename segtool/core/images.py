@@ -4,6 +4,7 @@ In memory a mask is uint8 (H, W) with the class ids and 255 for pixels to ignore
 An image is uint8 (H, W, C).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,8 @@ from segtool.settings.options import Size
 
 IGNORE = 255
 MAX_CLASSES = 255
+# Pascal VOC's colour for pixels that do not count.
+IGNORE_COLOUR = (224, 224, 192)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jp2")
 
 # A competition's satellite or histology image may be larger than what Pillow takes for an attack.
@@ -127,14 +130,16 @@ def resize_mask(mask: Array, size: Size) -> Array:
     return cv2.resize(mask, (size.width, size.height), interpolation=cv2.INTER_NEAREST)
 
 
-def write_mask(path: Path, mask: Array, palette: list[list[int]] | None = None) -> None:
+def write_mask(path: Path, mask: Array, palette: Sequence[Sequence[int]] | None = None) -> None:
     """Write an index PNG (mode P with a palette, else L), atomically and without fsync.
 
     The compression is zlib's fastest: index masks shrink well at any level and writing is on the hot path.
     """
     image = Image.fromarray(mask)
     if palette:
-        image.putpalette([value for colour in palette for value in colour])
+        # All 256 entries: Pillow packs a shorter palette into 1, 2 or 4 bits, which would turn 255 into 15.
+        colours = [*palette, *[IGNORE_COLOUR] * (256 - len(palette))]
+        image.putpalette([value for colour in colours for value in colour])
     with atomic(path, "wb", sync=False) as file:
         image.save(file, format="PNG", compress_level=1)
 
