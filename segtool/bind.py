@@ -17,7 +17,7 @@ from typing import Annotated, Any, Protocol, get_args, get_origin
 import typer
 
 from segtool.errors import SegtoolError, Terminated, near
-from segtool.settings.options import Option, assemble, walk
+from segtool.settings.options import Option, Size, assemble, walk
 
 
 class Result(Protocol):
@@ -36,7 +36,6 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -
     options = list(walk(settings))
 
     def command(**values: Any) -> int:
-        values.pop("config")
         chosen = {o.field.name: _convert(o, values[o.field.name]) for o in options}
         # Settings refuse what does not go together, so they are assembled where errors become lines.
         return _execute(lambda: importlib.import_module(module).run(assemble(settings, chosen)), quiet=chosen["quiet"])
@@ -62,55 +61,66 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -
 def main(app: typer.Typer) -> None:
     """Run the app and leave with its exit status: 0 done, 1 content, 2 usage, 3 fault found, 130 and 143 stopped."""
     try:
-        status = app(standalone_mode=False)
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.TyperException as error:
-        status = _fail(" ".join(error.format_message().split()), error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
+        status = _fail(error.format_message().replace("Value error, ", ""), error.exit_code)
+    except typer.Abort:
         status = _fail("interrupted", 130)
-    # Python leaves with 120 and a traceback when the reader of a pipe is gone at the last flush.
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _parameter(found: Option) -> inspect.Parameter:
-    """The Typer parameter of one field."""
+    """The Typer parameter of one field: what `parse` reads is text, a tuple is an option given several times."""
     field, meta = found.field, found.field.metadata
-    kind = str if meta["parse"] else found.type
-    if _is_optional(found.type) and meta["parse"]:
-        kind = str | None
+    kind: Any = str if meta["parse"] else _without_none(found.type)
     if get_origin(kind) is tuple:
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
-    default = inspect.Parameter.empty if field.default is MISSING else field.default
-    if isinstance(default, tuple):
-        default = ",".join(map(str, default)) if meta["parse"] else list(default)
-    shared: dict[str, Any] = {"help": meta["help"], "metavar": meta["metavar"], "min": meta["min"], "max": meta["max"]}
+    default = inspect.Parameter.empty if field.default is MISSING else _default(field.default, as_text=meta["parse"])
+    annotation = kind | None if default is None else kind
+    shared = {"help": meta["help"], "metavar": meta["metavar"], "min": meta["min"], "max": meta["max"]}
     if meta["argument"]:
         info: Any = typer.Argument(**{**shared, "metavar": meta["metavar"] or field.name.upper()})
     else:
-        name = field.name.replace("_", "-")
-        flags = meta["flags"].split() if meta["flags"] else [f"--{name}/--no-{name}" if kind is bool else f"--{name}"]
+        name = _flag(field.name)
+        flags = meta["flags"].split() if meta["flags"] else [f"{name}/--no-{name[2:]}" if kind is bool else name]
         info = typer.Option(*flags, rich_help_panel=found.panel, **shared)
     return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, info]
     )
 
 
-def _is_optional(kind: Any) -> bool:
-    return isinstance(kind, types.UnionType) and type(None) in get_args(kind)
+def _without_none(kind: Any) -> Any:
+    """`X | None` → X."""
+    if not isinstance(kind, types.UnionType):
+        return kind
+    (inner,) = (arm for arm in get_args(kind) if arm is not types.NoneType)
+    return inner
+
+
+def _default(value: Any, as_text: bool) -> Any:
+    """A default as it would be typed, which is also how the help shows it."""
+    if value is None:
+        return None
+    if isinstance(value, tuple) and not isinstance(value, Size):
+        return ",".join(map(str, value)) if as_text else list(value)
+    return str(value) if as_text else value
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _convert(found: Option, value: Any) -> Any:
     """A typed value in the form the settings hold."""
     parse = found.field.metadata["parse"]
     if isinstance(value, list):
-        return tuple(parse(item) for item in value) if parse else tuple(value)
-    if parse is None or not isinstance(value, str):
+        return tuple(value)
+    if parse is None or value is None:
         return value
     try:
         return parse(value)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--" + found.field.name.replace("_", "-")) from error
+        raise typer.BadParameter(str(error), param_hint=f"'{_flag(found.field.name)}'") from error
 
 
 def _apply_recipe(ctx: typer.Context, path: Path | None, options: list[Option]) -> Path | None:
@@ -122,41 +132,57 @@ def _apply_recipe(ctx: typer.Context, path: Path | None, options: list[Option]) 
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise typer.BadParameter(f"cannot read {path}: {error.strerror}", param_hint="--config") from error
+        raise typer.BadParameter(f"cannot read {path}: {error.strerror}", param_hint="'--config'") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{path} is not YAML: {error}", param_hint="--config") from error
+        raise typer.BadParameter(f"{path} is not YAML: {error}", param_hint="'--config'") from error
     if not isinstance(recipe, dict):
-        raise typer.BadParameter(f"{path} must hold `option: value` lines", param_hint="--config")
+        raise typer.BadParameter(f"{path} must hold `option: value` lines", param_hint="'--config'")
     known = {found.field.name: found for found in options}
     values = {}
     for key, value in recipe.items():
         name = str(key).replace("-", "_")
         if name not in known:
-            raise typer.BadParameter(f"{path}: unknown option {key!r}{near(name, known)}", param_hint="--config")
+            raise typer.BadParameter(f"{path}: unknown option {key!r}{near(name, known)}", param_hint="'--config'")
         if value is not None:
-            values[name] = _recipe_value(known[name], value, path.parent)
+            try:
+                values[name] = _recipe_value(known[name], value, path.parent)
+            except ValueError as error:
+                raise typer.BadParameter(f"{path}: {key} {error}", param_hint="'--config'") from error
     ctx.default_map = values
     return path
 
 
 def _recipe_value(found: Option, value: Any, folder: Path) -> Any:
     """A recipe's value as it would have been typed; relative paths start at the recipe's folder."""
-    if isinstance(value, list) and get_origin(found.type) is tuple and not found.field.metadata["parse"]:
-        return [_recipe_value(found, item, folder) for item in value]
-    if isinstance(value, list):
-        value = ",".join(str(item) for item in value)
-    if "Path" in str(found.type) or (found.field.metadata["file_or_word"] and (folder / str(value)).is_file()):
-        return str(folder / str(value))
-    return value if isinstance(value, bool) else str(value)
+    kind, parse = _without_none(found.type), found.field.metadata["parse"]
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, dict | list) for item in items):
+        raise ValueError("takes one value, or a list of values")
+    if get_origin(kind) is tuple and not parse:
+        return [_typed(found, item, folder) for item in items]
+    if kind is bool and isinstance(value, bool):
+        return value
+    return _typed(found, ",".join(map(str, items)), folder)
+
+
+def _typed(found: Option, value: Any, folder: Path) -> str:
+    path = folder / Path(str(value)).expanduser()
+    is_path = found.is_path or (found.field.metadata["file_or_word"] and path.is_file())
+    return str(path if is_path else value)
 
 
 def _execute(work: Callable[[], Result], quiet: bool) -> int:
-    logging.basicConfig(format="%(message)s", level=logging.ERROR if quiet else logging.INFO, stream=sys.stderr)
+    """Do a command's work and print what it tells; errors become a line and a status."""
+    logging.basicConfig(format="%(message)s", level=logging.ERROR if quiet else logging.WARNING)
+    logging.getLogger("segtool").setLevel(logging.ERROR if quiet else logging.INFO)
     # Results must not hang on hash order; children (data workers, launched processes) inherit this.
     os.environ.setdefault("PYTHONHASHSEED", "0")
     try:
         with _sigterm_raises():
             result = work()
+        if not quiet and (text := result.text()):
+            _print(text)
+        return result.status
     except SegtoolError as error:
         return _fail(str(error), error.status)
     except Terminated:
@@ -167,9 +193,6 @@ def _execute(work: Callable[[], Result], quiet: bool) -> int:
         if error.errno is None:
             raise
         return _fail(_describe(error), 1)
-    if not quiet and (text := result.text()):
-        print(text)
-    return result.status
 
 
 def _describe(error: OSError) -> str:
@@ -191,6 +214,15 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # The reader has gone (`| head`), the work is done all the same; Python must not flush once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str, status: int) -> int:
-    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print("error:", " ".join(line.strip() for line in message.splitlines()), file=sys.stderr)
     return status

@@ -12,8 +12,10 @@ from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
 from segtool.settings.train import TrainSettings
 
-app = typer.Typer(help="A toolbox for semantic segmentation competitions.", no_args_is_help=True, add_completion=False)
-imports = typer.Typer(help="Make a data set from files of another form.", no_args_is_help=True)
+app = typer.Typer(
+    help="A toolbox for semantic segmentation competitions.", add_completion=False, pretty_exceptions_enable=False
+)
+imports = typer.Typer(help="Make a data set from files of another form.")
 app.add_typer(imports, name="import")
 
 bind.add_command(app, "demo", "segtool.commands.demo", DemoSettings)

@@ -1,6 +1,7 @@
 """How a dataclass field says what its option is: name, type, default, help and help panel, stated once."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,11 @@ class Option(NamedTuple):
     type: Any
     panel: str | None
 
+    @property
+    def is_path(self) -> bool:
+        """The value is a path, or several."""
+        return "Path" in str(self.type)
+
 
 def walk(settings: type[Any], panel: str | None = None) -> Iterator[Option]:
     """All options of a settings class, those of its groups included; the group's `panel` heads them in the help.
@@ -112,7 +118,7 @@ def comparable(settings: Any) -> dict[str, Any]:
     """The options that decide what is written: without paths (their content is compared) and without speed settings."""
     flat = flatten(settings)
     for found in walk(type(settings)):
-        if not found.field.metadata["affects_result"] or "Path" in str(found.type):
+        if not found.field.metadata["affects_result"] or found.is_path:
             flat.pop(found.field.name)
     return flat
 
@@ -154,4 +160,10 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 def parse_floats(text: str) -> tuple[float, ...]:
     """`0.5,0.5,0.5` → (0.5, 0.5, 0.5)."""
-    return tuple(float(part) for part in text.split(","))
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{text!r} is not numbers with commas between them")
+    return numbers
