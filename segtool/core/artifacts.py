@@ -149,6 +149,8 @@ class Output:
         self.file = file
         self.done = path.with_name(path.name + ".done.json") if file else path / "done.json"
         self.begun = path.with_name(path.name + ".begun.json") if file else path / "begun.json"
+        # Outputs of a finished call that `begin` finds missing or changed.
+        self.broken: list[Path] = []
 
     def begin(self, settings: Mapping[str, Any], inputs: Mapping[str, str], *, overwrite: bool) -> State:
         """Decide between new, resume and done, and leave the output marked as begun (or as it is, when done).
@@ -172,7 +174,8 @@ class Output:
             self._start(stamp)
             return State.NEW
         if differing := _differences(found, stamp):
-            if not overwrite:
+            # A single file appears at the very end: while it is not there, nothing is lost by starting afresh.
+            if not overwrite and not (self.file and not self.path.exists()):
                 what = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
                 raise UsageError(f"{self.path} was made with other {what}. Use --overwrite, or another output")
             self._clear()
@@ -186,6 +189,7 @@ class Output:
                 log.info("%s is up to date", self.path)
                 return State.DONE
             log.info("%s: %s missing or changed since written; made again", self.path, ", ".join(broken[:5]))
+            self.broken = [self.done.parent / name for name in broken]
             self._start(stamp)
             self.done.unlink()
         if not self.file:
@@ -207,6 +211,21 @@ class Output:
         sizes.update({self._name(path): None for path in editable})
         write_json(self.done, {**stamp, "outputs": sizes, **facts})
         self.begun.unlink()
+
+    @contextmanager
+    def discarded_on_error(self) -> Iterator[None]:
+        """Remove what was written when the data turn out to be at fault: mending them changes the inputs anyway.
+
+        Whatever else ends the command (a kill, a full disk) leaves what is finished to the next call.
+        """
+        try:
+            yield
+        except SegtoolError:
+            self._clear()
+            self.begun.unlink()
+            if not self.file and not any(self.path.iterdir()):
+                self.path.rmdir()
+            raise
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.done.parent).as_posix()

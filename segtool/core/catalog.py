@@ -194,7 +194,8 @@ def check_image_id(image_id: str, where: object) -> str:
 
 def relative_to(path: Path, folder: Path) -> str:
     """`path` as it is written in a CSV of `folder`."""
-    return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+    # Without links: the system takes `..` from where a linked folder really is.
+    return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
 
 
 def with_masks(records: Sequence[Record]) -> list[Record]:

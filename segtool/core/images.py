@@ -74,6 +74,13 @@ def read_indices(path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
     return values.astype(np.uint16) if values.dtype.itemsize == 2 else values
 
 
+def distinct(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The distinct values of a mask, ascending; on bytes a histogram is 20 times faster than np.unique."""
+    if values.dtype != np.uint8:
+        return np.unique(values)
+    return np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256]))
+
+
 def to_mask(
     values: npt.NDArray[np.generic], classes: int, ignore_index: int, where: object, *, binary_255: bool = False
 ) -> Array:
@@ -89,7 +96,7 @@ def to_mask(
     Raises:
         SegtoolError: a value that is neither a class id nor `ignore_index`.
     """
-    present = _present(values)
+    present = distinct(values)
     if binary_255 and set(present.tolist()) <= {0, 255}:
         return np.asarray(values == 255, dtype=np.uint8)
     outside = [int(v) for v in present if v >= classes and v != ignore_index]
@@ -106,10 +113,32 @@ def to_mask(
 
 def image_size(path: Path) -> Size:
     """Height and width from the header, as `read_image` will give them (EXIF orientation applied)."""
+    return _upright(*_stored_size(path))
+
+
+def check_size(path: Path, size: Size, whose: str) -> None:
+    """Compare the image's size, from its header, with the one its mask has.
+
+    Raises:
+        SegtoolError: they differ; `whose` names what has `size`. Says so where the EXIF orientation is the reason.
+    """
+    stored, turned = _stored_size(path)
+    upright = _upright(stored, turned)
+    if upright == size:
+        return
+    reason = (
+        f" once turned as its EXIF orientation says (stored {stored}): turn the mask too, or remove the tag"
+        if turned and stored == size
+        else ""
+    )
+    raise SegtoolError(f"{whose} is {size} (HxW), but its image {path} is {upright}{reason}")
+
+
+def read_palette(path: Path) -> list[tuple[int, int, int]] | None:
+    """The colours of a palette image, at most 256; None for any other image."""
     with _open(path) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        width, height = image.size
-    return Size(width, height) if turned else Size(height, width)
+        flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
+    return list(zip(flat[::3], flat[1::3], flat[2::3], strict=True)) or None
 
 
 def resize_image(image: Array, size: Size) -> Array:
@@ -153,15 +182,19 @@ def _open(path: Path) -> Image.Image:
         raise SegtoolError(f"cannot read {path}: not an image, or broken ({error})") from error
 
 
+def _stored_size(path: Path) -> tuple[Size, bool]:
+    """Height and width as stored, and whether the EXIF orientation swaps them."""
+    with _open(path) as image:
+        width, height = image.size
+        return Size(height, width), image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+
+
+def _upright(stored: Size, turned: bool) -> Size:
+    return Size(stored.width, stored.height) if turned else stored
+
+
 def _to_8_bit(values: npt.NDArray[np.generic], path: Path) -> Array:
     top = float(values.max(initial=0))
     if values.dtype.kind == "f" or float(values.min(initial=0)) < 0 or top > 65535:
         raise SegtoolError(f"cannot read image {path}: pixel values are not 8- or 16-bit integers")
     return np.rint(values.astype(np.float32) / 257).astype(np.uint8)
-
-
-def _present(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """The distinct values, ascending; a histogram is 20 times faster than np.unique on bytes."""
-    if values.dtype != np.uint8:
-        return np.unique(values)
-    return np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256]))

@@ -1,0 +1,88 @@
+"""`segtool import coco`: COCO polygons and run-lengths → a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segtool.core import images
+from segtool.core.artifacts import Output, State, digest_file, digest_stats
+from segtool.core.catalog import Dataset, Record, write_dataset
+from segtool.core.formats import coco, coco_paint
+from segtool.core.formats.masks import Tally, mask_path, write_masks
+from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.tables import Result, Table
+from segtool.errors import SegtoolError
+from segtool.settings.imports import ImportCocoSettings
+from segtool.settings.options import Size, comparable
+
+OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv")
+
+
+def run(settings: ImportCocoSettings) -> Result:
+    """Paint the annotations of each image as class ids, then write the CSVs and dataset.yaml."""
+    out = settings.output.out
+    content = coco.read(settings.annotations)
+    listed = coco.read_images(settings.test) if settings.test else ()
+    images_at = _find_images((*content.pictures, *listed), settings.images)
+    train = [Record(p.file_name, images_at[p.file_name], mask_path(out, p.file_name)) for p in content.pictures]
+    test = [Record(p.file_name, images_at[p.file_name]) for p in listed]
+    inputs = {
+        "annotations": digest_file(settings.annotations),
+        "images": digest_stats(record.image.absolute() for record in train),
+        "test": digest_file(settings.test) if settings.test else "",
+        "test-images": digest_stats(record.image.absolute() for record in test),
+    }
+    output = Output(out, "import coco", owns=OWNS)
+    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
+        return Result()
+    for path in output.broken:
+        path.unlink(missing_ok=True)
+    with output.discarded_on_error():
+        tally = _write_masks(train, content, settings)
+        for picture in listed:
+            _check_size(images_at[picture.file_name], picture, settings.test)
+    dataset = Dataset(out / "dataset.yaml", content.classes, train=tuple(train), test=tuple(test))
+    output.finish([mask_path(out, record.image_id) for record in train], write_dataset(out, dataset))
+    return _result(out, content, test, tally)
+
+
+def _find_images(pictures: Sequence[coco.Picture], folder: Path) -> dict[str, Path]:
+    """Where each image is, by file_name."""
+    if not folder.is_dir():
+        raise SegtoolError(f"{folder} is not a folder" if folder.exists() else f"the folder {folder} does not exist")
+    found = {picture.file_name: folder / picture.file_name for picture in pictures}
+    if missing := [path for path in found.values() if not path.is_file()]:
+        raise SegtoolError(
+            f"{missing[0]} is missing ({len(missing)} of {len(found)} images are):"
+            " --images is the folder that the file_name entries start from"
+        )
+    return found
+
+
+def _write_masks(train: Sequence[Record], content: coco.Coco, settings: ImportCocoSettings) -> Tally:
+    pictures = {picture.file_name: picture for picture in content.pictures}
+
+    def make(record: Record, size: Size) -> images.Array:
+        picture = pictures[record.image_id]
+        _check_size(record.image, picture, settings.annotations)
+        return coco_paint.paint(picture.annotations, content.class_ids, size, settings.paint, settings.annotations)
+
+    return write_masks(train, len(content.classes), make, tracker(settings.output.quiet))
+
+
+def _check_size(image: Path, picture: coco.Picture, where: Path | None) -> None:
+    """The image's header against what the annotation file says, where it does."""
+    if picture.size:
+        images.check_size(image, picture.size, f"{picture.file_name!r} in {where}")
+    else:
+        images.image_size(image)
+
+
+def _result(out: Path, content: coco.Coco, test: Sequence[Record], tally: Tally) -> Result:
+    pictures = content.pictures
+    bare = sum(not picture.annotations for picture in pictures)
+    rows = [("training", len(pictures), len(pictures), sum(len(picture.annotations) for picture in pictures))]
+    rows += [("test", len(test), 0, 0)] if test else []
+    table = Table("Images", ("part", "images", "masks", "annotations"), rows)
+    counts = f"{len(pictures)} training images ({bare} without annotations)" + (f", {len(test)} test" if test else "")
+    summary = f"{out / 'dataset.yaml'}: {counts}, {len(content.classes)} classes"
+    return Result(summary, [tally.table(content.classes), table])
