@@ -64,28 +64,48 @@ class Predictions:
         return probs_path(self.path, image_id)
 
     def read_mask(self, image_id: str) -> images.Array:
-        """The predicted class ids, uint8 (H, W); raises SegtoolError when the file is missing, broken or of another
+        """The predicted class ids, uint8 (H, W). Raises SegtoolError when the file is missing, broken or of another
         size than index.csv says, or holds what is no class."""
-        path = self.mask_path(image_id)
-        mask = read_class_ids(path, len(self.classes))
-        if mask.shape != self.sizes[image_id]:
-            raise SegtoolError(
-                f"{path} is {mask.shape[0]}x{mask.shape[1]} (HxW), but {self.path / 'index.csv'}"
-                f" says {self.sizes[image_id]}; predict it again"
-            )
-        return mask
+        return read_class_ids(
+            self.mask_path(image_id), len(self.classes), self.sizes[image_id], self.path / "index.csv"
+        )
+
+    def digests(self) -> dict[str, str]:
+        """Digests of what a command that reads the masks reads."""
+        tables = {name: artifacts.digest_file(self.path / name) for name in ("meta.json", "index.csv")}
+        return {**tables, "predictions": artifacts.digest_stats(map(self.mask_path, self.ids))}
 
 
-def read_class_ids(path: Path, classes: int) -> images.Array:
-    """An index PNG of class ids alone as uint8 (H, W); raises SegtoolError when it is broken or holds another value."""
+def read_class_ids(path: Path, classes: int, size: Size, whose: object) -> images.Array:
+    """An index PNG of class ids alone as uint8 (H, W).
+
+    Args:
+        size: the size it must have.
+        whose: what has that size, for the error.
+
+    Raises:
+        SegtoolError: it is missing, truncated, of another size, or holds another value.
+    """
     values = images.read_indices(path)
-    outside = int(values.max(initial=0))
-    if outside >= classes or (values.dtype.kind == "i" and values.min(initial=0) < 0):
+    if values.shape != size:
+        raise SegtoolError(f"{path} is {Size(*values.shape)} (HxW), but {size} by {whose}; predict it again")
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if low < 0 or high >= classes:
         raise SegtoolError(
-            f"{path} holds the value {outside}, but a prediction holds class ids alone"
+            f"{path} holds the value {low if low < 0 else high}, but a prediction holds class ids alone"
             f" and there are {classes} classes (0 to {classes - 1})"
         )
     return np.asarray(values, np.uint8)
+
+
+def find_predictions(path: Path) -> Path | None:
+    """The prediction folder that `path` is, finished or not, or whose `masks` it is; None for any other folder.
+
+    The latter because the masks alone would not say which images a model has seen.
+    """
+    folders = [path, path.parent] if path.name == "masks" else [path]
+    marks = ("done.json", "begun.json", "meta.json", "index.csv")
+    return next((folder for folder in folders if any((folder / mark).exists() for mark in marks)), None)
 
 
 def open_predictions(path: Path) -> Predictions:

@@ -50,11 +50,11 @@ class Scores:
         return cls(
             miou=_mean(iou[in_miou]),
             dice=_mean(dice[in_dice]),
-            pixel_accuracy=float(_ratio(hits.sum(), truth.sum())),
+            pixel_accuracy=float(divide(hits.sum(), truth.sum())),
             iou=iou,
             class_dice=dice,
-            precision=_ratio(hits, pred),
-            recall=_ratio(hits, truth),
+            precision=divide(hits, pred),
+            recall=divide(hits, truth),
         )
 
 
@@ -138,7 +138,13 @@ class ScoreBoard:
         image_dice = _row_means(dice[:, in_dice])
         if count == 2:
             image_dice[np.isnan(image_dice) & (scored > 0)] = 1.0
-        return _row_means(iou[:, in_miou]), _ratio(counts[:, 0].sum(1), scored), image_dice, iou
+        return _row_means(iou[:, in_miou]), divide(counts[:, 0].sum(1), scored), image_dice, iou
+
+
+def divide(part: Any, whole: Any) -> Any:
+    """part / whole as float64, NaN where the whole is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
 
 
 def _counts(matrix: Matrix) -> Matrix:
@@ -148,12 +154,12 @@ def _counts(matrix: Matrix) -> Matrix:
 
 def _iou(counts: Matrix) -> Floats:
     hits, truth, pred = np.moveaxis(counts, -2, 0)
-    return _ratio(hits, truth + pred - hits)
+    return divide(hits, truth + pred - hits)
 
 
 def _dice(counts: Matrix) -> Floats:
     hits, truth, pred = np.moveaxis(counts, -2, 0)
-    return _ratio(2 * hits, truth + pred)
+    return divide(2 * hits, truth + pred)
 
 
 def _kept(classes: int, exclude: Iterable[int]) -> tuple[list[int], list[int]]:
@@ -161,12 +167,6 @@ def _kept(classes: int, exclude: Iterable[int]) -> tuple[list[int], list[int]]:
     excluded = set(exclude)
     kept = [c for c in range(classes) if c not in excluded]
     return kept, [1] if classes == 2 and 1 in kept else kept
-
-
-def _ratio(part: Any, whole: Any) -> Any:
-    """part / whole as float64, NaN where the whole is 0."""
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
 
 
 def _mean(values: Floats) -> float:
@@ -178,7 +178,7 @@ def _mean(values: Floats) -> float:
 def _row_means(values: Floats) -> Floats:
     """`_mean` of every row."""
     present = ~np.isnan(values)
-    return _ratio(np.where(present, values, 0).sum(1), present.sum(1))
+    return divide(np.where(present, values, 0).sum(1), present.sum(1))
 
 
 def _plain(value: float) -> float | None:

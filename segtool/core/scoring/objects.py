@@ -1,0 +1,117 @@
+"""Scores by the size of objects. A true object is an 8-connected component of one class in the truth.
+
+The bins have COCO's borders of 32^2 and 96^2 pixels. Recall is the share of objects of which at least half of the
+pixels are predicted as their class. IoU is pooled over the pixels of a bin: hits and misses belong to their object's
+bin; the false pixels of a predicted component go to the bin of the true object it shares most pixels with, or to that
+of its own area where it touches none. So the bins of a class sum to its row and column of the confusion matrix.
+Ignored pixels count nowhere.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.images import IGNORE, Array
+from segtool.core.scoring.scores import divide
+
+SIZES = ("small", "medium", "large")
+BORDERS = (32 * 32, 96 * 96)
+COLUMNS = ("class", "size", "objects", "recall", "iou")
+
+# What is counted per class and bin.
+OBJECTS, FOUND, HITS, MISSED, FALSE = range(5)
+
+# int64 (classes, 3 bins, 5 counts)
+Counts = npt.NDArray[np.int64]
+
+
+def no_objects(classes: int) -> Counts:
+    """What `object_counts` are added to."""
+    return np.zeros((classes, len(SIZES), 5), np.int64)
+
+
+def object_counts(truth: Array, pred: Array, classes: int) -> Counts:
+    """Count objects and pixels of one image by class and size bin.
+
+    Args:
+        truth: uint8 (H, W), class ids and 255 = ignore.
+        pred: uint8 (H, W), class ids (anything under ignored pixels).
+        classes: number of classes C.
+
+    Returns:
+        int64 (C, 3, 5): per bin the objects, those found, and the pixels hit (TP), missed (FN) and false (FP).
+        Counts of several images add up.
+    """
+    pred = np.where(truth == IGNORE, np.uint8(IGNORE), pred)
+    counts = no_objects(classes)
+    histogram = sum(cv2.calcHist([mask], [0], None, [classes], [0, classes]) for mask in (truth, pred))
+    for index in np.flatnonzero(histogram):
+        box = _box((truth == index) | (pred == index))
+        counts[index] = _class_counts(truth[box] == index, pred[box] == index)
+    return counts
+
+
+def object_rows(counts: Counts, classes: Sequence[str]) -> list[list[object]]:
+    """The rows of by_size.csv (`COLUMNS`); NaN where a bin holds no object, or no pixel."""
+    recall = divide(counts[..., FOUND], counts[..., OBJECTS])
+    iou = divide(counts[..., HITS], counts[..., HITS:].sum(-1))
+    return [
+        [name, size, int(counts[c, s, OBJECTS]), float(recall[c, s]), float(iou[c, s])]
+        for c, name in enumerate(classes)
+        for s, size in enumerate(SIZES)
+    ]
+
+
+def _box(where: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The bounding box of what is True; most objects are small, and the work goes with the pixels looked at."""
+    left, top, width, height = cv2.boundingRect(where.view(np.uint8))
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _class_counts(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_]) -> Counts:
+    """int64 (3, 5) of one class."""
+    objects, areas = _components(truth)
+    guesses, guessed = _components(pred)
+    both = truth & pred
+    shared_object, shared_guess = objects[both], guesses[both]
+    hits = np.bincount(shared_object, minlength=len(areas))
+    bins = _bins(areas)
+    false = guessed - np.bincount(shared_guess, minlength=len(guessed))
+    false_bins = _bins(guessed)
+    guess, partner = _partners(shared_guess, shared_object, len(areas))
+    false_bins[guess] = bins[partner]
+    found = 2 * hits >= areas
+    counts = np.zeros((len(SIZES), 5), np.int64)
+    for column, values in ((OBJECTS, np.ones_like(areas)), (FOUND, found), (HITS, hits), (MISSED, areas - hits)):
+        np.add.at(counts[:, column], bins[1:], values[1:])
+    np.add.at(counts[:, FALSE], false_bins[1:], false[1:])
+    return counts
+
+
+def _components(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Labels (H, W) of the 8-connected components from 1, 0 elsewhere, and the area of every label."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    return labels, stats[:, cv2.CC_STAT_AREA].astype(np.int64)
+
+
+def _bins(areas: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The bin of every area: below 32^2, below 96^2, the rest."""
+    return np.searchsorted(BORDERS, areas, side="right")
+
+
+def _partners(
+    guesses: npt.NDArray[np.int32], objects: npt.NDArray[np.int32], count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Every predicted component that touches true objects, and the one it shares most pixels with (first of equals).
+
+    Args:
+        guesses, objects: the labels of both at every shared pixel.
+        count: number of labels of objects.
+    """
+    pairs, pixels = np.unique(guesses * np.int64(count) + objects, return_counts=True)
+    guess, partner = np.divmod(pairs, count)
+    order = np.lexsort((partner, -pixels, guess))
+    guess, first = np.unique(guess[order], return_index=True)
+    return guess, partner[order][first]

@@ -1,0 +1,64 @@
+"""The tables of `segtool evaluate`: what its CSV files hold and what it shows."""
+
+import numpy as np
+
+from segtool.core.reporting.tables import Table
+from segtool.core.scoring import objects
+from segtool.core.scoring.scores import ScoreBoard, divide
+
+
+def files(board: ScoreBoard, sizes: objects.Counts) -> dict[str, Table]:
+    """File name → its columns and rows: per_image.csv, per_class.csv, by_size.csv, confusion.csv."""
+    return {
+        "per_image.csv": Table("", board.columns, board.rows()),
+        "per_class.csv": per_class(board),
+        "by_size.csv": Table("", objects.COLUMNS, objects.object_rows(sizes, board.classes)),
+        "confusion.csv": confusion_table(board),
+    }
+
+
+def shown(title: str, board: ScoreBoard, sizes: objects.Counts) -> list[Table]:
+    """What a reader wants first: classes, recall of objects by size, and the means last."""
+    means = {name: value for name, value in board.summary().items() if name in MEANS}
+    rows = [[label, np.nan if means[name] is None else means[name]] for name, label in MEANS.items()]
+    if board.exclude:
+        title += f"; means without {', '.join(board.classes[index] for index in board.exclude)}"
+    return [per_class(board), _recall_by_size(board, sizes), Table(f"Scores: {title}", ("score", "value"), rows)]
+
+
+MEANS = {
+    "miou": "mIoU",
+    "image_miou": "image mIoU",
+    "dice": "Dice",
+    "image_dice": "image Dice",
+    "pixel_accuracy": "pixel accuracy",
+}
+
+
+def per_class(board: ScoreBoard) -> Table:
+    """One row per class: pooled scores, its share of the scored pixels, true and predicted pixels."""
+    scores, truth, pred = board.scores(), board.total.sum(1), board.total.sum(0)
+    share = divide(truth, np.full_like(truth, truth.sum()))
+    columns = [scores.iou, scores.class_dice, scores.precision, scores.recall, share, truth, pred]
+    return Table(
+        "Classes",
+        ("class", "iou", "dice", "precision", "recall", "share", "pixels", "predicted"),
+        [list(row) for row in zip(board.classes, *(column.tolist() for column in columns), strict=True)],
+    )
+
+
+def confusion_table(board: ScoreBoard) -> Table:
+    """Pixels by true class (rows) and predicted class (columns)."""
+    rows = [[name, *counts] for name, counts in zip(board.classes, board.total.tolist(), strict=True)]
+    return Table("Confusion", ["truth", *board.classes], rows)
+
+
+def _recall_by_size(board: ScoreBoard, sizes: objects.Counts) -> Table:
+    """One row per class: for every size the objects and the share of them that was found."""
+    recall = divide(sizes[..., objects.FOUND], sizes[..., objects.OBJECTS])
+    rows: list[list[object]] = [
+        [name, *(cell for s in range(len(objects.SIZES)) for cell in (int(sizes[c, s, objects.OBJECTS]), recall[c, s]))]
+        for c, name in enumerate(board.classes)
+    ]
+    columns = [text for size in objects.SIZES for text in (size, "recall")]
+    return Table("Objects by size (under 32x32, under 96x96, larger), and the share found", ["class", *columns], rows)
