@@ -1,7 +1,7 @@
 """Which images a run trains on, which it is validated on, and which it has therefore seen (`samples.csv`)."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segtool.core import artifacts
@@ -94,3 +94,52 @@ def _default_holdout(records: Sequence[Record]) -> set[str]:
 
 def _rank(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=8).digest()
+
+
+def members_for(
+    subset: str, digests: Mapping[str, str], runs: Mapping[str, Mapping[str, set[str]]]
+) -> dict[str, tuple[str, ...]]:
+    """Which runs predict each image of a subset: image_id → names of runs, for those images that belong to it.
+
+    Args:
+        subset: `test` and `train`: all images by all runs. `valid`: the images the runs held out, by all runs.
+            `oof`: all images, each by the runs that were not trained on it.
+        digests: image_id → content digest of the image.
+        runs: name → `read_samples` of the run.
+
+    Raises:
+        UsageError: `valid` without held-out images, or with one that another of the runs was trained on; `oof` with
+            an image that every run was trained on.
+    """
+    everyone = tuple(runs)
+    if subset in ("test", "train"):
+        return dict.fromkeys(digests, everyone)
+    unseen = {
+        image_id: tuple(name for name, roles in runs.items() if digest not in roles["train"])
+        for image_id, digest in digests.items()
+    }
+    if subset == "oof":
+        seen = [image_id for image_id, names in unseen.items() if not names]
+        if seen:
+            raise UsageError(
+                f"--subset oof: every run was trained on {seen[0]!r} (and {len(seen) - 1} more images); give the runs"
+                " of the other folds too, or use --subset valid"
+            )
+        return unseen
+    held = {digest for roles in runs.values() for digest in roles["valid"]}
+    chosen = {image_id: names for image_id, names in unseen.items() if digests[image_id] in held}
+    if not chosen:
+        raise UsageError("--subset valid: the runs held out no image of this data set (trained with --fold all?)")
+    for image_id, names in chosen.items():
+        if names != everyone:
+            other = next(name for name in everyone if name not in names)
+            raise UsageError(
+                f"--subset valid: {other} was trained on {image_id!r}; --subset oof takes the other runs only"
+            )
+    return chosen
+
+
+def seen_by(digests: Mapping[str, str], runs: Iterable[Mapping[str, set[str]]]) -> set[str]:
+    """Ids of images that any of the runs was trained on."""
+    trained = {digest for roles in runs for digest in roles["train"]}
+    return {image_id for image_id, digest in digests.items() if digest in trained}

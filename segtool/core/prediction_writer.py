@@ -1,0 +1,90 @@
+"""Writing a prediction folder: masks and probabilities image by image, then the index."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from segtool.core import artifacts, images
+from segtool.core.predictions import mask_path, probs_path, read_class_ids
+from segtool.core.probmaps import ProbReader, Probs, decide, write_probs
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+OWNS = ("masks", "probs", "index.csv", "meta.json")
+
+# Maps waiting for the disk; more would only fill the memory.
+WAITING = 4
+
+
+class PredictionWriter:
+    """Writes images' predictions in a thread of its own while the next are computed (compression frees Python's lock).
+
+    A context manager: it ends when all is on disk, and raises what went wrong there.
+    """
+
+    def __init__(self, folder: Path, *, keep_probs: bool, palette: Sequence[Sequence[int]] | None) -> None:
+        self.folder, self.keep_probs = folder, keep_probs
+        self.palette = [list(colour) for colour in palette] if palette else None
+        self.pool = ThreadPoolExecutor(1)
+        self.waiting: deque[Future[None]] = deque()
+
+    def write(self, image_id: str, probs: Probs) -> None:
+        """Write the mask, and the probabilities where they are kept; float32 (C, H, W)."""
+        self.waiting.append(self.pool.submit(self._write, image_id, probs))
+        while len(self.waiting) > WAITING:
+            self.waiting.popleft().result()
+
+    def _write(self, image_id: str, probs: Probs) -> None:
+        if self.keep_probs:
+            write_probs(probs_path(self.folder, image_id), probs)
+        # The mask last: where it is whole, so are the probabilities.
+        images.write_mask(mask_path(self.folder, image_id), decide(probs), self.palette)
+
+    def __enter__(self) -> "PredictionWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None:
+            for future in self.waiting:
+                future.result()
+
+
+def is_whole(folder: Path, image_id: str, size: Size, classes: int, *, keep_probs: bool) -> bool:
+    """Whether an image's files are there, readable and of the right shape."""
+    try:
+        if read_class_ids(mask_path(folder, image_id), classes).shape != tuple(size):
+            return False
+        return not keep_probs or ProbReader(probs_path(folder, image_id)).shape == (classes, *size)
+    except SegtoolError:
+        return False
+
+
+def write_index(
+    folder: Path,
+    sizes: Mapping[str, Size],
+    oof: Iterable[str],
+    *,
+    classes: Sequence[str],
+    subset: str,
+    members: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write `index.csv` (in the order of `sizes`) and `meta.json`."""
+    unseen = set(oof)
+    rows = [(image_id, size.height, size.width, int(image_id in unseen)) for image_id, size in sizes.items()]
+    artifacts.write_csv(folder / "index.csv", ("image_id", "height", "width", "oof"), rows)
+    listed = [image_id for image_id in sizes if image_id in unseen]
+    meta = {"classes": list(classes), "subset": subset, "members": list(members), "out_of_fold": listed}
+    artifacts.write_json(folder / "meta.json", meta)
+
+
+def output_files(folder: Path, ids: Iterable[str], *, keep_probs: bool) -> list[Path]:
+    """All files of a finished folder, for its stamp."""
+    names: list[Callable[[Path, str], Path]] = [mask_path, probs_path] if keep_probs else [mask_path]
+    files = [name(folder, image_id) for image_id in ids for name in names]
+    return [folder / "index.csv", folder / "meta.json", *files]
