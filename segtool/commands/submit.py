@@ -1,0 +1,32 @@
+"""`segtool submit`: the file a competition asks for."""
+
+from collections.abc import Iterator
+
+from segtool.core import images
+from segtool.core.artifacts import Output, State
+from segtool.core.formats.submissions import write_pixels
+from segtool.core.predictions import open_predictions
+from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.tables import Result
+from segtool.settings.options import comparable
+from segtool.settings.submit import SubmitSettings
+
+
+def run(settings: SubmitSettings) -> Result:
+    """Write the masks of a finished prediction folder in the order of its index."""
+    preds = open_predictions(settings.preds)
+    file = settings.output.out
+    output = Output(file, "submit", file=True)
+    if output.begin(comparable(settings), preds.digests(), overwrite=settings.output.overwrite) is State.DONE:
+        return Result(f"{file} is up to date")
+    track = tracker(settings.output.quiet)
+
+    def masks() -> Iterator[tuple[str, images.Array]]:
+        for image_id in track(preds.ids, total=len(preds.ids), label="submit"):
+            mask = preds.read_mask(image_id)
+            yield image_id, images.resize_mask(mask, settings.size) if settings.size else mask
+
+    write_pixels(file, masks())
+    output.finish([file])
+    size = f" at {settings.size}" if settings.size else ""
+    return Result(f"{len(preds.ids)} images of the subset {preds.subset}{size} written to {file}")
