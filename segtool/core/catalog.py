@@ -124,28 +124,30 @@ def load_dataset(data: Path) -> Dataset:
     )
 
 
-def write_dataset(folder: Path, dataset: Dataset) -> list[Path]:
+def write_dataset(
+    folder: Path, dataset: Dataset, *, name: str = "dataset.yaml", train: str = "train.csv", test: str = "test.csv"
+) -> list[Path]:
     """Write `dataset.yaml`, `train.csv` and, where there are test images, `test.csv`; returns their paths.
 
-    Paths in the CSVs are relative to `folder` wherever that is possible.
+    Paths in the CSVs are relative to their folder. `name`, `train` and `test` are other names, relative to `folder`.
     """
     content: dict[str, Any] = {
         "classes": list(dataset.classes),
         "ignore_index": dataset.ignore_index,
         "channels": dataset.channels,
-        "train": "train.csv",
+        "train": train,
     }
-    written = [folder / "train.csv"]
-    _write_rows(folder / "train.csv", dataset.train)
+    written = [folder / train]
+    _write_rows(folder / train, dataset.train)
     if dataset.test:
-        content["test"] = "test.csv"
-        written.append(folder / "test.csv")
-        _write_rows(folder / "test.csv", dataset.test)
+        content["test"] = test
+        written.append(folder / test)
+        _write_rows(folder / test, dataset.test)
     if dataset.palette:
         content["palette"] = [list(colour) for colour in dataset.palette]
-    with atomic(folder / "dataset.yaml") as file:
+    with atomic(folder / name) as file:
         yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    return [folder / "dataset.yaml", *written]
+    return [folder / name, *written]
 
 
 def read_folds(path: Path, dataset: Dataset) -> dict[str, int]:

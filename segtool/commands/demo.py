@@ -1,0 +1,101 @@
+"""`segtool demo`: write a small synthetic data set with everything the tool can handle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segtool.core import catalog, synthetic
+from segtool.core.artifacts import Output, State, atomic, write_csv
+from segtool.core.catalog import Dataset, Record
+from segtool.core.images import Array, write_mask
+from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.tables import Result
+from segtool.settings.demo import DemoSettings
+from segtool.settings.options import comparable
+
+WRITTEN = ("dataset.yaml", "train.csv", "test.csv", "wrong_masks.csv", "answers.yaml", "answers", "images", "masks")
+# How every 16th image is stored, by its index; all others are colour PNGs.
+KINDS = {3: "jpeg", 5: "grey", 7: "alpha", 9: "palette", 11: "16-bit", 13: "sideways"}
+EXIF_ORIENTATION = 0x0112
+
+
+def run(settings: DemoSettings) -> Result:
+    """Write `dataset.yaml`, its CSVs, images and index masks; `wrong_masks.csv` and `answers.yaml` stand apart."""
+    folder = settings.output.out
+    output = Output(folder, "demo", owns=WRITTEN)
+    if output.begin(comparable(settings), {}, overwrite=settings.output.overwrite) is State.DONE:
+        return Result()
+    faults = synthetic.choose_faults(settings.seed, settings.train)
+    train = _write_part(settings, synthetic.TRAIN, folder / "masks", faults)
+    test = _write_part(settings, synthetic.TEST, folder / "answers" / "masks", {})
+    written = _write_tables(folder, train, test, faults)
+    output.finish([*written, *(path for r in (*train, *test) for path in (r.image, r.mask) if path)])
+
+    lines = [f"{folder}: {len(train)} training images, {len(faults)} of them with a wrong mask (wrong_masks.csv)"]
+    if test:
+        lines.append(f"and {len(test)} test images; their masks are in {folder / 'answers.yaml'}, for evaluate")
+    return Result("\n".join(lines))
+
+
+def _write_part(
+    settings: DemoSettings, part: int, masks: Path, faults: dict[int, synthetic.Fault]
+) -> tuple[Record, ...]:
+    """Draw the images of one part one by one and write them; a mask with a fault is written wrong."""
+    name, count = ("scene", settings.train) if part == synthetic.TRAIN else ("test", settings.test)
+    records = []
+    for index in tracker(settings.output.quiet)(range(count), total=count, label=f"drawing {name} images"):
+        number, frame = divmod(index, synthetic.FRAMES)
+        image, mask = synthetic.draw(synthetic.make_scene(settings.seed, part, number, settings.size), frame)
+        if index in faults:
+            _, other = synthetic.draw(synthetic.make_scene(settings.seed, part, number + 1, settings.size), frame)
+            mask = synthetic.spoil(mask, other, faults[index])
+        group = f"{name}{number:03d}"
+        image_id = f"{group}/frame{frame}"
+        mask_path = masks / f"{image_id}.png"
+        write_mask(mask_path, mask, synthetic.PALETTE)
+        image_path = _write_image(settings.output.out / "images" / image_id, image, KINDS.get(index % 16, "png"))
+        records.append(Record(image_id, image_path, mask_path, group))
+    return tuple(records)
+
+
+def _write_tables(
+    folder: Path, train: tuple[Record, ...], test: tuple[Record, ...], faults: dict[int, synthetic.Fault]
+) -> list[Path]:
+    """`dataset.yaml` with its CSVs, `wrong_masks.csv`, and `answers.yaml` where there are test images."""
+    shared: dict[str, Any] = {"classes": synthetic.CLASSES, "palette": synthetic.PALETTE}
+    shown = tuple(Record(record.image_id, record.image, group=record.group) for record in test)
+    written = catalog.write_dataset(folder, Dataset(folder / "dataset.yaml", train=train, test=shown, **shared))
+    rows = [(train[index].image_id, fault.value) for index, fault in sorted(faults.items())]
+    write_csv(folder / "wrong_masks.csv", ("image_id", "fault"), rows)
+    written.append(folder / "wrong_masks.csv")
+    if test:
+        answers = Dataset(folder / "answers.yaml", train=test, **shared)
+        written += catalog.write_dataset(folder, answers, name="answers.yaml", train="answers/test_answers.csv")
+    return written
+
+
+def _write_image(stem: Path, image: Array, kind: str) -> Path:
+    """Write an image in one of the forms that images come in; returns its path."""
+    options: dict[str, Any] = {"format": "PNG"}
+    picture = Image.fromarray(image)
+    if kind in ("jpeg", "sideways"):
+        options = {"format": "JPEG", "quality": 95}
+    if kind == "sideways":
+        # Stored turned to the left, with the tag that says so, as phones do.
+        picture = Image.fromarray(np.ascontiguousarray(np.rot90(image)))
+        options["exif"] = Image.Exif()
+        options["exif"][EXIF_ORIENTATION] = 6
+    elif kind == "grey":
+        picture = picture.convert("L")
+    elif kind == "alpha":
+        picture.putalpha(128)
+    elif kind == "palette":
+        picture = picture.quantize(64)
+    elif kind == "16-bit":
+        picture = Image.fromarray(np.array(picture.convert("L"), np.uint16) * 257)
+    path = stem.with_name(stem.name + (".jpg" if options["format"] == "JPEG" else ".png"))
+    with atomic(path, "wb", sync=False) as file:
+        picture.save(file, **options)
+    return path

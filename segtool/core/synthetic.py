@@ -1,0 +1,157 @@
+"""The drawing of `segtool demo`: patterned objects on a clouded ground, seen in a few frames per scene.
+
+A class is a pattern, never a colour: each object has two colours of its own, and plain objects of every colour belong
+to the background. All is a pure function of (seed, part, scene, frame).
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.images import IGNORE, Array, resize_mask
+from segtool.settings.options import Size
+
+CLASSES = ("background", "rows", "columns", "checks", "dots", "rings")
+PALETTE = ((40, 40, 40), (230, 160, 0), (90, 180, 230), (0, 160, 115), (240, 230, 70), (215, 95, 160))
+FRAMES = 3
+# Streams of random numbers: the two parts of the data set, and the choice of the wrong masks.
+TRAIN, TEST, FAULTS = 0, 1, 2
+
+# Number of objects of a scene and how they are shared out; `rings` is the rare class, in every third scene only.
+OBJECTS = 7
+SHARES = (0.2, 0.3, 0.22, 0.16, 0.12, 0.0)
+RARE, RARE_EVERY = 5, 3
+EXCHANGED = (0, 2, 1, 4, 3, 5)
+
+Floats = npt.NDArray[np.float64]
+
+
+class Fault(Enum):
+    """What is wrong with a mask."""
+
+    OTHER = "mask of another image"
+    MISSING = "objects not marked"
+    EXCHANGED = "classes exchanged"
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: its class (0 for a plain one), outline (x, y) around its centre, pattern and two colours."""
+
+    label: int
+    centre: Floats
+    outline: Floats
+    period: float
+    colours: Floats
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all frames of a scene share; lengths are pixels."""
+
+    key: tuple[int, ...]
+    height: int
+    width: int
+    ground: Floats
+    things: tuple[Thing, ...]
+    glare: Thing | None
+
+
+def make_scene(seed: int, part: int, number: int, size: int) -> Scene:
+    """Scene `number` of a part (TRAIN or TEST). Scene 0 of a part holds every class.
+
+    Args:
+        size: height the drawing is made for, in pixels; the scene's own height and width vary around it.
+    """
+    rng = np.random.default_rng([seed, part, number])
+    height, width = int(size * rng.uniform(0.85, 1.15)), int(size * rng.uniform(0.95, 1.4))
+    labels = rng.choice(len(CLASSES), OBJECTS, p=SHARES)
+    if number % RARE_EVERY == 0:
+        labels[-1] = RARE
+    if number == 0:
+        labels[: len(CLASSES)] = np.arange(len(CLASSES))
+    # Cells of a 3 x 3 grid keep objects from hiding each other.
+    cells = rng.permutation(9)[:OBJECTS]
+    spots = (np.stack([cells % 3, cells // 3], axis=1) + rng.uniform(0.3, 0.7, (OBJECTS, 2))) / 3
+    things = tuple(
+        _thing(rng, int(label), spot * (width, height), size) for label, spot in zip(labels, spots, strict=True)
+    )
+    glare = _thing(rng, 0, rng.uniform(0.1, 0.9, 2) * (width, height), size) if rng.random() < 0.4 else None
+    return Scene((seed, part, number), height, width, rng.uniform(40, 215, (4, 5, 3)), things, glare)
+
+
+def draw(scene: Scene, frame: int) -> tuple[Array, Array]:
+    """Image uint8 (H, W, 3) and mask uint8 (H, W), 255 = ignore, of one frame: moved a little, lit anew, noisy."""
+    rng = np.random.default_rng([*scene.key, frame])
+    move = rng.uniform(-0.06, 0.06, 2) * scene.height
+    image = cv2.resize(scene.ground, (scene.width, scene.height), interpolation=cv2.INTER_CUBIC)
+    mask = np.zeros((scene.height, scene.width), np.uint8)
+    for thing in scene.things:
+        inside = _fill(thing, move, mask.shape)
+        pattern = _pattern(thing, move, mask.shape)[:, :, None]
+        image = np.where(inside[:, :, None], thing.colours[0] * pattern + thing.colours[1] * (1 - pattern), image)
+        mask[inside] = thing.label
+    if scene.glare:
+        inside = _fill(scene.glare, move, mask.shape)
+        image = np.where(inside[:, :, None], 245.0, image)
+        mask[inside] = IGNORE
+    image = image * rng.uniform(0.8, 1.2) + rng.normal(0, 8, image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8), mask
+
+
+def choose_faults(seed: int, images: int) -> dict[int, Fault]:
+    """Which training images get a wrong mask (one in 24, at least one), by index, and what is wrong with each."""
+    rng = np.random.default_rng([seed, FAULTS])
+    chosen = rng.choice(images, max(1, round(images / 24)), replace=False)
+    kinds = list(Fault)
+    return {int(index): kinds[n % len(kinds)] for n, index in enumerate(chosen)}
+
+
+def spoil(mask: Array, other: Array, fault: Fault) -> Array:
+    """A wrong mask in place of `mask`, uint8 (H, W); `other` is a mask of another image, of any size."""
+    if fault is Fault.OTHER:
+        return resize_mask(other, Size(*mask.shape))
+    new_ids = np.arange(256, dtype=np.uint8)
+    new_ids[: len(CLASSES)] = 0 if fault is Fault.MISSING else EXCHANGED
+    return new_ids[mask]
+
+
+def _thing(rng: np.random.Generator, label: int, centre: Floats, size: int) -> Thing:
+    radius = size * (rng.uniform(0.13, 0.17) if label == RARE else rng.uniform(0.13, 0.22))
+    angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    # A superellipse: exponent 2 is an ellipse, larger ones are boxes with round corners.
+    power = 2 / rng.uniform(2, 8)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    outline = np.sign(circle) * np.abs(circle) ** power * rng.uniform(0.8, 1.0, 2) * radius
+    turn = rng.uniform(0, np.pi)
+    outline = outline @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    colours = rng.uniform(0, 255, (2, 3))
+    # Light on dark or dark on light, in any two hues.
+    colours[1] = np.where(colours[0].mean() > 127, colours[1] * 0.4, 255 - colours[1] * 0.4)
+    return Thing(label, centre, outline, size * rng.uniform(0.065, 0.085), colours)
+
+
+def _fill(thing: Thing, move: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """The pixels inside the outline, bool (H, W)."""
+    filled = np.zeros(shape, np.uint8)
+    cv2.fillPoly(filled, [np.rint(thing.centre + move + thing.outline).astype(np.int32)], 1)
+    return filled.astype(bool)
+
+
+def _pattern(thing: Thing, move: Floats, shape: tuple[int, ...]) -> Floats:
+    """The share of the first colour at each pixel, float64 (H, W) in [0, 1]; the pattern moves with the object."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    wave = 2 * np.pi / thing.period
+    x, y = (x - thing.centre[0] - move[0]) * wave, (y - thing.centre[1] - move[1]) * wave
+    height = {
+        "background": np.ones(shape),
+        "rows": np.sin(y) + 0 * x,
+        "columns": np.sin(x) + 0 * y,
+        "checks": np.sin(x) * np.sin(y) * 2,
+        "dots": (np.cos(x) + np.cos(y)) - 0.6,
+        "rings": np.sin(np.hypot(x, y)),
+    }[CLASSES[thing.label]]
+    return np.clip(0.5 + 2 * height, 0, 1)
