@@ -125,11 +125,11 @@ def load_dataset(data: Path) -> Dataset:
 
 
 def write_dataset(
-    folder: Path, dataset: Dataset, *, name: str = "dataset.yaml", train: str = "train.csv", test: str = "test.csv"
+    folder: Path, dataset: Dataset, *, name: str = "dataset.yaml", train: str = "train.csv"
 ) -> list[Path]:
     """Write `dataset.yaml`, `train.csv` and, where there are test images, `test.csv`; returns their paths.
 
-    Paths in the CSVs are relative to their folder. `name`, `train` and `test` are other names, relative to `folder`.
+    Paths in the CSVs are relative to their folder. `name` and `train` may be other names, relative to `folder`.
     """
     content: dict[str, Any] = {
         "classes": list(dataset.classes),
@@ -140,9 +140,9 @@ def write_dataset(
     written = [folder / train]
     _write_rows(folder / train, dataset.train)
     if dataset.test:
-        content["test"] = test
-        written.append(folder / test)
-        _write_rows(folder / test, dataset.test)
+        content["test"] = "test.csv"
+        written.append(folder / "test.csv")
+        _write_rows(folder / "test.csv", dataset.test)
     if dataset.palette:
         content["palette"] = [list(colour) for colour in dataset.palette]
     with atomic(folder / name) as file:
