@@ -76,18 +76,18 @@ class Predictions:
         return {**tables, "predictions": artifacts.digest_stats(map(self.mask_path, self.ids))}
 
 
-def read_class_ids(path: Path, classes: int, size: Size, whose: object) -> images.Array:
+def read_class_ids(path: Path, classes: int, size: Size | None = None, whose: object = None) -> images.Array:
     """An index PNG of class ids alone as uint8 (H, W).
 
     Args:
-        size: the size it must have.
-        whose: what has that size, for the error.
+        size: the size it must have, where that is known.
+        whose: what says so, for the error.
 
     Raises:
         SegtoolError: it is missing, truncated, of another size, or holds another value.
     """
     values = images.read_indices(path)
-    if values.shape != size:
+    if size and values.shape != size:
         raise SegtoolError(f"{path} is {Size(*values.shape)} (HxW), but {size} by {whose}; predict it again")
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
     if low < 0 or high >= classes:
