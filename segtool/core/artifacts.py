@@ -283,11 +283,11 @@ def require_done(folder: Path, what: str) -> dict[str, Any]:
     if not folder.exists():
         raise SegtoolError(f"{what} {folder} does not exist")
     if not (folder / "done.json").exists():
-        unfinished = (folder / "begun.json").exists()
+        if not (folder / "begun.json").exists():
+            raise SegtoolError(f"{folder} is not a {what} (no done.json)")
+        command = read_json(folder / "begun.json").get("command")
         raise SegtoolError(
-            f"{what} {folder} is not finished: run the command that makes it again, it goes on where it stopped"
-            if unfinished
-            else f"{folder} is not a {what} (no done.json)"
+            f"{what} {folder} is not finished: run its `segtool {command}` again, it goes on where it stopped"
         )
     stamp: dict[str, Any] = read_json(folder / "done.json")
     return stamp
