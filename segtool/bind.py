@@ -37,8 +37,14 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -
 
     def command(**values: Any) -> int:
         chosen = {o.field.name: _convert(o, values[o.field.name]) for o in options}
-        # Settings refuse what does not go together, so they are assembled where errors become lines.
-        return _execute(lambda: importlib.import_module(module).run(assemble(settings, chosen)), quiet=chosen["quiet"])
+
+        def work() -> Result:
+            # Settings refuse what does not go together: here, where errors become lines, and before the engine loads.
+            assembled = assemble(settings, chosen)
+            result: Result = importlib.import_module(module).run(assembled)
+            return result
+
+        return _execute(work, quiet=chosen["quiet"])
 
     parameters = [_parameter(found) for found in options]
     config = Annotated[
@@ -61,7 +67,7 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -
 def main(app: typer.Typer) -> None:
     """Run the app and leave with its exit status: 0 done, 1 content, 2 usage, 3 fault found, 130 and 143 stopped."""
     try:
-        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        status = app(sys.argv[1:] or ["--help"], prog_name="segtool", standalone_mode=False)
     except typer.TyperException as error:
         status = _fail(error.format_message().replace("Value error, ", ""), error.exit_code)
     except typer.Abort:
@@ -75,7 +81,7 @@ def _parameter(found: Option) -> inspect.Parameter:
     kind: Any = str if meta["parse"] else _without_none(found.type)
     if get_origin(kind) is tuple:
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
-    default = inspect.Parameter.empty if field.default is MISSING else _default(field.default, as_text=meta["parse"])
+    default = inspect.Parameter.empty if found.default is MISSING else _default(found.default, as_text=meta["parse"])
     annotation = kind | None if default is None else kind
     shared = {"help": meta["help"], "metavar": meta["metavar"], "min": meta["min"], "max": meta["max"]}
     if meta["argument"]:

@@ -1,8 +1,10 @@
 """The app: one line per command. Modules are named as strings and imported when the command runs."""
 
+from typing import Annotated
+
 import typer
 
-from segtool import bind
+from segtool import __version__, bind
 from segtool.settings.debug import DebugSettings
 from segtool.settings.demo import DemoSettings
 from segtool.settings.evaluate import EvaluateSettings
@@ -12,11 +14,25 @@ from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
 from segtool.settings.train import TrainSettings
 
-app = typer.Typer(
-    help="A toolbox for semantic segmentation competitions.", add_completion=False, pretty_exceptions_enable=False
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 imports = typer.Typer(help="Make a data set from files of another form.")
 app.add_typer(imports, name="import")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"segtool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A toolbox for semantic segmentation competitions."""
+
 
 bind.add_command(app, "demo", "segtool.commands.demo", DemoSettings)
 bind.add_command(imports, "folders", "segtool.commands.import_folders", ImportFoldersSettings)

@@ -1,0 +1,71 @@
+"""What many tests share: the command line in a process of its own, a tiny data set, and where the real data are."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segtool.core.catalog import Dataset, Record, write_dataset
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+COLOURS = np.array([[40, 60, 80], [200, 80, 60], [70, 190, 120]], dtype=np.uint8)
+
+
+@pytest.fixture
+def segtool(tmp_path: Path) -> Run:
+    """`segtool ARGS...` in a process of its own, in the test's folder: has returncode, stdout and stderr."""
+
+    def run(*args: object, cwd: Path = tmp_path, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "segtool", *map(str, args)]
+        return subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The folder of a data set: eight 32x32 images of three classes in four groups, and two test images.
+
+    Class 0 is the background, 1 a box in every image, 2 a stripe in every second; the top row is to be ignored.
+    """
+    folder = tmp_path / "tiny"
+    random = np.random.default_rng(0)
+
+    def write(part: str, index: int) -> Record:
+        mask = np.zeros((32, 32), np.uint8)
+        top, left = random.integers(1, 16, 2)
+        mask[top : top + 12, left : left + 12] = 1
+        if index % 2:
+            mask[:, 28:] = 2
+        pixels = np.clip(COLOURS[mask] + random.normal(0, 8, (32, 32, 3)), 0, 255).astype(np.uint8)
+        mask[0] = 255
+        image_id = f"{part}_{index}"
+        image = folder / ("images" if part == "train" else "test_images") / f"{image_id}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(image)
+        if part == "test":
+            return Record(image_id, image)
+        truth = folder / "masks" / image.name
+        truth.parent.mkdir(exist_ok=True)
+        Image.fromarray(mask).save(truth)
+        return Record(image_id, image, truth, f"scene{index // 2}")
+
+    train = tuple(write("train", index) for index in range(8))
+    test = tuple(write("test", index) for index in range(2))
+    write_dataset(folder, Dataset(folder, ("ground", "box", "stripe"), train=train, test=test))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of the real data, named by SEGTOOL_DATA; without it the test is skipped."""
+    folder = os.environ.get("SEGTOOL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs the real data: SEGTOOL_DATA does not name a folder")
+    return Path(folder).resolve()

@@ -1,0 +1,112 @@
+"""Imports go one way: cli → bind → settings → errors; commands → core → settings → errors."""
+
+import ast
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(importlib.util.find_spec("segtool").origin).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A layer, and the layers of segtool its modules may import.
+ALLOWED = {
+    "segtool.__main__": ["segtool.cli"],
+    "segtool.cli": ["segtool.__version__", "segtool.bind", "segtool.settings", "segtool.errors"],
+    "segtool.bind": ["segtool.settings", "segtool.errors"],
+    "segtool.commands": [
+        "segtool.commands",
+        "segtool.core",
+        "segtool.settings",
+        "segtool.errors",
+        "segtool.__version__",
+    ],
+    "segtool.core": ["segtool.core", "segtool.settings", "segtool.errors", "segtool.__version__"],
+    "segtool.settings": ["segtool.settings", "segtool.errors"],
+    "segtool.errors": [],
+    "segtool": [],
+}
+STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.errors"]
+# Wherever in the file the import stands.
+BANNED = {
+    "segtool.core": ["typer", "click"],
+    "segtool.commands": ["typer", "click"],
+    "segtool.core.scoring": ["torch"],
+    "segtool.core.formats": ["torch"],
+    "segtool.core.reporting": ["torch"],
+}
+
+
+def module_name(path: Path) -> str:
+    parts = ["segtool", *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def imported_by(tree: ast.AST) -> set[str]:
+    """Every module a file names in an import, and every name it takes from one (`from a import b` → a.b)."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that this test sees them"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def breaches(name: str, imports: set[str]) -> list[str]:
+    """What a module of this name may not import."""
+    layer = max((one for one in ALLOWED if inside(name, one)), key=len)
+    found = [
+        one for one in imports if inside(one, "segtool") and not any(inside(one, allowed) for allowed in ALLOWED[layer])
+    ]
+    if any(inside(name, pure) for pure in STANDARD_LIBRARY_ONLY):
+        found += [one for one in imports if one.split(".")[0] not in sys.stdlib_module_names | {"segtool"}]
+    for package, banned in BANNED.items():
+        if inside(name, package):
+            found += [one for one in imports if one.split(".")[0] in banned]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_go_one_way(path: Path) -> None:
+    imports = imported_by(ast.parse(path.read_text(encoding="utf-8")))
+    assert breaches(module_name(path), imports) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "imported"),
+    [
+        ("segtool.core.images", "segtool.commands.split.run"),
+        ("segtool.core.images", "segtool.bind.main"),
+        ("segtool.core.images", "typer"),
+        ("segtool.commands.split", "segtool.cli.app"),
+        ("segtool.core.scoring.confusion", "torch.nn"),
+        ("segtool.settings.data", "numpy"),
+        ("segtool.settings.data", "segtool.core.images"),
+        ("segtool.errors", "segtool.settings.data"),
+        ("segtool.bind", "segtool.core.reporting.tables.Result"),
+    ],
+)
+def test_a_breach_is_seen(name: str, imported: str) -> None:
+    assert breaches(name, {imported}) == [imported]
+
+
+def test_commands_do_not_import_each_other_in_circles() -> None:
+    graph = {
+        module_name(path): {
+            ".".join(one.split(".")[:3])
+            for one in imported_by(ast.parse(path.read_text(encoding="utf-8")))
+            if inside(one, "segtool.commands")
+        }
+        for path in MODULES
+        if inside(module_name(path), "segtool.commands")
+    }
+    while leaves := {name for name, imports in graph.items() if not imports & graph.keys()}:
+        graph = {name: imports for name, imports in graph.items() if name not in leaves}
+    assert not graph, f"commands in a circle: {sorted(graph)}"
