@@ -58,8 +58,7 @@ class PredictionWriter:
 def is_whole(folder: Path, image_id: str, size: Size, classes: int, *, keep_probs: bool) -> bool:
     """Whether an image's files are there, readable and of the right shape."""
     try:
-        if read_class_ids(mask_path(folder, image_id), classes).shape != tuple(size):
-            return False
+        read_class_ids(mask_path(folder, image_id), classes, size, "its image")
         return not keep_probs or ProbReader(probs_path(folder, image_id)).shape == (classes, *size)
     except SegtoolError:
         return False

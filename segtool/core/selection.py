@@ -4,6 +4,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from segtool.core import artifacts
 from segtool.core.catalog import Dataset, Record, choose_fold, read_folds, with_masks
 from segtool.errors import SegtoolError, UsageError
@@ -143,3 +146,24 @@ def seen_by(digests: Mapping[str, str], runs: Iterable[Mapping[str, set[str]]]) 
     """Ids of images that any of the runs was trained on."""
     trained = {digest for roles in runs for digest in roles["train"]}
     return {image_id for image_id, digest in digests.items() if digest in trained}
+
+
+def cover_classes(counts: npt.NDArray[np.int64], wanted: int) -> list[int]:
+    """Rows of (images, classes) pixel counts, chosen so that every class that occurs is in at least two if possible.
+
+    Rarest class first (by the number of images that hold it), each time from the images that hold it the ones with
+    most of it; the rest are the first rows. Ascending.
+    """
+    present = counts > 0
+    chosen: set[int] = set()
+    for index in sorted(range(counts.shape[1]), key=lambda c: int(present[:, c].sum())):
+        holders = np.flatnonzero(present[:, index])
+        for row in holders[np.argsort(-counts[holders, index], kind="stable")]:
+            if len(chosen) >= wanted or sum(present[r, index] for r in chosen) >= 2:
+                break
+            chosen.add(int(row))
+    for row in range(len(counts)):
+        if len(chosen) >= wanted:
+            break
+        chosen.add(row)
+    return sorted(chosen)

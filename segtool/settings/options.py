@@ -62,6 +62,8 @@ class Option(NamedTuple):
     field: dataclasses.Field[Any]
     type: Any
     panel: str | None
+    # The field's own, unless the command composes the group with other values.
+    default: Any
 
     @property
     def is_path(self) -> bool:
@@ -75,18 +77,19 @@ def walk(settings: type[Any], panel: str | None = None) -> Iterator[Option]:
     Options without a default come first.
     """
     found = list(_walk(settings, panel))
-    yield from (o for o in found if o.field.default is dataclasses.MISSING)
-    yield from (o for o in found if o.field.default is not dataclasses.MISSING)
+    yield from (o for o in found if o.default is dataclasses.MISSING)
+    yield from (o for o in found if o.default is not dataclasses.MISSING)
 
 
-def _walk(settings: type[Any], panel: str | None) -> Iterator[Option]:
+def _walk(settings: type[Any], panel: str | None, group: Any = dataclasses.MISSING) -> Iterator[Option]:
     hints = get_type_hints(settings)
     for field in dataclasses.fields(settings):
         kind = hints[field.name]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            yield from _walk(kind, getattr(kind, "panel", None))
+            yield from _walk(kind, getattr(kind, "panel", None), field.default)
         else:
-            yield Option(field, kind, panel)
+            default = field.default if group is dataclasses.MISSING else getattr(group, field.name)
+            yield Option(field, kind, panel, default)
 
 
 def assemble(settings: type[Any], values: dict[str, Any]) -> Any:

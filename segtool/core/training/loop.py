@@ -43,6 +43,8 @@ class Loop:
     store: RunStore | None
     clock: Clock
     track: Track
+    # Called with the loss of each update.
+    on_update: Callable[[float], None] | None = None
     # Seconds to keep free at the end of a time limit, for one validation and the last files.
     reserve: float = 0.0
 
@@ -88,6 +90,8 @@ class Loop:
         micro = [next(batches) for _ in range(self.optimizer.accumulate)]
         loss, self.lr = self.updater.step(micro, factor, course.epoch, update)
         course.loss_sum += loss
+        if self.on_update:
+            self.on_update(loss)
         course.update = update + 1
 
     def _finish_epoch(self) -> None:

@@ -78,6 +78,10 @@ class Updater:
         self._move()
         return loss, lr
 
+    def gradients(self, batch: Batch) -> None:
+        """Leave the gradients of one batch's loss in the parameters."""
+        self._backward(batch, Share(float(weighted_pixels(batch.masks, batch.weights)), 1))
+
     def _backward(self, batch: Batch, share: Share) -> torch.Tensor:
         images = network_input(batch.images, self.spec, self.device)
         masks = batch.masks.to(self.device, non_blocking=True)

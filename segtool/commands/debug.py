@@ -1,0 +1,201 @@
+"""`segtool debug`: the whole chain on a few images, and a verdict on everything that can silently be wrong."""
+
+import logging
+import shutil
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segtool.commands import evaluate, predict, train
+from segtool.core import artifacts
+from segtool.core.artifacts import Output, State
+from segtool.core.catalog import Dataset, Record, load_dataset, with_masks, write_dataset, write_folds
+from segtool.core.images import IGNORE
+from segtool.core.models.checkpoint import load_checkpoint, restore_network
+from segtool.core.predictions import open_predictions
+from segtool.core.probmaps import read_probs
+from segtool.core.reporting.pictures import write_sheet
+from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.tables import Result, Table
+from segtool.core.selection import cover_classes, limit, select
+from segtool.core.training import checks
+from segtool.core.training.checks import Check
+from segtool.core.training.distributed import World
+from segtool.core.training.loop import Loop
+from segtool.core.training.setup import make_updater
+from segtool.errors import SegtoolError
+from segtool.settings.debug import DebugSettings
+from segtool.settings.evaluate import EvaluateSettings
+from segtool.settings.inference import InferenceSettings
+from segtool.settings.options import comparable
+from segtool.settings.predict import PredictSettings
+from segtool.settings.train import TrainSettings
+
+log = logging.getLogger(__name__)
+
+OWNS = ("data", "train", "preds", "report", "sheet.png", "checks.csv")
+# Masks that are looked at to choose the sample, and images on the picture sheet.
+LOOKED_AT = 400
+ON_SHEET = 6
+# Small micro-batches make enough updates of few images.
+BATCH = 4
+
+
+def run(settings: DebugSettings) -> Result:
+    """Sample, train, predict, evaluate, check."""
+    dataset = load_dataset(settings.data)
+    chosen_train, chosen_valid = select(dataset, settings.folds)
+    folder = settings.output.out
+    output = Output(folder, "debug", owns=OWNS)
+    # Without a stamp the last debug run failed or was killed; what it left is worth nothing.
+    overwrite = settings.output.overwrite or not output.done.exists()
+    state = output.begin(comparable(settings), dataset.digests(with_masks(dataset.train)), overwrite=overwrite)
+    if state is State.DONE:
+        return Result(f"{folder} is up to date: all checks were passed")
+    for name in OWNS[:4]:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+    found = _look(dataset, chosen_train + chosen_valid, settings)
+    if not isinstance(found, tuple):
+        return _verdict(folder, [found])
+    records, data_checks = found
+    sample, held = _write_sample(folder / "data", dataset, records, {r.image_id for r in chosen_valid})
+    losses: list[float] = []
+    options = _train_settings(settings, folder)
+    try:
+        loop = train.fit(options, losses.append)
+    except SegtoolError as error:
+        if error.status == 2:
+            raise
+        return _verdict(folder, [*data_checks, Check("training", False, str(error))])
+    assert loop is not None
+    network_checks = _check_network(loop, options, losses)
+    fit = _predict_and_evaluate(folder, sample, held, settings)
+    speed = _speed(loop, len(chosen_train), len(chosen_valid))
+    result = _verdict(folder, [*data_checks, *network_checks, fit, speed])
+    if result.status == 0:
+        output.finish([folder / "sheet.png", folder / "checks.csv"])
+    return result
+
+
+def _look(dataset: Dataset, records: list[Record], settings: DebugSettings) -> tuple[list[Record], list[Check]] | Check:
+    """Read masks, choose the sample, read its images; one failed check where something cannot be read."""
+    candidates = limit(records, LOOKED_AT)
+    counts = np.zeros((len(candidates), len(dataset.classes)), np.int64)
+    track = tracker(settings.output.quiet)
+    try:
+        for row, record in enumerate(track(candidates, total=len(candidates), label="reading masks")):
+            counts[row] = np.bincount(dataset.read_mask(record).ravel(), minlength=IGNORE + 1)[: len(dataset.classes)]
+        chosen = [candidates[i] for i in cover_classes(counts, settings.samples)]
+        sizes = [dataset.read_pair(record)[0].shape for record in chosen]
+    except SegtoolError as error:
+        return Check("data readable, shapes agree, ids in range", False, str(error))
+    absent = [name for name, pixels in zip(dataset.classes, counts.sum(axis=0), strict=True) if not pixels]
+    distinct = sorted({f"{h}x{w}" for h, w, _ in sizes})
+    shown = ", ".join(distinct[:3]) + (f" and {len(distinct) - 3} more" if len(distinct) > 3 else "")
+    readable = Check(
+        "data readable, shapes agree, ids in range", True, f"{len(candidates)} masks, {len(chosen)} images of {shown}"
+    )
+    held = int((counts.sum(axis=0) > 0).sum())
+    note = f"; never: {', '.join(absent)}" if absent else ""
+    classes = Check("masks hold several classes", held > 1, f"{held} of {len(dataset.classes)} classes occur{note}")
+    return chosen, [readable, classes]
+
+
+def _write_sample(
+    folder: Path, dataset: Dataset, records: list[Record], valid: set[str]
+) -> tuple[Dataset, list[Record]]:
+    """A data set of the sample; a quarter is held out, from the validation images where there are enough."""
+    quarter = max(1, len(records) // 4)
+    held = sorted(records, key=lambda r: r.image_id not in valid)[:quarter]
+    sample = replace(dataset, path=folder / "dataset.yaml", train=tuple(records), test=())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_dataset(folder, sample)
+    ids = {r.image_id for r in held}
+    write_folds(folder / "folds.csv", {r.image_id: 0 if r.image_id in ids else -1 for r in records})
+    return sample, held
+
+
+def _train_settings(settings: DebugSettings, folder: Path) -> TrainSettings:
+    plain = {f.name: getattr(settings, f.name) for f in fields(TrainSettings)}
+    options = TrainSettings(**plain)
+    return replace(
+        options,
+        output=replace(settings.output, out=folder / "train", overwrite=True),
+        data=folder / "data",
+        folds=replace(settings.folds, folds=folder / "data" / "folds.csv", fold=0, max_samples=0),
+        optimizer=replace(settings.optimizer, batch=min(BATCH, settings.optimizer.batch)),
+    )
+
+
+def _check_network(loop: Loop, options: TrainSettings, losses: list[float]) -> list[Check]:
+    updater, path = loop.updater, options.output.out / "last.pt"
+    spec = updater.spec
+    batch = next(loop.load(loop.plan_from(range(1), 0)))
+    few = type(batch)(batch.images[:2], batch.masks[:2], batch.weights[:2])
+    _, restored = restore_network(load_checkpoint(path), path)
+    restored = restored.to(memory_format=torch.channels_last)
+    colours = ", ".join(f"{m:.3f}" for m in spec.mean) + " / " + ", ".join(f"{s:.3f}" for s in spec.std)
+    weights = Check("encoder weights loaded", True, f"{options.model.encoder_weights}; mean / std {colours}")
+    parts = train.read_parts(options, updater.device, World())
+    again = make_updater(options, parts, pretrained=True)
+    name = "one batch can be overfitted"
+    return [
+        weights,
+        checks.losses_fall(losses),
+        # Before anything else runs through the network in training mode and moves its statistics.
+        checks.reloads_equal(updater.network, restored, spec, few.images, updater.device),
+        checks.gradients_arrive(updater, few),
+        checks.guarded(name, lambda: checks.overfits(again, few)),
+    ]
+
+
+def _predict_and_evaluate(folder: Path, sample: Dataset, held: list[Record], settings: DebugSettings) -> Check:
+    quiet = replace(settings.output, out=folder / "preds", overwrite=True)
+    predict.run(
+        PredictSettings(
+            output=quiet,
+            data=folder / "data",
+            run=(folder / "train",),
+            subset="valid",
+            inference=InferenceSettings(checkpoint="last"),
+            machine=settings.machine,
+        )
+    )
+    report = replace(quiet, out=folder / "report")
+    evaluate.run(EvaluateSettings(output=report, data=folder / "data", preds=folder / "preds"))
+    preds = open_predictions(folder / "preds")
+    pictures = []
+    for record in held[:ON_SHEET]:
+        image, truth = sample.read_pair(record)
+        pictures.append((record.image_id, image, truth, preds.read_mask(record.image_id)))
+    write_sheet(folder / "sheet.png", pictures, sample.classes, sample.palette)
+    few = limit(held, 16)
+    maps = [read_probs(preds.probs_path(r.image_id)) for r in few]
+    return checks.predictions_fit_their_masks(maps, [sample.read_mask(r) for r in few])
+
+
+def _speed(loop: Loop, train_images: int, valid_images: int) -> Check:
+    """Speed and memory of the last epoch, and from them the time of an epoch over all images."""
+    row = loop.course.history[-1]
+    started = time.monotonic()
+    assert loop.validate is not None
+    board = loop.validate("measuring").board
+    per_image = (time.monotonic() - started) / len(board.per_image)
+    epoch = (train_images / row["images_per_s"] + valid_images * per_image) / 60
+    saw = (
+        f"{row['images_per_s']:.1f} images/s, {row['peak_memory_mb'] / 1024:.1f} GiB; an epoch of all {train_images}"
+        f" images with validation on {valid_images}: {epoch:.1f} min"
+    )
+    return Check("speed", True, saw)
+
+
+def _verdict(folder: Path, made: list[Check]) -> Result:
+    rows = [(check.name, check.verdict, check.saw) for check in made]
+    artifacts.write_csv(folder / "checks.csv", ("check", "verdict", "saw"), rows)
+    failed = [check.name for check in made if check.ok is False]
+    summary = f"FAILED: {'; '.join(failed)}" if failed else f"all checks passed; look at {folder / 'sheet.png'}"
+    return Result(summary, [Table("Checks", ("check", "verdict", "saw"), rows)], status=3 if failed else 0)

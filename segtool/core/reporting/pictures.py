@@ -1,0 +1,97 @@
+"""Pictures of masks: colours for classes, and sheets of image, truth and prediction side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from segtool.core.artifacts import atomic
+from segtool.core.images import IGNORE, Array
+
+# Text, margins and the ignored pixels' hatching, in pixels.
+LINE = 16
+GAP = 4
+
+
+def class_colours(classes: int, palette: Sequence[Sequence[int]] | None = None) -> Array:
+    """RGB per mask value, uint8 (256, 3): the palette, or hues a golden angle apart; class 0 black, 255 grey."""
+    hues = (np.arange(256) * 137.508 / 2) % 180
+    values = np.stack([hues, np.full(256, 200), 255 - 60 * (np.arange(256) // 3 % 3)], axis=-1).astype(np.uint8)
+    colours = cv2.cvtColor(values[None], cv2.COLOR_HSV2RGB)[0]
+    colours[0] = 0
+    if palette:
+        colours[: len(palette)] = palette
+    colours[IGNORE] = 128
+    return np.asarray(colours, np.uint8)
+
+
+def overlay(image: Array, mask: Array, colours: Array) -> Array:
+    """An RGB picture of a mask, faintly over its image: uint8 (H, W, 3)."""
+    grey = image.mean(axis=2, keepdims=True)
+    return (0.3 * grey + 0.7 * colours[mask]).astype(np.uint8)
+
+
+def write_sheet(
+    path: Path,
+    rows: Sequence[tuple[str, Array, Array, Array]],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]] | None = None,
+    height: int = 180,
+) -> None:
+    """Write a PNG with a row per image: the image, its truth and its prediction, and the classes' colours below.
+
+    Args:
+        rows: caption, image uint8 (H, W, C), truth and prediction uint8 (H, W).
+        height: of each picture, in pixels.
+    """
+    colours = class_colours(len(classes), palette)
+    strips = [(caption, _strip(image, truth, pred, colours, height)) for caption, image, truth, pred in rows]
+    width = max(strip.shape[1] for _, strip in strips)
+    legend_lines = _legend_lines(classes, width)
+    sheet = Image.new("RGB", (width, (height + LINE + GAP) * len(strips) + LINE * len(legend_lines) + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    top = 0
+    for caption, strip in strips:
+        draw.text((GAP, top), f"{caption}: image, truth, prediction", fill="black", font=font)
+        sheet.paste(Image.fromarray(strip), (0, top + LINE))
+        top += height + LINE + GAP
+    for line in legend_lines:
+        left = GAP
+        for index in line:
+            draw.rectangle((left, top + 2, left + 12, top + 13), fill=tuple(map(int, colours[index])))
+            draw.text((left + 16, top), classes[index], fill="black", font=font)
+            left += _entry_width(classes[index])
+        top += LINE
+    with atomic(path, "wb") as file:
+        sheet.save(file, format="PNG")
+
+
+def _strip(image: Array, truth: Array, pred: Array, colours: Array, height: int) -> Array:
+    """Image, truth and prediction at one height, next to each other."""
+    rgb = np.repeat(image[..., :1], 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    parts = [
+        cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        for picture in (rgb, overlay(rgb, truth, colours), overlay(rgb, pred, colours))
+    ]
+    gap = np.full((height, GAP, 3), 255, np.uint8)
+    return np.concatenate([parts[0], gap, parts[1], gap, parts[2]], axis=1)
+
+
+def _legend_lines(classes: Sequence[str], width: int) -> list[list[int]]:
+    """Class indices, broken into lines that fit the width."""
+    lines: list[list[int]] = [[]]
+    left = GAP
+    for index, name in enumerate(classes):
+        if lines[-1] and left + _entry_width(name) > width:
+            lines.append([])
+            left = GAP
+        lines[-1].append(index)
+        left += _entry_width(name)
+    return lines
+
+
+def _entry_width(name: str) -> int:
+    return 32 + 7 * len(name)

@@ -1,0 +1,170 @@
+"""Putting the parts of a run together, and bringing them to where the run stopped, or to its start."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from segtool.core.catalog import Dataset, Record
+from segtool.core.data.augmentation import Augmentation
+from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, make_loader
+from segtool.core.data.seeding import seed_torch
+from segtool.core.inference.predictor import Member, Predictor, default_batch
+from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, untouched_parameters
+from segtool.core.models.losses import Criterion
+from segtool.core.models.optim import make_optimizer
+from segtool.core.models.pretrained import load_encoder_weights
+from segtool.core.reporting.progress import Track
+from segtool.core.selection import limit
+from segtool.core.training import planning, store
+from segtool.core.training.course import Clock, Course
+from segtool.core.training.distributed import World
+from segtool.core.training.loop import Loop
+from segtool.core.training.update import Updater
+from segtool.core.training.validation import Validation, validate
+from segtool.settings.options import Size
+from segtool.settings.train import TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made from: the data, the network's description, the machine."""
+
+    dataset: Dataset
+    train: list[Record]
+    valid: list[Record]
+    spec: NetworkSpec
+    device: str
+    world: World
+    track: Track
+
+
+def prepare(settings: TrainSettings, parts: Parts) -> Loop:
+    """The loop of a run, restored from its folder's checkpoint where there is one."""
+    folder, spec, world = settings.output.out, parts.spec, parts.world
+    state = store.find_state(folder)
+    updater = make_updater(settings, parts, pretrained=state is None)
+    course = Course(settings.loop.epochs)
+    if state:
+        course = store.restore(updater, state, folder / "last.pt")
+        log.info("going on after epoch %d, update %d", course.epoch, course.update)
+    predictor = Predictor([Member(spec, updater.network)], parts.device)
+
+    def validate_on(records: list[Record]) -> Callable[[str], Validation]:
+        return lambda label: validate(
+            predictor,
+            parts.dataset,
+            records,
+            updater.criterion,
+            batch=default_batch(0, parts.device),
+            workers=settings.machine.workers,
+            world=world,
+            track=parts.track,
+            label=label,
+        )
+
+    clock_file = folder / "clock.json" if world.main and settings.loop.time_limit else None
+    loop = Loop(
+        updater=updater,
+        course=course,
+        settings=settings.loop,
+        optimizer=settings.optimizer,
+        plan_from=_planner(settings, len(parts.train), world),
+        load=_loader(settings, parts),
+        validate=validate_on(parts.valid) if parts.valid else None,
+        store=store.RunStore(folder) if world.main else None,
+        clock=Clock(course.seconds, clock_file),
+        track=parts.track,
+    )
+    if settings.loop.time_limit:
+        _plan_time(loop, limit(parts.valid, 4 * world.size), len(parts.valid), validate_on, fresh=state is None)
+    return loop
+
+
+def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> Updater:
+    """A network with its optimizer; `pretrained`: with the encoder weights asked for, else with random ones."""
+    spec, world = parts.spec, parts.world
+    seed_torch(settings.loop.seed)
+    network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs)
+    if pretrained:
+        # Rank 0 asks the hub first, so that the others find the file in its cache.
+        log.info(world.decide(lambda: load_encoder_weights(network, settings.model, spec.channels)))
+        if not world.main:
+            load_encoder_weights(network, settings.model, spec.channels)
+    network = network.to(parts.device).to(memory_format=torch.channels_last)
+    return Updater(
+        network,
+        spec,
+        make_optimizer(network, settings.optimizer),
+        Criterion(settings.loss.loss),
+        clip=settings.optimizer.clip,
+        seed=settings.loop.seed,
+        device=parts.device,
+        world=world,
+        untouched=untouched_parameters(network, spec.channels, _probe_size(settings)),
+    )
+
+
+def _planner(settings: TrainSettings, images: int, world: World) -> Callable[[range, int], Plan]:
+    return lambda epochs, skip: Plan(
+        images,
+        batch=settings.optimizer.batch,
+        accumulate=settings.optimizer.accumulate,
+        seed=settings.loop.seed,
+        epochs=epochs,
+        skip=skip,
+        rank=world.rank,
+        world=world.size,
+    )
+
+
+def _loader(settings: TrainSettings, parts: Parts) -> Callable[[Plan], Iterator[Batch]]:
+    spec = parts.spec
+    augmentation = Augmentation(settings.augmentation, settings.size.crop, spec.fill)
+    samples = TrainingSamples(parts.dataset, parts.train, spec.resize, augmentation, settings.loop.seed)
+    collate = Collate(spec.fill, DIVISOR)
+    return lambda plan: iter(make_loader(samples, plan, collate, settings.machine.workers))
+
+
+def _plan_time(
+    loop: Loop,
+    few: list[Record],
+    valid: int,
+    validate_on: Callable[[list[Record]], Callable[[str], Validation]],
+    fresh: bool,
+) -> None:
+    """Plan the epochs of a new run and keep the plan; measure what the end of any run needs."""
+    updater, course, options = loop.updater, loop.course, loop.optimizer
+    updater.network.eval()
+    validation = 0.0
+    if few:
+        validation = planning.timed(lambda: validate_on(few)("measuring")) / len(few) * valid
+    validation = planning.agree(validation, updater)
+    loop.reserve = planning.MARGIN * validation + planning.OUTSIDE
+    if not fresh:
+        return
+    plan = loop.plan_from(range(1 + planning.TIMED_UPDATES), 0)
+    update = planning.agree(planning.measure_update(updater, loop.load(plan), options.accumulate), updater)
+    assert loop.settings.time_limit is not None
+    course.epochs = updater.world.decide(
+        lambda: planning.plan_epochs(
+            loop.settings.time_limit or 0.0,
+            loop.clock.seconds(),
+            update * plan.updates_per_epoch,
+            validation,
+            loop.settings.epochs,
+        )
+    )
+    log.info(
+        "time limit: %.2f s per update, %.0f s per validation: %d epochs planned", update, validation, course.epochs
+    )
+    if loop.store:
+        loop.store.save_last(updater, course)
+
+
+def _probe_size(settings: TrainSettings) -> Size:
+    size = settings.size.crop or Size(128, 128)
+    return Size(max(128, -(-size.height // DIVISOR) * DIVISOR), max(128, -(-size.width // DIVISOR) * DIVISOR))
