@@ -12,7 +12,7 @@ from segtool.core.formats import folders
 from segtool.core.formats.masks import Tally, mask_path, write_masks
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
-from segtool.errors import SegtoolError, UsageError
+from segtool.errors import SegtoolError
 from segtool.settings.imports import ImportFoldersSettings
 from segtool.settings.options import Size, comparable
 
@@ -32,8 +32,6 @@ class Found(NamedTuple):
 
 def run(settings: ImportFoldersSettings) -> Result:
     """Match images and masks, write the masks as class ids, then the CSVs and dataset.yaml."""
-    if (settings.valid_images is None) != (settings.valid_masks is None):
-        raise UsageError("--valid-images and --valid-masks go together")
     out = settings.output.out
     classes = folders.class_names(settings.classes)
     found = _find(settings)

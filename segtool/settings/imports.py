@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
 
@@ -14,7 +15,7 @@ class ImportFoldersSettings:
 
     output: OutputSettings
     images: Path = option(help="Folder of training images")
-    masks: Path = option(help="Folder of their masks: PNG, grey or palette, 8 or 16 bit, or 0/255 for two classes")
+    masks: Path = option(help="Folder of their masks: grey or palette, 8 or 16 bit, or 0/255 for two classes")
     classes: str = option(
         metavar="a,b,c|FILE", file_or_word=True, help="Class names in the order of their ids; or a file, one per line"
     )
@@ -25,8 +26,14 @@ class ImportFoldersSettings:
         None, min=0, max=65535, help="Value in the given masks for pixels to ignore; 255 is one without being said"
     )
     group_regex: str | None = option(
-        None, help="Searched in the image_id; the first capture is the image's group (patient, scene, video)"
+        None,
+        help="Searched in an image's path below its folder, without suffix; the first capture is its group"
+        " (patient, scene, video)",
     )
+
+    def __post_init__(self) -> None:
+        if (self.valid_images is None) != (self.valid_masks is None):
+            raise UsageError("--valid-images and --valid-masks go together")
 
 
 @dataclass(frozen=True)

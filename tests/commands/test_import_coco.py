@@ -1,0 +1,158 @@
+"""`segtool import coco`: the whole chain, the trash baseline, bad files, a kill in the middle."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from segtool.commands import import_coco
+from segtool.core import catalog, images
+from segtool.core.artifacts import read_csv
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.common import OutputSettings
+from segtool.settings.imports import ImportCocoSettings
+
+FILES = ("batch 1/a.jpg", "batch 1/a.png", "한글.jpg")
+BOX = [[2, 1, 7, 1, 7, 5, 2, 5]]
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """Three images of 6x9, the last without annotations, and a test file that lists a fourth."""
+    for name in (*FILES, "t.jpg"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 6), (9, 99, 9)).save(tmp_path / "root" / name)
+    pictures = [{"id": f"i{n}", "file_name": name, "height": 6, "width": 9} for n, name in enumerate(FILES)]
+    write(
+        tmp_path,
+        images=pictures,
+        categories=[{"id": 0, "name": "can"}, {"id": 6, "name": "cup"}],
+        annotations=[{"id": n, "image_id": f"i{n}", "category_id": 6 * n, "segmentation": BOX} for n in range(2)],
+    )
+    (tmp_path / "test.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "t.jpg"}]}))
+    return tmp_path
+
+
+def write(folder: Path, **sections: Any) -> None:
+    """Write the annotation file, or change sections of it."""
+    path = folder / "train.json"
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**content, **sections}))
+
+
+def run(folder: Path, overwrite: bool = False, **options: Any) -> catalog.Dataset:
+    out = OutputSettings(folder / "out", overwrite=overwrite, quiet=True)
+    settings = {"annotations": folder / "train.json", "images": folder / "root", **options}
+    import_coco.run(ImportCocoSettings(out, **settings))
+    return catalog.load_dataset(folder / "out")
+
+
+def test_a_data_set_from_a_coco_file(given: Path) -> None:
+    dataset = run(given, test=given / "test.json")
+    assert dataset.classes == ("Background", "can", "cup")
+    assert list(dataset.by_id) == list(FILES)
+    assert [record.image_id for record in dataset.test] == ["t.jpg"]
+    box = np.zeros((6, 9), np.uint8)
+    box[1:5, 2:7] = 1
+    for name, expected in zip(FILES, (box, 2 * box, 0 * box), strict=True):
+        assert np.array_equal(dataset.read_pair(dataset.by_id[name])[1], expected)
+    rows = read_csv(given / "out" / "train.csv")
+    assert rows[0] == {"image_id": FILES[0], "image": f"../root/{FILES[0]}", "mask": f"masks/{FILES[0]}.png"}
+
+
+def test_sizes_are_not_needed(given: Path) -> None:
+    write(given, images=[{"id": "i0", "file_name": FILES[0]}])
+    assert run(given).read_mask(run(given).by_id[FILES[0]]).sum() == 20
+
+
+@pytest.mark.parametrize(
+    ("sections", "options", "line"),
+    [
+        ({"images": [{"id": "i0", "file_name": "no.jpg"}]}, {}, r"no\.jpg is missing \(1 of 1 images are\): --images"),
+        (
+            {"images": [{"id": "i0", "file_name": FILES[0], "height": 9, "width": 6}]},
+            {},
+            r"'batch 1/a\.jpg' in .*train\.json is 9x6 \(HxW\), but its image .* is 6x9$",
+        ),
+        (
+            {"annotations": [{"id": 3, "image_id": "i1", "category_id": 0, "segmentation": [[1, 2, 3, 4, 5, 6, 7]]}]},
+            {},
+            "annotation 3 in .*train.json",
+        ),
+        ({}, {"images": "nowhere"}, "the folder .*nowhere does not exist"),
+        ({}, {"annotations": "nothing.json"}, "nothing.json is missing"),
+        ({}, {"annotations": "root/t.jpg"}, "not JSON"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    given: Path, sections: dict[str, Any], options: dict[str, str], line: str
+) -> None:
+    write(given, **sections)
+    with pytest.raises(SegtoolError, match=line) as raised:
+        run(given, **{key: given / value for key, value in options.items()})
+    assert raised.value.status == 1
+    assert "\n" not in str(raised.value)
+    assert not (given / "out").exists()
+
+
+def test_interrupted_then_resumed(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint, calls = import_coco.coco_paint.paint, []
+
+    def interrupted(*arguments: Any) -> images.Array:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return paint(*arguments)
+
+    monkeypatch.setattr(import_coco.coco_paint, "paint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(given)
+    assert not (given / "out" / "done.json").exists()
+    dataset = run(given)
+    assert len(calls) == 3 + 1
+    assert [int(dataset.read_mask(record).max()) for record in dataset.train] == [1, 2, 0]
+
+
+def test_stamp_decides_what_the_second_call_does(given: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run(given)
+    run(given)
+    assert "up to date" in caplog.text
+    with pytest.raises(UsageError, match="paint"):
+        run(given, paint="file")
+    write(given, categories=[{"id": 0, "name": "can"}, {"id": 6, "name": "glass"}])
+    with pytest.raises(UsageError, match="input annotations"):
+        run(given)
+    assert run(given, overwrite=True).classes == ("Background", "can", "glass")
+
+
+def test_command_line(given: Path, segtool: Any) -> None:
+    done = segtool("import", "coco", "train.json", "--images", "root", "--test", "test.json", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        "out/dataset.yaml: 3 training images (1 without annotations), 1 test, 3 classes"
+    )
+    failed = segtool("import", "coco", "train.json", "--images", "elsewhere", "-o", "out 2")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == "error: the folder elsewhere does not exist\n"
+
+
+def test_trash_as_its_baseline_paints_it(data_dir: Path, tmp_path: Path) -> None:
+    """The competition's baseline: annotations sorted by the file's `area`, largest first, class = category id."""
+    content = json.loads((data_dir / "trash" / "train.json").read_text())
+    dataset = run(tmp_path, annotations=data_dir / "trash" / "train.json", images=data_dir / "trash")
+    assert len(dataset.train) == 50
+    assert dataset.classes[0] == "Background"
+    assert dataset.classes[1:] == tuple(category["name"] for category in content["categories"])
+    for image in content["images"]:
+        expected = np.zeros((512, 512), np.uint8)
+        of_image = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+        for annotation in sorted(of_image, key=lambda a: -a["area"]):
+            polygons = coco_mask.frPyObjects(annotation["segmentation"], 512, 512)
+            expected[coco_mask.decode(coco_mask.merge(polygons)) == 1] = annotation["category_id"]
+        assert np.array_equal(dataset.read_mask(dataset.by_id[image["file_name"]]), expected)

@@ -1,0 +1,322 @@
+"""`segtool import folders`: what is matched, what the values become, what is refused, and a kill in the middle."""
+
+import logging
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segtool.commands import import_folders
+from segtool.core import catalog, images
+from segtool.core.artifacts import read_csv, read_json
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.common import OutputSettings
+from segtool.settings.imports import ImportFoldersSettings
+
+SIZE = (6, 9)
+
+
+def picture(path: Path, size: tuple[int, int] = SIZE, exif: int | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tags = Image.Exif()
+    if exif:
+        tags[0x0112] = exif
+    Image.new("RGB", size[::-1], (10, 200, 30)).save(path, exif=tags)
+
+
+def mask(path: Path, values: Any, palette: list[int] | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.broadcast_to(np.asarray(values), SIZE).copy())
+    if palette:
+        image.putpalette(palette)
+    image.save(path)
+
+
+def bytes_(*values: int) -> np.ndarray:
+    """One row of a mask: the values, the last one repeated."""
+    return np.array([*values, *[values[-1]] * (SIZE[1] - len(values))], np.uint8)
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """Three images with masks of the values 0, 1, 2 and 9."""
+    for index, name in enumerate(("a", "b c", "한글")):
+        picture(tmp_path / "images" / f"{name}.jpg")
+        mask(tmp_path / "masks" / f"{name}.png", bytes_(0, index % 2, 1, 2, 9))
+    return tmp_path
+
+
+def run(folder: Path, classes: str = "x,y,z", overwrite: bool = False, **options: Any) -> catalog.Dataset:
+    out = OutputSettings(folder / "out", overwrite=overwrite, quiet=True)
+    settings = {"images": folder / "images", "masks": folder / "masks", **options}
+    import_folders.run(ImportFoldersSettings(out, classes=classes, **settings))
+    return catalog.load_dataset(folder / "out")
+
+
+def values(dataset: catalog.Dataset, image_id: str) -> list[int]:
+    """The distinct values of a written mask."""
+    path = dataset.by_id[image_id].mask
+    assert path is not None
+    return np.unique(images.read_indices(path)).tolist()
+
+
+def test_masks_hold_class_ids_and_255(given: Path) -> None:
+    dataset = run(given, ignore_index=9)
+    assert dataset.classes == ("x", "y", "z")
+    assert (dataset.ignore_index, dataset.ignore_stated) == (255, True)
+    assert sorted(dataset.by_id) == ["a", "b c", "한글"]
+    source = images.read_indices(given / "masks" / "b c.png")
+    image, written = dataset.read_pair(dataset.by_id["b c"])
+    assert image.shape == (*SIZE, 3)
+    assert np.array_equal(written, np.where(source == 9, 255, source))
+    assert read_csv(given / "out" / "train.csv")[0] == {
+        "image_id": "a",
+        "image": "../images/a.jpg",
+        "mask": "masks/a.png",
+    }
+
+
+def test_a_mask_in_another_subfolder_is_found_by_its_stem(tmp_path: Path) -> None:
+    for name in ("one/a.jpg", "one/b.jpg", "two/b.jpg"):
+        picture(tmp_path / "images" / name)
+    for name, value in (("labels/a.tif", 1), ("one/b.png", 0), ("two/b.bmp", 1)):
+        mask(tmp_path / "masks" / name, bytes_(value))
+    for junk in ("images/Thumbs.db", "masks/readme.txt", "images/.ipynb_checkpoints/a-checkpoint.jpg"):
+        (tmp_path / junk).parent.mkdir(exist_ok=True)
+        (tmp_path / junk).write_text("no image")
+    (tmp_path / "masks" / "._a.png").write_text("of macOS")
+    dataset = run(tmp_path, "x,y")
+    assert {name: values(dataset, name) for name in dataset.by_id} == {"one/a": [1], "one/b": [0], "two/b": [1]}
+
+
+def test_decomposed_hangul_matches(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / unicodedata.normalize("NFD", "한글.jpg"))
+    mask(tmp_path / "masks" / unicodedata.normalize("NFC", "한글.png"), bytes_(0, 1))
+    assert list(run(tmp_path, "x,y").by_id) == ["한글"]
+
+
+def test_palette_index_not_its_colours(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    colours = [0, 0, 0, 255, 0, 0, 255, 255, 255]
+    mask(tmp_path / "masks" / "a.png", bytes_(0, 1, 2, 255), palette=colours + [7] * (768 - 9))
+    dataset = run(tmp_path)
+    assert values(dataset, "a") == [0, 1, 2, 255]
+    assert dataset.palette == ((0, 0, 0), (255, 0, 0), (255, 255, 255))
+    assert Image.open(tmp_path / "out" / "masks" / "a.png").mode == "P"
+
+
+def test_16_bit_masks(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    mask(tmp_path / "masks" / "a.png", np.array([0, 1, 2, 2, 2, 2, 2, 65535, 255], np.uint16))
+    assert values(run(tmp_path, ignore_index=65535), "a") == [0, 1, 2, 255]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ignore_index", "expected"),
+    [
+        ((0, 255), (255,), None, [[0, 1], [1]]),
+        ((0, 255), (255,), 255, [[0, 255], [255]]),
+        ((0, 255), (0, 128, 255), 128, [[0, 1], [0, 1, 255]]),
+        # One mask with a 1 and 255 means ignore in all of them.
+        ((0, 255), (0, 1, 255), None, [[0, 255], [0, 1, 255]]),
+        ((0, 1), (0, 0), None, [[0, 1], [0]]),
+        ((0, 1), (0, 7), 7, [[0, 1], [0, 255]]),
+    ],
+)
+def test_two_classes(
+    tmp_path: Path,
+    first: tuple[int, ...],
+    second: tuple[int, ...],
+    ignore_index: int | None,
+    expected: list[list[int]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name, row in (("a", first), ("b", second)):
+        picture(tmp_path / "images" / f"{name}.jpg")
+        mask(tmp_path / "masks" / f"{name}.png", bytes_(*row))
+    dataset = run(tmp_path, "ground,thing", ignore_index=ignore_index)
+    assert [values(dataset, "a"), values(dataset, "b")] == expected
+    assert ("255 is taken as ignore" in caplog.text) == (ignore_index is None and 255 in expected[0])
+
+
+def test_official_validation_is_fold_0(given: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    picture(given / "vi" / "a.jpg")
+    mask(given / "vm" / "a.png", bytes_(2))
+    dataset = run(given, ignore_index=9, valid_images=given / "vi", valid_masks=given / "vm", group_regex="^(.)")
+    folds = catalog.read_folds(given / "out" / "folds.csv", dataset)
+    assert folds == {"a": -1, "b c": -1, "한글": -1, "valid/a": 0}
+    assert values(dataset, "valid/a") == [2]
+    assert dataset.by_id["valid/a"].group == dataset.by_id["a"].group == "a"
+    assert "prefix valid/" in caplog.text
+
+
+def test_test_images_and_folders_inside_one_another(given: Path) -> None:
+    shutil.move(given / "masks", given / "images" / "masks")
+    picture(given / "images" / "unseen" / "t.png", (3, 3))
+    inside = {"masks": given / "images" / "masks", "test_images": given / "images" / "unseen"}
+    dataset = run(given, ignore_index=9, group_regex="^(a|b|한)", **inside)
+    assert sorted(dataset.by_id) == ["a", "b c", "한글"]
+    assert [(record.image_id, record.mask) for record in dataset.test] == [("t", None)]
+
+
+def test_class_names_from_a_file(given: Path) -> None:
+    (given / "names.txt").write_text("\ufeffsky\nroad, paved\n\n나무\n", encoding="utf-8")
+    assert run(given, str(given / "names.txt"), ignore_index=9).classes == ("sky", "road, paved", "나무")
+
+
+def bad(path: Path, content: bytes = b"") -> None:
+    path.write_bytes(content)
+
+
+BROKEN: dict[str, tuple[Any, dict[str, Any], type[SegtoolError], str]] = {
+    "value outside the classes": (None, {}, SegtoolError, r"masks/a\.png holds the value 9, .*0 to 2 .*255"),
+    "no mask": (lambda d: (d / "masks/a.png").unlink(), {}, SegtoolError, r"images/a\.jpg has no mask"),
+    "no image": (lambda d: (d / "images/a.jpg").unlink(), {}, SegtoolError, r"masks/a\.png has no image"),
+    "stems": (
+        lambda d: [mask(d / f"masks/{s}/s.png", bytes_(0)) for s in "pq"] and picture(d / "images/s.jpg"),
+        {},
+        SegtoolError,
+        r"images/s\.jpg and .*masks/p/s\.png have the same stem",
+    ),
+    "two suffixes": (lambda d: picture(d / "images/a.png"), {}, SegtoolError, r"a\.jpg and .*a\.png differ only"),
+    "truncated mask": (
+        lambda d: bad(d / "masks/b c.png", (d / "masks/b c.png").read_bytes()[:45]),
+        {"ignore_index": 9},
+        SegtoolError,
+        r"masks/b c\.png.*truncated",
+    ),
+    "empty image": (lambda d: bad(d / "images/a.jpg"), {"ignore_index": 9}, SegtoolError, r"cannot read .*a\.jpg"),
+    "colour mask": (
+        lambda d: picture(d / "masks/b c.png"),
+        {"ignore_index": 9},
+        SegtoolError,
+        r"b c\.png is a colour image",
+    ),
+    "mask of another size": (
+        lambda d: picture(d / "images/b c.jpg", (6, 8)),
+        {"ignore_index": 9},
+        SegtoolError,
+        r"masks/b c\.png is 6x9 \(HxW\), but its image .*b c\.jpg is 6x8$",
+    ),
+    "image turned by EXIF": (
+        lambda d: picture(d / "images/b c.jpg", SIZE, exif=6),
+        {"ignore_index": 9},
+        SegtoolError,
+        r"is 6x9 .*b c\.jpg is 9x6 once turned as its EXIF orientation says \(stored 6x9\)",
+    ),
+    "no folder": (lambda d: shutil.rmtree(d / "images"), {}, SegtoolError, r"folder .*images does not exist"),
+    "no images": (lambda d: (d / "none").mkdir(), {"images": "none"}, SegtoolError, r"none holds no images"),
+    "one class": (None, {"classes": "nofile.txt"}, UsageError, r"1 class names; .* FILE must exist"),
+    "class twice": (None, {"classes": "x,y,x"}, UsageError, "'x' stands twice"),
+    "bad regex": (None, {"group_regex": "("}, UsageError, "not a regular expression"),
+    "no capture": (None, {"group_regex": "a"}, UsageError, "captures nothing"),
+    "no group": (None, {"group_regex": "^(a)"}, UsageError, r"no group in 'b c' \(2 such\)"),
+    "half a validation set": (None, {"valid_images": "images"}, UsageError, "go together"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_bad_input_is_one_line_and_leaves_nothing(given: Path, case: str) -> None:
+    spoil, options, error, line = BROKEN[case]
+    if spoil:
+        spoil(given)
+    paths = {key: given / value for key, value in options.items() if key in ("images", "valid_images")}
+    with pytest.raises(error, match=line) as raised:
+        run(given, **{**options, **paths})
+    assert raised.type is error
+    assert "\n" not in str(raised.value)
+    assert not (given / "out").exists()
+
+
+def test_interrupted_then_resumed_keeps_whole_masks_only(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(given, ignore_index=9)
+    expected = {name: whole.read_mask(record) for name, record in whole.by_id.items()}
+    shutil.rmtree(given / "out")
+    translate, calls = import_folders.folders.translate, []
+
+    def interrupted(*arguments: Any) -> images.Array:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return translate(*arguments)
+
+    monkeypatch.setattr(import_folders.folders, "translate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(given, ignore_index=9)
+    written = sorted((given / "out" / "masks").iterdir())
+    assert len(written) == 2
+    written[0].write_bytes(written[0].read_bytes()[:45])
+    dataset = run(given, ignore_index=9)
+    assert len(calls) == 3 + 2  # The truncated one and the missing one.
+    assert all(np.array_equal(dataset.read_mask(dataset.by_id[name]), mask) for name, mask in expected.items())
+
+
+def test_stamp_decides_what_the_second_call_does(given: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run(given, ignore_index=9)
+    run(given, ignore_index=9)
+    assert "up to date" in caplog.text
+    with pytest.raises(UsageError, match="classes"):
+        run(given, "x,y,w", ignore_index=9)
+    assert run(given, "x,y,w", ignore_index=9, overwrite=True).classes == ("x", "y", "w")
+    edited = given / "out" / "masks" / "a.png"
+    Image.new("L", SIZE[::-1], 1).save(edited)
+    assert values(run(given, "x,y,w", ignore_index=9), "a") == [0, 1, 2, 255]
+    picture(given / "images" / "a.jpg", (7, 7))
+    with pytest.raises(UsageError, match="input images"):
+        run(given, "x,y,w", ignore_index=9)
+    assert len(read_json(given / "out" / "done.json")["outputs"]) == 3 + 2
+
+
+def test_command_line(given: Path, segtool: Any) -> None:
+    arguments = ("--images", "images", "--masks", "masks", "--classes", "x,y,z", "-o", "out")
+    done = segtool("import", "folders", *arguments, "--ignore-index", 9)
+    assert done.returncode == 0, done.stderr
+    table = next(line.split() for line in done.stdout.splitlines() if line.strip().startswith("2 "))
+    assert table == ["2", "z", f"{3 / 12:.4f}", "3"]
+    assert done.stdout.splitlines()[-1] == "out/dataset.yaml: 3 training images, 3 classes"
+    refused = segtool("import", "folders", *arguments, "--valid-masks", "masks")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "error: --valid-images and --valid-masks go together\n"
+
+
+def test_camvid(data_dir: Path, tmp_path: Path) -> None:
+    """A few frames of each part: void is 255, sequences are groups, val is fold 0."""
+    for part in ("train", "val", "test"):
+        for image in sorted((data_dir / "camvid" / part).iterdir())[::100]:
+            (tmp_path / part).mkdir(exist_ok=True)
+            (tmp_path / part / image.name).symlink_to(image)
+            if part != "test":
+                (tmp_path / f"{part}annot").mkdir(exist_ok=True)
+                source = data_dir / "camvid" / f"{part}annot" / f"{image.stem}.png"
+                (tmp_path / f"{part}annot" / source.name).symlink_to(source)
+    dataset = run(
+        tmp_path,
+        "sky,building,pole,road,sidewalk,tree,sign,fence,car,pedestrian,bicyclist",
+        images=tmp_path / "train",
+        masks=tmp_path / "trainannot",
+        valid_images=tmp_path / "val",
+        valid_masks=tmp_path / "valannot",
+        test_images=tmp_path / "test",
+        ignore_index=11,
+        group_regex="^([^_]+)_",
+    )
+    assert {record.group for record in dataset.train} == {"0001TP", "0006R0", "0016E5"}
+    folds = catalog.read_folds(tmp_path / "out" / "folds.csv", dataset)
+    assert sorted(folds.values()) == [-1, -1, -1, -1, 0, 0]
+    for name, record in dataset.by_id.items():
+        part = "valannot" if folds[name] == 0 else "trainannot"
+        source = np.array(Image.open(data_dir / "camvid" / part / f"{name}.png"))
+        assert np.array_equal(dataset.read_pair(record)[1], np.where(source == 11, 255, source))
+
+
+def test_membrane_is_binary(data_dir: Path, tmp_path: Path) -> None:
+    folder = data_dir / "membrane" / "train"
+    dataset = run(tmp_path, "membrane,cell", images=folder / "image", masks=folder / "label")
+    source = np.array(Image.open(folder / "label" / "7.png"))
+    assert np.array_equal(dataset.read_mask(dataset.by_id["7"]), source // 255)

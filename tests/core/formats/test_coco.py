@@ -1,0 +1,224 @@
+"""COCO files against pycocotools' own reading of them, and what is refused."""
+
+import contextlib
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from segtool.core import images
+from segtool.core.formats import coco, coco_paint
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+BOX = [[1, 1, 6, 1, 6, 4, 1, 4]]
+SIZE = Size(6, 8)
+
+
+def reference(path: Path) -> COCO:
+    """pycocotools' own class, which prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(path))
+
+
+def rle(mask: np.ndarray, compressed: bool) -> dict[str, Any]:
+    """A mask as COCO run-lengths, made without pycocotools where not compressed."""
+    if compressed:
+        encoded = coco_mask.encode(np.asfortranarray(mask))
+        return {"size": list(mask.shape), "counts": encoded["counts"].decode()}
+    flat = np.concatenate([[0], mask.ravel(order="F")])
+    ends = np.flatnonzero(np.diff(flat)).tolist()
+    return {"size": list(mask.shape), "counts": np.diff([0, *ends, mask.size]).tolist()}
+
+
+def write(path: Path, objects: list[dict[str, Any]] | None = None, **sections: Any) -> Path:
+    """An annotation file of one image (id 7) and the categories 0 and 5."""
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg", "height": SIZE.height, "width": SIZE.width}],
+        "categories": [{"id": 5, "name": "glass"}, {"id": 0, "name": "paper"}],
+        "annotations": [{"id": i, "image_id": 7, "category_id": 5, **a} for i, a in enumerate(objects or [], 40)],
+    }
+    path.write_text(json.dumps({**content, **sections}), encoding="utf-8")
+    return path
+
+
+def paint(path: Path, order: coco_paint.Paint = "area") -> images.Array:
+    content = coco.read(path)
+    return coco_paint.paint(content.pictures[0].annotations, content.class_ids, SIZE, order, path)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.sampled_from([0.02, 0.5, 0.98]))
+def test_run_lengths_of_any_mask(seed: int, height: int, width: int, share: float) -> None:
+    mask = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
+    for compressed in (False, True):
+        found = coco_paint.to_rle(rle(mask, compressed), Size(height, width), "it")
+        assert np.array_equal(coco_mask.decode(found), mask)
+
+
+def test_polygons_are_a_union_as_in_pycocotools(tmp_path: Path) -> None:
+    several = [[0.5, 0.5, 5.2, 0.7, 3.1, 5.9], [4, 2, 20, 2, 20, 30, 4, 30], [1, 1, 2, 2]]
+    path = write(tmp_path / "a.json", [{"segmentation": several}])
+    whole = reference(path)
+    expected = whole.annToMask(whole.anns[40])
+    assert 0 < expected.sum() < expected.size
+    assert np.array_equal(paint(path), expected * 2)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    # Painted over one another: box of 4 (class 2, first in the file), column of 6 (class 1), row of 8 (class 2).
+    [("area", [2, 1, 2]), ("file", [2, 1, 2]), ("category", [2, 2, 2])],
+)
+def test_who_is_below(tmp_path: Path, order: coco_paint.Paint, expected: list[int]) -> None:
+    small, column, row = (np.zeros(SIZE, np.uint8) for _ in range(3))
+    small[0:2, 0:2] = 1
+    column[:, 0] = 1
+    row[5, :] = 1
+    # `area` as the file has it is wrong on purpose: what is painted counts.
+    regions = [(row, 5, 1), (column, 0, 2), (small, 5, 999)]
+    path = write(
+        tmp_path / "a.json",
+        [{"segmentation": rle(m, True), "category_id": c, "area": a} for m, c, a in regions],
+    )
+    mask = paint(path, order)
+    assert [mask[0, 0], mask[5, 0], mask[5, 7]] == expected
+
+
+def test_file_order_differs_from_area(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json", [{"segmentation": BOX, "category_id": 0}, {"segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}]
+    )
+    assert np.unique(paint(path, "file")).tolist() == [2]
+    assert np.unique(paint(path, "area")).tolist() == [1, 2]
+
+
+def test_equal_areas_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", [{"segmentation": BOX}, {"segmentation": BOX, "category_id": 0}])
+    assert np.unique(paint(path)).tolist() == [0, 1]
+
+
+def test_an_object_in_a_crowd_counts(tmp_path: Path) -> None:
+    crowd = np.ones(SIZE, np.uint8)
+    crowd[:, 7] = 0
+    small = {"segmentation": [[1, 1, 3, 1, 3, 3, 1, 3]], "iscrowd": 0}
+    path = write(tmp_path / "a.json", [small, {"segmentation": rle(crowd, False), "iscrowd": 1, "category_id": 0}])
+    expected = np.where(crowd, 255, 0)
+    expected[1:3, 1:3] = 2
+    assert np.array_equal(paint(path), expected)
+
+
+def test_classes_are_dense_with_the_background_first(tmp_path: Path) -> None:
+    content = coco.read(write(tmp_path / "a.json", []))
+    assert (content.classes, content.class_ids) == (("Background", "paper", "glass"), (1, 2))
+    named = [{"id": 3, "name": "cup"}, {"id": 90, "name": "BACKGROUND"}, {"id": 40, "name": "fork"}]
+    content = coco.read(write(tmp_path / "a.json", [], categories=named))
+    assert (content.classes, content.class_ids) == (("BACKGROUND", "cup", "fork"), (1, 2, 0))
+
+
+def test_what_pycocotools_users_leave_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    left_out = [{"segmentation": []}, {"segmentation": [[1, 1, 5, 5]]}, {}, {"image_id": 8, "segmentation": BOX}]
+    content = coco.read(write(tmp_path / "a.json", [*left_out, {"segmentation": BOX}]))
+    assert [annotation.id for annotation in content.pictures[0].annotations] == [44]
+    assert "1 have an image_id that `images` does not list (the first: 43)" in caplog.text
+    assert "3 have an empty segmentation (the first: 40)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("annotation", "line"),
+    [
+        ({"category_id": 3, "segmentation": BOX}, "annotation 40 in .* has category_id 3, which"),
+        ({"category_id": None, "segmentation": BOX}, "annotation 40 in .* has no category_id"),
+        ({"segmentation": [[1, 1, 6, 1, 6, 4, 1]]}, "annotation 40 in .*: a polygon is not"),
+        ({"segmentation": [1, 1, 6, 1, 6, 4]}, "annotation 40 in .*: a polygon is not"),
+        ({"segmentation": [[1, 1, 6, 1, 6, float("nan")]]}, "annotation 40 in .*: a polygon is not"),
+        ({"segmentation": [[0, 0, 1e9, 0, 1e9, 1e9]]}, "annotation 40 in .*: a polygon is not"),
+        ({"segmentation": [["a", 1, 6, 1, 6, 4]]}, "annotation 40 in .*: a polygon is not"),
+        ({"segmentation": []}, "none of its 1 annotations can be painted: 1 have an empty segmentation"),
+        ({"segmentation": "x"}, "annotation 40 in .*: its segmentation is neither"),
+        (
+            {"segmentation": {"size": [8, 6], "counts": [48]}},
+            r"annotation 40 in .* size \[8, 6\], its image is \[6, 8\]",
+        ),
+        ({"segmentation": {"size": [6, 8], "counts": [20, 10]}}, "annotation 40 in .* add up to 6 x 8"),
+        ({"segmentation": {"size": [6, 8], "counts": [20.5, 27.5]}}, "annotation 40 in .* add up to 6 x 8"),
+        ({"segmentation": {"size": [6, 8], "counts": [-2, 50]}}, "annotation 40 in .* add up to 6 x 8"),
+        ({"segmentation": {"size": [6, 8], "counts": ""}}, "annotation 40 in .* add up to 6 x 8"),
+        ({"segmentation": {"size": [6, 8], "counts": "d0:한"}}, "annotation 40 in .* add up to 6 x 8"),
+    ],
+)
+def test_bad_annotations(tmp_path: Path, annotation: dict[str, Any], line: str) -> None:
+    with pytest.raises(SegtoolError, match=line):
+        paint(write(tmp_path / "a.json", [annotation]))
+
+
+IMAGE = {"id": 7, "file_name": "a.jpg", "height": 6, "width": 8}
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        ({"images": []}, "lists no images"),
+        ({"images": None}, "no list `images`"),
+        ({"images": [IMAGE, {**IMAGE, "id": 8}]}, "has the id or the file_name of another"),
+        ({"images": [IMAGE, {**IMAGE, "file_name": "b"}]}, "has the id or the file_name of another"),
+        ({"images": [{**IMAGE, "file_name": "../a.jpg"}]}, "'../a.jpg' cannot be a file name inside a folder"),
+        ({"images": [{**IMAGE, "height": 0}]}, "'a.jpg' in .* has height 0"),
+        ({"images": [{"id": 7}]}, "has no file_name"),
+        ({"categories": []}, "lists no categories"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "or the name of another category"),
+        ({"categories": [{"id": i, "name": str(i)} for i in range(255)]}, "256 classes"),
+        ({"annotations": [3]}, "no list `annotations`"),
+        ({"annotations": {}}, "no list `annotations`"),
+    ],
+)
+def test_bad_sections(tmp_path: Path, sections: dict[str, Any], line: str) -> None:
+    with pytest.raises(SegtoolError, match=line):
+        coco.read(write(tmp_path / "a.json", **sections))
+
+
+def test_taco_is_painted_as_pycocotools_would(data_dir: Path) -> None:
+    """Category ids from 0, folder names, several sizes: three images, painted by JSON order."""
+    path = data_dir / "annotations" / "taco.json"
+    content, whole = coco.read(path), reference(path)
+    assert len(content.classes) == 61
+    assert content.class_ids == tuple(range(1, 61))
+    smallest = sorted(whole.imgs.values(), key=lambda image: image["height"] * image["width"])[:3]
+    for image in smallest:
+        picture = next(p for p in content.pictures if p.file_name == image["file_name"])
+        expected = np.zeros((image["height"], image["width"]), np.uint8)
+        for annotation in whole.imgToAnns[image["id"]]:
+            expected[whole.annToMask(annotation) == 1] = annotation["category_id"] + 1
+        assert picture.size == Size(*expected.shape)
+        found = coco_paint.paint(picture.annotations, content.class_ids, picture.size, "file", path)
+        assert expected.any()
+        assert np.array_equal(found, expected)
+
+
+def test_real_compressed_run_lengths(data_dir: Path) -> None:
+    path = data_dir / "annotations" / "coco_rle_results.json"
+    for result in json.loads(path.read_text())[:100]:
+        segmentation = result["segmentation"]
+        found = coco_paint.to_rle(segmentation, Size(*segmentation["size"]), "it")
+        assert np.array_equal(coco_mask.decode(found), coco_mask.decode(segmentation))
+    with pytest.raises(SegtoolError, match="is a list, as COCO results are"):
+        coco.read(path)
+
+
+def test_real_crowd(data_dir: Path) -> None:
+    """Its crowd is uncompressed: no pixel is not, then 20 are and 30 are not, down the columns of 10x5."""
+    path = data_dir / "annotations" / "coco_crowd_instances.json"
+    content = coco.read(path)
+    mask = coco_paint.paint(content.pictures[0].annotations, content.class_ids, Size(10, 5), "area", path)
+    expected = np.zeros((10, 5), np.uint8)
+    expected[:, :2] = 255
+    expected[:2, :1] = 1
+    assert np.array_equal(mask, expected)
