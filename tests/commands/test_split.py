@@ -1,0 +1,180 @@
+"""`segtool split`: what is written and said, the same whatever the order of the rows, and what is refused."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segtool.commands import split
+from segtool.core import catalog
+from segtool.core.artifacts import read_csv, read_json, write_csv
+from segtool.core.catalog import Dataset, Record
+from segtool.core.images import write_mask
+from segtool.core.reporting.tables import Result
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.common import OutputSettings
+from segtool.settings.split import SplitSettings
+
+KINDS = ("holdout", "kfold", "stratified", "group", "stratified-group")
+
+
+def run(data: Path, *, overwrite: bool = False, **options: Any) -> Result:
+    out = OutputSettings(data / "folds.csv", overwrite=overwrite, quiet=True)
+    return split.run(SplitSettings(out, data, **{"folds": 2, **options}))
+
+
+def folds_of(data: Path) -> dict[str, int]:
+    return catalog.read_folds(data / "folds.csv", catalog.load_dataset(data))
+
+
+def edit_train(data: Path, change: Any) -> None:
+    """Rewrite train.csv with `change(rows)`."""
+    rows = change(read_csv(data / "train.csv"))
+    write_csv(data / "train.csv", list(rows[0]), [list(row.values()) for row in rows])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_image_gets_one_fold(tiny: Path, kind: str) -> None:
+    result = run(tiny, kind=kind, valid=0.25)
+    folds = folds_of(tiny)
+    assert sorted(folds.values()) == ([-1] * 6 + [0] * 2 if kind == "holdout" else [0] * 4 + [1] * 4)
+    assert result.status == 0
+    assert [row[0] for row in result.tables[0].rows] == ["images", "groups", "with ground", "with box", "with stripe"]
+    assert read_json(tiny / "folds.csv.done.json")["settings"]["kind"] == kind
+
+
+@pytest.mark.parametrize("kind", ["group", "stratified-group"])
+def test_groups_stand_on_one_side(tiny: Path, kind: str) -> None:
+    result = run(tiny, kind=kind)
+    folds = folds_of(tiny)
+    sides: dict[str, set[int]] = {}
+    for record in catalog.load_dataset(tiny).train:
+        sides.setdefault(record.group, set()).add(folds[record.image_id])
+    assert all(len(side) == 1 for side in sides.values())
+    assert "no group stands in two folds" in result.summary
+
+
+@pytest.mark.parametrize("kind", ["holdout", "kfold", "stratified"])
+def test_torn_groups_are_warned_of(tiny: Path, kind: str) -> None:
+    edit_train(tiny, lambda rows: [{**row, "group": "one video"} for row in rows])
+    assert "warning: 1 groups stand in more than one fold" in run(tiny, kind=kind).summary
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_the_rows_does_not_matter(tiny: Path, tmp_path: Path, kind: str) -> None:
+    turned = tmp_path / "turned"
+    shutil.copytree(tiny, turned)
+    edit_train(turned, lambda rows: rows[::-1])
+    run(tiny, kind=kind, seed=3)
+    run(turned, kind=kind, seed=3)
+    assert (tiny / "folds.csv").read_bytes() == (turned / "folds.csv").read_bytes()
+
+
+def test_stratified_spreads_the_class_of_every_second_image(tiny: Path) -> None:
+    counts = run(tiny, kind="stratified").tables[0]
+    assert counts.rows[-1] == ["with stripe", 2, 2]
+
+
+def test_a_class_that_never_occurs_and_an_ignored_mask_are_no_obstacle(tiny: Path) -> None:
+    Image.new("L", (32, 32), 255).save(tiny / "masks" / "train_0.png")
+    yaml = (tiny / "dataset.yaml").read_text().replace("stripe]", "stripe, unicorn]")
+    (tiny / "dataset.yaml").write_text(yaml)
+    result = run(tiny)
+    assert "class unicorn: 0 images hold it" in result.summary
+    assert len(folds_of(tiny)) == 8
+
+
+def test_images_without_a_mask_are_never_held_out(tiny: Path) -> None:
+    edit_train(tiny, lambda rows: [{**rows[0], "mask": ""}, *rows[1:]])
+    result = run(tiny, kind="kfold", folds=7)
+    folds = folds_of(tiny)
+    assert folds["train_0"] == -1
+    assert sorted(folds.values()) == [-1, 0, 1, 2, 3, 4, 5, 6]
+    assert "1 images have no mask" in result.summary
+
+
+def test_unusual_ids_come_through(tmp_path: Path) -> None:
+    ids = ["001", "NA", "1e5", "video 1/프레임 1", "a,b", 'say "x"']
+    mask = tmp_path / "masks" / "m.png"
+    mask.parent.mkdir()
+    write_mask(mask, np.eye(4, dtype=np.uint8))
+    records = tuple(Record(image_id, mask, mask) for image_id in ids)
+    catalog.write_dataset(tmp_path, Dataset(tmp_path, ("a", "b"), train=records))
+    run(tmp_path, folds=3)
+    assert set(folds_of(tmp_path)) == set(ids)
+    with (tmp_path / "folds.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["image_id"] for row in csv.DictReader(file)] == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"kind": "kfold", "folds": 9}, "--folds 9: .*tiny has only 8 images with a mask; ask for at most 8"),
+        ({"kind": "stratified", "folds": 9}, "only 8 images with a mask"),
+        ({"kind": "stratified-group", "folds": 5}, "--folds 5: .*tiny has only 4 groups; ask for at most 4"),
+    ],
+)
+def test_more_folds_than_there_are_units(tiny: Path, options: dict[str, Any], line: str) -> None:
+    with pytest.raises(UsageError, match=line):
+        run(tiny, **options)
+    assert not list(tiny.glob("folds.csv*"))
+
+
+def test_groups_asked_for_where_there_are_none(tiny: Path) -> None:
+    edit_train(tiny, lambda rows: [{**row, "group": ""} for row in rows])
+    with pytest.raises(UsageError, match=r"--kind group: .* has no groups"):
+        run(tiny, kind="group")
+
+
+def test_one_image_cannot_be_held_out(tiny: Path) -> None:
+    edit_train(tiny, lambda rows: rows[:1])
+    with pytest.raises(UsageError, match="has 1 images with a mask; --kind holdout needs at least 2"):
+        run(tiny, kind="holdout")
+
+
+def test_nothing_to_split(tiny: Path) -> None:
+    edit_train(tiny, lambda rows: [{**row, "mask": ""} for row in rows])
+    with pytest.raises(SegtoolError, match="no image with a mask"):
+        run(tiny)
+
+
+def test_a_broken_mask_leaves_nothing_and_its_repair_needs_no_overwrite(tiny: Path) -> None:
+    mask = tiny / "masks" / "train_3.png"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SegtoolError, match=r"train_3\.png"):
+        run(tiny)
+    assert not (tiny / "folds.csv").exists()
+    mask.write_bytes(whole)
+    run(tiny)
+    assert len(folds_of(tiny)) == 8
+
+
+def test_up_to_date_differing_and_overwritten(segtool: Any, tiny: Path) -> None:
+    command = ("split", "tiny", "-o", "out/folds.csv", "--folds", "2")
+    assert "8 images, 2 folds (stratified, seed 0)" in segtool(*command).stdout
+    again = segtool(*command)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "up to date" in again.stderr
+    other = segtool(*command, "--seed", "5")
+    assert other.returncode == 2
+    assert "seed (0 there, 5 asked)" in other.stderr
+    assert other.stderr.count("\n") == 1
+    assert segtool(*command, "--seed", "5", "--overwrite").returncode == 0
+    assert read_json(tiny.parent / "out" / "folds.csv.done.json")["settings"]["seed"] == 5
+
+
+def test_no_model_library_is_loaded(tiny: Path) -> None:
+    code = (
+        "import sys; from segtool.cli import app; app(sys.argv[1:], standalone_mode=False);"
+        "print([m for m in ('torch', 'pandas', 'sklearn', 'scipy') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "split", str(tiny), "-o", str(tiny / "f.csv"), "--folds", "2", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n", done.stderr
