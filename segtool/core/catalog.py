@@ -101,6 +101,8 @@ def load_dataset(data: Path) -> Dataset:
     classes = content.get("classes")
     if not isinstance(classes, list) or not classes:
         raise SegtoolError(f"{path}: `classes` must be a list of names, in the order of the ids in the masks")
+    if taken := [name for name in classes if name is None or isinstance(name, bool)]:
+        raise SegtoolError(f"{path}: YAML reads a class name as {taken[0]!r}; put it in quotes, such as 'no'")
     names = tuple(str(name) for name in classes)
     if len(set(names)) != len(names) or not all(names):
         raise SegtoolError(f"{path}: class names must be distinct and not empty")

@@ -21,7 +21,7 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(title=Text(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(self.columns):
             numeric = all(isinstance(row[index], int | float) for row in self.rows)
             table.add_column(Text(column), justify="right" if numeric else "left", no_wrap=True)
@@ -29,7 +29,8 @@ class Table:
             table.add_row(*(Text(_cell(value)) for value in row))
         out = StringIO()
         Console(file=out, width=400, no_color=True).print(table)
-        return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
+        # Rich would break the title at the table's width.
+        return "\n".join([self.title, *(line.rstrip() for line in out.getvalue().splitlines())]).strip("\n")
 
 
 @dataclass(frozen=True)
