@@ -182,8 +182,10 @@ class Output:
             self._start(stamp)
             return State.NEW
         if self.done.exists():
-            broken = self._broken(found.get("outputs", {}))
+            # Both stamps are there when a kill came just before one of them was to be removed.
+            broken = self._broken(read_json(self.done).get("outputs", {}))
             if not broken:
+                self.begun.unlink(missing_ok=True)
                 for path in (self.done, self.path) if self.file else (self.done,):
                     path.touch()
                 log.info("%s is up to date", self.path)

@@ -3,6 +3,7 @@
 q = round(p * 65535). LZ4 with byte shuffle: smooth maps shrink to a third at memory speed.
 """
 
+import errno
 import os
 from pathlib import Path
 from types import TracebackType
@@ -43,19 +44,31 @@ class ProbWriter:
         self.temporary.unlink(missing_ok=True)
         classes, height, width = shape
         rows = max(1, min(height, CHUNK_BYTES // (2 * classes * width)))
-        self.array = blosc2.empty(
-            shape,
-            dtype=np.uint16,
-            urlpath=str(self.temporary),
-            mode="w",
-            contiguous=True,
-            chunks=(classes, rows, width),
-            cparams=blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, filters=[blosc2.Filter.SHUFFLE], nthreads=1),
-        )
+        cparams = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
+        try:
+            self.array = blosc2.empty(
+                shape,
+                dtype=np.uint16,
+                urlpath=str(self.temporary),
+                mode="w",
+                contiguous=True,
+                chunks=(classes, rows, width),
+                cparams=cparams,
+            )
+        except RuntimeError as error:
+            self.temporary.unlink(missing_ok=True)
+            raise self._failed() from error
 
     def write(self, top: int, probs: Probs) -> None:
-        """Store rows `top` onwards: probs float32 (C, rows, W) in [0, 1]."""
-        self.array[:, top : top + probs.shape[1], :] = quantise(probs)
+        """Store rows `top` onwards: probs float32 (C, rows, W) in [0, 1]. Raises OSError where the disk takes none."""
+        try:
+            self.array[:, top : top + probs.shape[1], :] = quantise(probs)
+        except RuntimeError as error:
+            raise self._failed() from error
+
+    def _failed(self) -> OSError:
+        # blosc2 keeps the system's reason to itself.
+        return OSError(errno.EIO, "cannot write probabilities (is the disk full?)", str(self.path))
 
     def __enter__(self) -> "ProbWriter":
         return self

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,9 +65,9 @@ def test_whatever_the_form_the_pixels_are_those_drawn(made: Path) -> None:
         drawn, _ = synthetic.draw(synthetic.make_scene(0, synthetic.TRAIN, number, 32), frame)
         read = load_dataset(made).read_image(record)
         if (read[:, :, 0] == read[:, :, 2]).all():
-            drawn = np.array(Image.fromarray(drawn).convert("L"))[:, :, None]
-        # JPEG and palettes lose a little; a turned or shifted image would differ by far more.
-        assert np.abs(read.astype(int) - drawn).mean() < 20
+            drawn = np.array(Image.fromarray(drawn).convert("L").convert("RGB"))
+        # JPEG and palettes lose detail; a turned or shifted image would differ by far more.
+        assert np.abs(cv2.blur(read, (5, 5)).astype(int) - cv2.blur(drawn, (5, 5))).mean() < 8
 
 
 def test_masks_are_those_drawn_except_the_listed(made: Path) -> None:
