@@ -152,7 +152,7 @@ def cover_classes(counts: npt.NDArray[np.int64], wanted: int) -> list[int]:
     """Rows of (images, classes) pixel counts, chosen so that every class that occurs is in at least two if possible.
 
     Rarest class first (by the number of images that hold it), each time from the images that hold it the ones with
-    most of it; the rest are the first rows. Ascending.
+    most of it; the rest are spread at random, by a fixed seed. Ascending.
     """
     present = counts > 0
     chosen: set[int] = set()
@@ -162,8 +162,8 @@ def cover_classes(counts: npt.NDArray[np.int64], wanted: int) -> list[int]:
             if len(chosen) >= wanted or sum(present[r, index] for r in chosen) >= 2:
                 break
             chosen.add(int(row))
-    for row in range(len(counts)):
+    for row in np.random.default_rng(0).permutation(len(counts)):
         if len(chosen) >= wanted:
             break
-        chosen.add(row)
+        chosen.add(int(row))
     return sorted(chosen)

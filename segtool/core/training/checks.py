@@ -41,11 +41,11 @@ class Check:
 
 
 def losses_fall(losses: Sequence[float]) -> Check:
-    """The mean loss of the last quarter of the updates against that of the first."""
+    """The mean loss of the last quarter of the updates against the first loss, which no update has touched yet."""
     if not losses or not all(map(math.isfinite, losses)):
         return Check("loss finite and falling", False, "the loss is NaN or infinite; try a lower --lr")
     quarter = max(1, len(losses) // 4)
-    first, last = float(np.mean(losses[:quarter])), float(np.mean(losses[-quarter:]))
+    first, last = losses[0], float(np.mean(losses[-quarter:]))
     fell = last < FALLEN * first
     advice = "" if fell else "; is the learning rate right?"
     return Check("loss finite and falling", fell, f"{first:.3f} → {last:.3f} over {len(losses)} updates{advice}")
