@@ -1,6 +1,7 @@
 """`dataset.yaml`, its CSVs and `folds.csv`: which images there are, their masks, groups, weights and folds."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -163,7 +164,7 @@ def read_folds(path: Path, dataset: Dataset) -> dict[str, int]:
         image_id, fold = row["image_id"], row["fold"]
         if image_id in folds:
             raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
-        if not fold.lstrip("-").isdigit() or int(fold) < ALWAYS_TRAIN:
+        if not re.fullmatch("-1|[0-9]+", fold):
             raise SegtoolError(f"{path}: the fold of {image_id!r} is {fold!r}, not a whole number from -1")
         folds[image_id] = int(fold)
     if unknown := folds.keys() - dataset.by_id.keys():

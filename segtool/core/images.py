@@ -99,7 +99,7 @@ def to_mask(
     present = distinct(values)
     if binary_255 and set(present.tolist()) <= {0, 255}:
         return np.asarray(values == 255, dtype=np.uint8)
-    outside = [int(v) for v in present if v >= classes and v != ignore_index]
+    outside = [int(v) for v in present if not 0 <= v < classes and v != ignore_index]
     if outside:
         shown = ", ".join(map(str, outside[:5]))
         raise SegtoolError(

@@ -1,0 +1,236 @@
+"""Pixels: every form of image and mask is read without silent change, broken ones are named, palettes survive."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from segtool.core import images
+from segtool.core.images import IGNORE, read_image, read_indices, to_mask, write_mask
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (6, 9, 3), np.uint8)
+ORIENTATION = 0x0112
+
+
+def save(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def with_orientation(path: Path, pixels: np.ndarray, orientation: int) -> Path:
+    tags = Image.Exif()
+    tags[ORIENTATION] = orientation
+    return save(path, Image.fromarray(pixels), exif=tags)
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def test_colour_grey_and_alpha(tmp_path: Path) -> None:
+    grey = save(tmp_path / "g.png", Image.fromarray(COLOUR[:, :, 0]))
+    alpha = save(tmp_path / "a.png", Image.fromarray(np.dstack([COLOUR, COLOUR[:, :, :1]])))
+    colour = save(tmp_path / "c.png", Image.fromarray(COLOUR))
+    assert (read_image(colour) == COLOUR).all()
+    # Transparent pixels keep their colour: alpha is dropped, not blended.
+    assert (read_image(alpha) == COLOUR).all()
+    assert (read_image(alpha, 4)[:, :, 3] == COLOUR[:, :, 0]).all()
+    assert (read_image(colour, 4)[:, :, 3] == 255).all()
+    assert (read_image(grey) == COLOUR[:, :, :1]).all()
+    assert read_image(grey, 1).shape == (6, 9, 1)
+    assert read_image(colour, 1).shape == (6, 9, 1)
+    assert read_image(colour).flags.writeable
+
+
+def test_palettes_become_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(np.uint8([[0, 1], [2, 1]]))
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    read = read_image(save(tmp_path / "p.png", image))
+    assert read.tolist() == [[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [40, 50, 60]]]
+
+
+def test_16_bit_is_scaled_and_1_bit_stretched(tmp_path: Path) -> None:
+    deep = save(tmp_path / "d.png", Image.fromarray(np.uint16([[0, 257, 128], [65535, 32896, 129]])))
+    assert read_image(deep, 1)[:, :, 0].tolist() == [[0, 1, 0], [255, 128, 1]]
+    assert read_image(deep)[1, 0].tolist() == [255, 255, 255]
+    bits = save(tmp_path / "b.png", Image.fromarray(np.array([[True, False]])))
+    assert read_image(bits, 1)[:, :, 0].tolist() == [[255, 0]]
+
+
+def test_float_pixels_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "f.tif", Image.fromarray(np.float32([[0.5]])))
+    with pytest.raises(SegtoolError, match="not 8- or 16-bit integers"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_as_opencv_does(tmp_path: Path, orientation: int) -> None:
+    path = with_orientation(tmp_path / "x.png", COLOUR, orientation)
+    read = read_image(path)
+    assert images.image_size(path) == read.shape[:2] == ((6, 9) if orientation < 5 else (9, 6))
+    assert (read == cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)).all()
+
+
+def test_check_size_says_when_the_orientation_is_the_reason(tmp_path: Path) -> None:
+    path = with_orientation(tmp_path / "x.jpg", COLOUR, 6)
+    images.check_size(path, Size(9, 6), "mask m")
+    with pytest.raises(SegtoolError, match=r"mask m is 6x9 \(HxW\), but its image .* is 9x6 once turned as its EXIF"):
+        images.check_size(path, Size(6, 9), "mask m")
+    with pytest.raises(SegtoolError, match=r"mask m is 5x5 \(HxW\), but its image .*x\.jpg is 9x6$"):
+        images.check_size(path, Size(5, 5), "mask m")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9])
+def test_a_truncated_image_is_named(tmp_path: Path, suffix: str, share: float) -> None:
+    path = save(tmp_path / f"a b{suffix}", Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(SegtoolError, match=rf"cannot read .*a b\{suffix}"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_indices, images.image_size])
+def test_missing_files_and_files_of_another_kind(tmp_path: Path, read: Any) -> None:
+    with pytest.raises(SegtoolError, match=r"x\.png is missing"):
+        read(tmp_path / "x.png")
+    (tmp_path / "x.png").write_text("not a picture")
+    with pytest.raises(SegtoolError, match=r"cannot read .*x\.png: not an image"):
+        read(tmp_path / "x.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(SegtoolError, match=r"cannot read .*folder\.png"):
+        read(tmp_path / "folder.png")
+
+
+# --- masks as they stand in the file ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colours", [2, 4, 16, 256])
+def test_a_palette_mask_gives_indices_whatever_its_depth(tmp_path: Path, colours: int) -> None:
+    indices = RNG.integers(0, colours, (5, 7)).astype(np.uint8)
+    image = Image.fromarray(indices)
+    image.putpalette(RNG.integers(0, 256, 3 * colours).tolist())
+    path = save(tmp_path / "m.png", image, bits={2: 1, 4: 2, 16: 4, 256: 8}[colours])
+    assert (read_indices(path) == indices).all()
+
+
+@pytest.mark.parametrize("values", [np.uint8([[0, 11, 255]]), np.uint16([[0, 11, 300]]), np.int32([[0, 11, 70000]])])
+def test_8_16_and_32_bit_masks_are_exact(tmp_path: Path, values: np.ndarray) -> None:
+    path = save(tmp_path / ("m.tif" if values.dtype == np.int32 else "m.png"), Image.fromarray(values))
+    assert read_indices(path).tolist() == values.tolist()
+
+
+def test_a_1_bit_mask_holds_0_and_1(tmp_path: Path) -> None:
+    read = read_indices(save(tmp_path / "m.png", Image.fromarray(np.array([[True, False]]))))
+    assert read.dtype == np.uint8
+    assert read.tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK"])
+def test_a_colour_mask_is_refused(tmp_path: Path, mode: str) -> None:
+    path = save(tmp_path / ("m.tif" if mode == "CMYK" else "m.png"), Image.new(mode, (4, 4)))
+    with pytest.raises(SegtoolError, match=rf"mask .* is a colour image \(mode {mode}\)"):
+        read_indices(path)
+
+
+def test_a_truncated_mask_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.png", Image.fromarray(RNG.integers(0, 9, (64, 64)).astype(np.uint8)))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(SegtoolError, match=r"cannot read mask .*m\.png"):
+        read_indices(path)
+
+
+# --- class ids --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_the_ignore_value_becomes_255(dtype: type[Any]) -> None:
+    mask = to_mask(np.array([[0, 1, 2, 11]], dtype), 3, 11, "m")
+    assert mask.dtype == np.uint8
+    assert mask.tolist() == [[0, 1, 2, IGNORE]]
+
+
+def test_an_ignore_value_among_the_classes_is_ignored() -> None:
+    assert to_mask(np.uint8([[0, 1, 2]]), 3, 0, "m").tolist() == [[IGNORE, 1, 2]]
+
+
+def test_a_16_bit_ignore_value() -> None:
+    assert to_mask(np.uint16([[0, 65535]]), 2, 65535, "m").tolist() == [[0, IGNORE]]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (np.uint8([[0, 3]]), "3"),
+        (np.uint16([[0, 256, 300]]), "256, 300"),
+        (np.arange(10, dtype=np.uint8), "3, 4, 5, 6, 7"),
+    ],
+)
+def test_a_value_outside_the_classes_is_named(values: np.ndarray, shown: str) -> None:
+    with pytest.raises(SegtoolError, match=rf"mask a/b\.png holds the value {shown}, but there are 3 classes"):
+        to_mask(values, 3, 255, "a/b.png")
+
+
+def test_a_negative_value_is_outside_the_classes() -> None:
+    with pytest.raises(SegtoolError, match="holds the value -1"):
+        to_mask(np.int32([[0, -1]]), 3, 255, "m")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([[0, 255]], [[0, 1]]), ([[255, 255]], [[1, 1]]), ([[0, 0]], [[0, 0]]), ([[0, 1]], [[0, 1]])],
+)
+def test_the_0_255_rule(values: list[list[int]], expected: list[list[int]]) -> None:
+    assert to_mask(np.uint8(values), 2, 255, "m", binary_255=True).tolist() == expected
+
+
+def test_with_three_values_255_is_ignored() -> None:
+    assert to_mask(np.uint8([[0, 1, 255]]), 2, 255, "m", binary_255=True).tolist() == [[0, 1, IGNORE]]
+    assert to_mask(np.uint8([[0, 255]]), 2, 255, "m").tolist() == [[0, IGNORE]]
+
+
+def test_distinct_values_on_every_type() -> None:
+    for dtype in (np.uint8, np.uint16, np.int32):
+        assert images.distinct(np.array([[7, 0], [7, 255]], dtype)).tolist() == [0, 7, 255]
+
+
+# --- sizes and writing ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [Size(3, 4), Size(6, 9), Size(13, 17), Size(1, 1)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resizing_keeps_channels_and_invents_no_class(size: Size, channels: int) -> None:
+    assert images.resize_image(COLOUR[:, :, :channels], size).shape == (*size, channels)
+    mask = np.where(COLOUR[:, :, 0] > 127, 9, IGNORE).astype(np.uint8)
+    resized = images.resize_mask(mask, size)
+    assert resized.shape == tuple(size)
+    assert set(np.unique(resized)) <= {9, IGNORE}
+
+
+def test_shrinking_averages_areas() -> None:
+    stripes = np.tile(np.uint8([[0], [255]]), (4, 8))[:, :, None]
+    assert (np.abs(images.resize_image(stripes, Size(2, 2)).astype(int) - 127) <= 1).all()
+
+
+@pytest.mark.parametrize("palette", [None, ((1, 2, 3), (4, 5, 6)), [[index] * 3 for index in range(256)]])
+def test_a_written_mask_comes_back_with_255_in_it(tmp_path: Path, palette: Any) -> None:
+    mask = np.uint8([[0, 1, IGNORE], [1, 15, 254]])
+    write_mask(tmp_path / "한글 a" / "m.png", mask, palette)
+    assert (read_indices(tmp_path / "한글 a" / "m.png") == mask).all()
+    colours = images.read_palette(tmp_path / "한글 a" / "m.png")
+    if palette is None:
+        assert colours is None
+    else:
+        assert colours is not None
+        assert colours[:2] == [tuple(palette[0]), tuple(palette[1])]
+
+
+def test_a_mask_of_one_pixel(tmp_path: Path) -> None:
+    write_mask(tmp_path / "m.png", np.uint8([[3]]))
+    assert read_indices(tmp_path / "m.png").tolist() == [[3]]
+    assert images.image_size(tmp_path / "m.png") == (1, 1)
