@@ -17,7 +17,8 @@ def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.opt
         UsageError: timm has no optimizer of this name.
     """
     known = timm.optim.list_optimizers()
-    if settings.optimizer.lower() not in known:
+    # timm wraps any of them in Lookahead by this prefix.
+    if settings.optimizer.lower().removeprefix("lookahead_") not in known:
         raise UsageError(f"--optimizer: timm has no {settings.optimizer!r}{near(settings.optimizer.lower(), known)}")
     optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
         network, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay
