@@ -98,7 +98,8 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | No
         if settings.subset != "train":
             raise UsageError(_seen(preds, seen))
         title = f"TRAINING images, not a validation score: the model saw {len(seen)} of these {title}"
-    part = dataset.test if preds.subset == "test" else dataset.train
+    # A file of answers may list the test images as its only part.
+    part = dataset.test if preds.subset == "test" and dataset.test else dataset.train
     masks = {image_id: preds.mask_path(image_id) for image_id in preds.ids}
     records = _with_truth(preds.ids, part, dataset)
     return Task(title, preds.subset, records, masks, preds.digests())

@@ -17,7 +17,7 @@ from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
-from segtool.core.selection import members_for, read_samples, seen_by
+from segtool.core.selection import members_for, out_of_fold, read_samples
 from segtool.core.training.distributed import choose_device
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import Size, comparable
@@ -75,7 +75,7 @@ def run(settings: PredictSettings) -> Result:
     if len(todo) < len(groups):
         log.info("%d of %d images are there already", len(chosen) - sum(len(g.records) for g in todo), len(chosen))
     rate = _predict(todo, dataset, runs, settings, device) if todo else ""
-    unseen = sizes.keys() - seen_by(digests, samples.values())
+    unseen = out_of_fold(members, digests, samples)
     listed = [
         {
             "run": str(r.path),

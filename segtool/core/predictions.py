@@ -39,7 +39,7 @@ class Predictions:
         classes: class names in the order of their ids.
         subset: test, train, valid or oof, as it was predicted.
         sizes: image_id → height and width, in the order of index.csv.
-        oof: ids of images that no member was trained on.
+        oof: ids of images that no member which predicted them was trained on.
         members: run, checkpoint and digest of each model.
     """
 

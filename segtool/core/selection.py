@@ -142,10 +142,15 @@ def members_for(
     return chosen
 
 
-def seen_by(digests: Mapping[str, str], runs: Iterable[Mapping[str, set[str]]]) -> set[str]:
-    """Ids of images that any of the runs was trained on."""
-    trained = {digest for roles in runs for digest in roles["train"]}
-    return {image_id for image_id, digest in digests.items() if digest in trained}
+def out_of_fold(
+    members: Mapping[str, Sequence[str]], digests: Mapping[str, str], runs: Mapping[str, Mapping[str, set[str]]]
+) -> set[str]:
+    """Ids of images that none of the runs which predict them (as `members_for` says) was trained on."""
+    return {
+        image_id
+        for image_id, names in members.items()
+        if not any(digests[image_id] in runs[name]["train"] for name in names)
+    }
 
 
 def cover_classes(counts: npt.NDArray[np.int64], wanted: int) -> list[int]:
