@@ -51,6 +51,9 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
         parts = read_parts(settings, device, world)
         output = Output(settings.output.out, "train", owns=store.OWNS)
         if world.decide(lambda: _begin(output, settings, parts)) is State.DONE:
+            if not world.main:
+                # Rank 0 says so.
+                raise SystemExit(0)
             return None
         loop = prepare(settings, parts)
         loop.on_update = on_update

@@ -42,8 +42,8 @@ def test_norms_and_biases_have_no_weight_decay(name: str) -> None:
 
 
 def test_an_unknown_optimizer_is_named_with_its_neighbours() -> None:
-    with pytest.raises(UsageError, match=r"adamv.*adamw"):
-        make_optimizer(nn.Linear(1, 1), OptimizerSettings(optimizer="adamv"))
+    with pytest.raises(UsageError, match=r"adamww.*adamw"):
+        make_optimizer(nn.Linear(1, 1), OptimizerSettings(optimizer="adamww"))
 
 
 def test_state_goes_through_a_weights_only_file(tmp_path) -> None:

@@ -1,0 +1,129 @@
+"""One update is the same update however it is cut: into micro-batches, or over processes."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from segtool.core.data.batches import Batch
+from segtool.core.models.build import NetworkSpec
+from segtool.core.models.losses import Criterion
+from segtool.core.training.distributed import World, join
+from segtool.core.training.update import Updater
+from segtool.errors import SegtoolError
+
+SPEC = NetworkSpec("toy", "toy", ("a", "b", "c"), 3, (0.5,) * 3, (0.25,) * 3, None, "fp32")
+
+
+def toy() -> nn.Module:
+    """About 2,000 parameters, without batch norm, and one layer that no output uses."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 3, 3, padding=1))
+    network.register_module("unused", nn.Linear(2, 2))
+    network.forward = lambda x: network[2](network[1](network[0](x)))  # type: ignore[method-assign]
+    return network
+
+
+def data(count: int) -> Batch:
+    """Images whose ignored pixels are spread unevenly: the first has almost none left."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (count, 16, 16, 3), generator=generator, dtype=torch.uint8)
+    masks = torch.randint(0, 3, (count, 16, 16), generator=generator, dtype=torch.uint8)
+    masks[0, :15] = 255
+    masks[1, :, :5] = 255
+    return Batch(images, masks, torch.linspace(0.5, 2, count))
+
+
+def part(batch: Batch, indices: slice) -> Batch:
+    return Batch(batch.images[indices], batch.masks[indices], batch.weights[indices])
+
+
+def updater(world: World, loss: str = "ce", precision: str = "fp32", clip: float = 0.1) -> Updater:
+    network = toy()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5, momentum=0.9)
+    for group in optimizer.param_groups:
+        group["base_lr"] = group["lr"]
+    spec = NetworkSpec(**{**SPEC.__dict__, "precision": precision})
+    untouched = ["unused.weight", "unused.bias"]
+    return Updater(
+        network, spec, optimizer, Criterion(loss), clip=clip, seed=0, device="cpu", world=world, untouched=untouched
+    )
+
+
+def after(updates: Updater, pieces: list[Batch], steps: int = 3) -> tuple[list[float], dict[str, torch.Tensor]]:
+    losses = [updates.step(pieces, 1.0, 0, step)[0] for step in range(steps)]
+    return losses, {name: value.clone() for name, value in updates.network.state_dict().items()}
+
+
+def assert_same(
+    one: tuple[list[float], dict[str, torch.Tensor]], other: tuple[list[float], dict[str, torch.Tensor]]
+) -> None:
+    assert one[0] == pytest.approx(other[0], rel=1e-5)
+    for name, value in one[1].items():
+        assert torch.allclose(value, other[1][name], atol=1e-6), name
+    assert not torch.equal(one[1]["0.weight"], toy().state_dict()["0.weight"]), "nothing was learnt"
+
+
+def test_accumulation_gives_the_single_update() -> None:
+    batch = data(8)
+    whole = after(updater(World()), [batch])
+    pieces = [part(batch, slice(i, i + 2)) for i in range(0, 8, 2)]
+    assert_same(whole, after(updater(World()), pieces))
+
+
+def one_process(rank: int, port: int, folder: str) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    torch.set_num_threads(1)
+    batch = data(8)
+    pieces = [part(batch, slice(i + rank, i + 4, 2)) for i in (0, 4)]
+    with join("cpu") as world:
+        result = after(updater(world), pieces)
+        assert world.gather(rank) == [0, 1]
+        assert world.decide(lambda: "told") == "told"
+        torch.save(result, Path(folder) / f"{rank}.pt")
+        dist.barrier()
+
+
+def test_two_processes_with_accumulation_give_the_single_update(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(one_process, (port, str(tmp_path)), nprocs=2)
+    whole = after(updater(World()), [data(8)])
+    for rank in range(2):
+        assert_same(whole, torch.load(tmp_path / f"{rank}.pt"))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_mixed_precision_comes_near_the_full_one(precision: str) -> None:
+    exact = after(updater(World(), "ce+dice"), [data(4)])
+    mixed = after(updater(World(), "ce+dice", precision), [data(4)])
+    assert mixed[0] == pytest.approx(exact[0], rel=0.02)
+    assert not torch.equal(mixed[1]["0.weight"], exact[1]["0.weight"])
+
+
+def test_clipping_bounds_the_step() -> None:
+    before = toy().state_dict()
+    moved = after(updater(World(), clip=1e-3), [data(4)], steps=1)[1]
+    step = torch.cat([(moved[name] - before[name]).flatten() for name in before])
+    assert float(step.norm()) == pytest.approx(0.5 * 1e-3, rel=1e-3)
+
+
+def test_an_all_ignored_update_changes_nothing_and_a_nan_is_named() -> None:
+    batch = data(4)
+    ignored = Batch(batch.images, torch.full_like(batch.masks, 255), batch.weights)
+    losses, weights = after(updater(World(), "ce+dice"), [ignored], steps=1)
+    assert losses == [0.0]
+    assert all(torch.equal(value, weights[name]) for name, value in toy().state_dict().items())
+    broken = updater(World())
+    with torch.no_grad():
+        broken.network[0].weight.fill_(float("nan"))
+    with pytest.raises(SegtoolError, match=r"the loss became nan in epoch 1, update 6"):
+        broken.step([batch], 1.0, 0, 5)
