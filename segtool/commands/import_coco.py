@@ -27,9 +27,9 @@ def run(settings: ImportCocoSettings) -> Result:
     test = [Record(p.file_name, images_at[p.file_name]) for p in listed]
     inputs = {
         "annotations": digest_file(settings.annotations),
-        "images": digest_stats(record.image.absolute() for record in train),
+        "images": digest_stats(record.image for record in train),
         "test": digest_file(settings.test) if settings.test else "",
-        "test-images": digest_stats(record.image.absolute() for record in test),
+        "test-images": digest_stats(record.image for record in test),
     }
     output = Output(out, "import coco", owns=OWNS)
     if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:

@@ -96,9 +96,9 @@ def _valid_prefix(train: Mapping[str, Path], valid: Mapping[str, Path]) -> str:
 
 def _inputs(found: Found) -> dict[str, str]:
     return {
-        "images": digest_stats(record.image.absolute() for record in found.train),
-        "masks": digest_stats(path.absolute() for path in found.given.values()),
-        "test-images": digest_stats(record.image.absolute() for record in found.test),
+        "images": digest_stats(record.image for record in found.train),
+        "masks": digest_stats(found.given.values()),
+        "test-images": digest_stats(record.image for record in found.test),
         "validation": repr(sorted(found.folds.values()).count(0)),
     }
 

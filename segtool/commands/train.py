@@ -11,6 +11,7 @@ from segtool import __version__
 from segtool.core import artifacts
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, load_dataset
+from segtool.core.data.seeding import make_deterministic
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.pretrained import normalisation, weights_digest
 from segtool.core.reporting.progress import silent, tracker
@@ -43,6 +44,8 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
     if settings.machine.threads:
         torch.set_num_threads(settings.machine.threads)
     device = choose_device(settings.machine.device)
+    if device == "cuda":
+        make_deterministic()
     with join(device) as world:
         if settings.optimizer.batch % world.size:
             raise UsageError(f"--batch {settings.optimizer.batch} does not divide among {world.size} processes")

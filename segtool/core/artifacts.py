@@ -113,15 +113,19 @@ def digest_file(path: Path) -> str:
         raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
 
 
-def digest_stats(paths: Iterable[Path]) -> str:
-    """One digest for many files by path, size and modification time, without reading them."""
+def digest_stats(paths: Iterable[Path], base: Path | None = None) -> str:
+    """One digest for many files by path, size and modification time, without reading them.
+
+    Paths count as they are from `base`, so that a folder may move, or else from the root.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         try:
             stat = path.stat()
         except OSError as error:
             raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
-        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        name = os.path.relpath(path, base) if base else path.absolute()
+        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -87,7 +87,7 @@ class Dataset:
         return {
             "dataset": artifacts.digest_bytes(repr(facts).encode()),
             "rows": artifacts.digest_bytes(repr(listed).encode()),
-            "files": artifacts.digest_stats(files),
+            "files": artifacts.digest_stats(files, self.path.parent),
         }
 
 

@@ -73,7 +73,7 @@ class Predictions:
     def digests(self) -> dict[str, str]:
         """Digests of what a command that reads the masks reads."""
         tables = {name: artifacts.digest_file(self.path / name) for name in ("meta.json", "index.csv")}
-        return {**tables, "predictions": artifacts.digest_stats(map(self.mask_path, self.ids))}
+        return {**tables, "predictions": artifacts.digest_stats(map(self.mask_path, self.ids), self.path)}
 
 
 def read_class_ids(path: Path, classes: int, size: Size | None = None, whose: object = None) -> images.Array:

@@ -121,8 +121,10 @@ def comparable(settings: Any) -> dict[str, Any]:
     """The options that decide what is written: without paths (their content is compared) and without speed settings."""
     flat = flatten(settings)
     for found in walk(type(settings)):
-        if not found.field.metadata["affects_result"] or found.is_path:
-            flat.pop(found.field.name)
+        name, meta = found.field.name, found.field.metadata
+        names_file = meta["file_or_word"] and Path(flat[name]).is_file()
+        if not meta["affects_result"] or found.is_path or names_file:
+            flat.pop(name)
     return flat
 
 

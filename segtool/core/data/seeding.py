@@ -1,5 +1,6 @@
 """Every random choice as a pure function of (seed, epoch, sample): no state to save, any number of workers."""
 
+import os
 import random
 
 import numpy as np
@@ -20,3 +21,9 @@ def permutation(count: int, *key: int) -> list[int]:
 def seed_torch(*key: int) -> None:
     """Seed torch's generators (dropout, drop path, new weights) from the key."""
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
+
+
+def make_deterministic() -> None:
+    """Have GPU kernels add in a fixed order where torch has such kernels; it warns of the few where it has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -87,7 +87,7 @@ def reloads_equal(
 def overfits(updater: Updater, batch: Batch) -> Check:
     """One batch, again and again without augmentation, at the run's highest learning rate: its loss must fall far."""
     updater.network.train()
-    losses = [updater.step([batch], 1.0, 0, step)[0] for step in range(OVERFIT_STEPS)]
+    losses = [updater.step([batch], 1.0, 0, step) for step in range(OVERFIT_STEPS)]
     first, last = losses[0], min(losses[-3:])
     fell = last < OVERFITTED * first
     return Check("one batch can be overfitted", fell, f"loss {first:.3f} → {last:.3f} in {OVERFIT_STEPS} steps")

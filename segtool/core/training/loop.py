@@ -68,7 +68,7 @@ class Loop:
         label = f"epoch {course.epoch + 1}/{course.epochs}"
         note = lambda: f"loss {course.loss_sum / max(1, course.update):.4f}"  # noqa: E731
         for update in self.track(remaining, total=len(remaining), label=label, note=note):
-            if self._out_of_time():
+            if (course.epoch or course.update) and self._out_of_time():
                 course.stopped = f"time limit of {self.settings.time_limit:.0f} s"
                 break
             started = time.monotonic()
@@ -88,7 +88,7 @@ class Loop:
         warmup = warmup_updates(self.optimizer, course.epochs, updates)
         factor = lr_factor(self.optimizer.schedule, done, course.epochs * updates, warmup)
         micro = [next(batches) for _ in range(self.optimizer.accumulate)]
-        loss, self.lr = self.updater.step(micro, factor, course.epoch, update)
+        loss = self.updater.step(micro, factor, course.epoch, update)
         course.loss_sum += loss
         if self.on_update:
             self.on_update(loss)
@@ -130,7 +130,7 @@ class Loop:
             row["valid_loss"] = validation.loss
             row.update({name: _number(summary[name]) for name in names})
             row.update({f"iou_{name}": _number(value) for name, value in summary["iou"].items()})
-        row["lr"] = self.lr
+        row["lr"] = float(self.updater.optimizer.param_groups[0]["lr"])
         row["images_per_s"] = images / max(course.train_seconds, 1e-9)
         row["peak_memory_mb"] = peak_memory_mb(self.updater.device)
         row["seconds"] = self.clock.seconds()

@@ -47,7 +47,7 @@ class Updater:
             ids = [world.local_rank] if device == "cuda" else None
             self.parallel = DistributedDataParallel(network, device_ids=ids, find_unused_parameters=bool(untouched))
 
-    def step(self, batches: Sequence[Batch], lr_factor: float, *key: int) -> tuple[float, float]:
+    def step(self, batches: Sequence[Batch], lr_factor: float, *key: int) -> float:
         """One update from the micro-batches of this process.
 
         Args:
@@ -55,7 +55,7 @@ class Updater:
             key: epoch and update, which with the seed decide dropout and the like.
 
         Returns:
-            The loss of the whole update over all processes, and the learning rate it was made with.
+            The loss of the whole update over all processes.
 
         Raises:
             SegtoolError: the loss is NaN or infinite.
@@ -76,7 +76,7 @@ class Updater:
                 " try a lower --lr, --clip 1, or --precision fp32"
             )
         self._move()
-        return loss, lr
+        return loss
 
     def gradients(self, batch: Batch) -> None:
         """Leave the gradients of one batch's loss in the parameters."""

@@ -56,7 +56,7 @@ def updater(world: World, loss: str = "ce", precision: str = "fp32", clip: float
 
 
 def after(updates: Updater, pieces: list[Batch], steps: int = 3) -> tuple[list[float], dict[str, torch.Tensor]]:
-    losses = [updates.step(pieces, 1.0, 0, step)[0] for step in range(steps)]
+    losses = [updates.step(pieces, 1.0, 0, step) for step in range(steps)]
     return losses, {name: value.clone() for name, value in updates.network.state_dict().items()}
 
 
