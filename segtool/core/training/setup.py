@@ -8,7 +8,7 @@ import torch
 
 from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, make_loader
+from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, make_loader, round_up
 from segtool.core.data.seeding import seed_torch
 from segtool.core.inference.predictor import Member, Predictor, default_batch
 from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, untouched_parameters
@@ -166,5 +166,6 @@ def _plan_time(
 
 
 def _probe_size(settings: TrainSettings) -> Size:
-    size = settings.size.crop or Size(128, 128)
-    return Size(max(128, -(-size.height // DIVISOR) * DIVISOR), max(128, -(-size.width // DIVISOR) * DIVISOR))
+    """The size of training images where the settings say it, rounded up as batches are."""
+    size = settings.size.crop or settings.size.resize or Size(128, 128)
+    return Size(round_up(size.height, DIVISOR), round_up(size.width, DIVISOR))
