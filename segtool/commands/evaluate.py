@@ -7,19 +7,16 @@ from pathlib import Path
 from segtool.core import artifacts
 from segtool.core.artifacts import Output, State, write_csv, write_json
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
-from segtool.core.inference.stream import read_ahead
 from segtool.core.predictions import Predictions, find_predictions, open_mask_folder, open_predictions, read_class_ids
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring import objects, tables
-from segtool.core.scoring.confusion import Matrix, confusion
+from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.options import Size, comparable
 
-# Decoding and counting release Python's lock.
-READERS = 2
 FILES = ("per_image.csv", "per_class.csv", "by_size.csv", "confusion.csv", "summary.json")
 
 
@@ -54,22 +51,15 @@ def run(settings: EvaluateSettings) -> Result:
 
 
 def _score(dataset: Dataset, task: Task, settings: EvaluateSettings) -> tuple[ScoreBoard, objects.Counts]:
-    """Score image after image; nothing but counts is kept."""
+    """Score image after image; nothing but counts is kept. Threads bring nothing: OpenCV uses all cores for objects."""
     classes = len(dataset.classes)
-
-    def count(record: Record) -> tuple[Matrix, objects.Counts]:
+    board, sizes = ScoreBoard(dataset.classes, settings.exclude), objects.no_objects(classes)
+    track = tracker(settings.output.quiet)
+    for record in track(task.records, total=len(task.records), label="evaluate"):
         truth = dataset.read_mask(record)
         pred = read_class_ids(task.masks[record.image_id], classes, Size(*truth.shape), record.mask)
-        return confusion(truth, pred, classes), objects.object_counts(truth, pred, classes)
-
-    board = ScoreBoard(dataset.classes, settings.exclude)
-    sizes = objects.no_objects(classes)
-    track = tracker(settings.output.quiet)
-    for record, (matrix, counts) in track(
-        read_ahead(count, task.records, READERS), total=len(task.records), label="evaluate"
-    ):
-        board.add(record.image_id, matrix)
-        sizes += counts
+        board.add(record.image_id, confusion(truth, pred, classes))
+        sizes += objects.object_counts(truth, pred, classes)
     return board, sizes
 
 

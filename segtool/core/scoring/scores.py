@@ -149,7 +149,11 @@ def divide(part: Any, whole: Any) -> Any:
 
 def _counts(matrix: Matrix) -> Matrix:
     """int64 (3, C): hits (TP), truth pixels (TP + FN), predicted pixels (TP + FP)."""
-    return np.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
+    counts = np.empty((3, len(matrix)), np.int64)
+    counts[0] = matrix.diagonal()
+    matrix.sum(1, out=counts[1])
+    matrix.sum(0, out=counts[2])
+    return counts
 
 
 def _iou(counts: Matrix) -> Floats:

@@ -50,6 +50,17 @@ def test_odd_sizes(shape: tuple[int, int]) -> None:
     assert confusion(np.ones(shape, np.uint8), np.ones(shape, np.uint8), 2).tolist() == [[0, 0], [0, np.prod(shape)]]
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+def test_runs_and_noise_are_counted_alike(noisy: bool) -> None:
+    """Both ways of counting, each on masks that take it."""
+    random = np.random.default_rng(0)
+    block = 1 if noisy else 16
+    truth, pred = np.kron(random.choice([0, 1, 2, 255], (2, 64 // block, 64 // block)), np.ones((block, block)))
+    pred[pred == 255] = 3
+    expected = [[int(((truth == t) & (pred == p)).sum()) for p in range(4)] for t in range(4)]
+    assert confusion(truth.astype(np.uint8), pred.astype(np.uint8), 4).tolist() == expected
+
+
 def test_counts_are_exact_beyond_float32() -> None:
     truth = np.zeros((4097, 4097), np.uint8)
     assert confusion(truth, truth, 2)[0, 0] == 4097 * 4097 == 16785409  # 2^24 + 8193, no float32
