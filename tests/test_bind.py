@@ -17,7 +17,7 @@ import typer
 from segtool import bind
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
-from segtool.settings.options import Size, option, parse_floats, parse_names, parse_size
+from segtool.settings.options import Size, option, parse_floats, parse_names, parse_size, walk
 
 
 def _fold(text: str) -> int | None:
@@ -175,6 +175,16 @@ def test_required_options_and_arguments_are_named(go: Go) -> None:
     assert "'DATA'" in go("go", "-o", "out", "--run", "r").stderr
     assert "--run" in go("go", "data", "-o", "out").stderr
     assert "--out" in go("go", "data", "--run", "r").stderr
+
+
+def test_a_command_may_give_a_group_other_defaults() -> None:
+    @dataclass(frozen=True)
+    class Other(Settings):
+        group: Group = Group(crop=Size(4, 4))
+
+    for settings, crop in ((Settings, Size(8, 16)), (Other, Size(4, 4))):
+        (found,) = (found for found in walk(settings) if found.field.name == "crop")
+        assert found.default == crop
 
 
 def test_help_shows_defaults_as_they_are_typed(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
