@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from segtool.commands import evaluate, predict, train
-from segtool.core import artifacts
 from segtool.core.artifacts import Output, State
-from segtool.core.catalog import Dataset, Record, load_dataset, with_masks, write_dataset, write_folds
+from segtool.core.catalog import Dataset, Record, load_dataset, with_masks, write_dataset
+from segtool.core.files import write_csv
+from segtool.core.folds import write_folds
 from segtool.core.images import IGNORE
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.predictions import open_predictions
@@ -195,7 +196,7 @@ def _speed(loop: Loop, train_images: int, valid_images: int) -> Check:
 
 def _verdict(folder: Path, made: list[Check]) -> Result:
     rows = [(check.name, check.verdict, check.saw) for check in made]
-    artifacts.write_csv(folder / "checks.csv", ("check", "verdict", "saw"), rows)
+    write_csv(folder / "checks.csv", ("check", "verdict", "saw"), rows)
     failed = [check.name for check in made if check.ok is False]
     summary = f"FAILED: {'; '.join(failed)}" if failed else f"all checks passed; look at {folder / 'sheet.png'}"
     return Result(summary, [Table("Checks", ("check", "verdict", "saw"), rows)], status=3 if failed else 0)

@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 
 from segtool.core import catalog, synthetic
-from segtool.core.artifacts import Output, State, atomic, write_csv
+from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record
+from segtool.core.files import atomic, write_csv
 from segtool.core.images import Array, write_mask
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segtool.core import artifacts
-from segtool.core.artifacts import Output, State, write_csv, write_json
+from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
+from segtool.core.files import digest_stats, write_csv, write_json
 from segtool.core.predictions import Predictions, find_predictions, open_mask_folder, open_predictions, read_class_ids
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
@@ -107,7 +107,7 @@ def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> Task:
     masks = open_mask_folder(settings.preds, [record.image_id for record in part])
     scorable = with_masks(part)
     title = f"{len(masks)} of {len(scorable)} images with a mask in {settings.preds}"
-    inputs = {"predictions": artifacts.digest_stats(masks.values())}
+    inputs = {"predictions": digest_stats(masks.values())}
     return Task(title, settings.subset, _with_truth(list(masks), part, dataset), masks, inputs)
 
 

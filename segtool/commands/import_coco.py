@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segtool.core import images
-from segtool.core.artifacts import Output, State, digest_file, digest_stats
+from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, write_dataset
+from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import coco, coco_paint
 from segtool.core.formats.masks import Tally, mask_path, write_masks
 from segtool.core.reporting.progress import tracker

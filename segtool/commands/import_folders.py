@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segtool.core import images
-from segtool.core.artifacts import Output, State, digest_stats
-from segtool.core.catalog import ALWAYS_TRAIN, Dataset, Record, write_dataset, write_folds
+from segtool.core.artifacts import Output, State
+from segtool.core.catalog import Dataset, Record, write_dataset
+from segtool.core.files import digest_stats
+from segtool.core.folds import ALWAYS_TRAIN, write_folds
 from segtool.core.formats import folders
 from segtool.core.formats.masks import Tally, mask_path, write_masks
 from segtool.core.reporting.progress import tracker

@@ -10,6 +10,7 @@ import torch
 from segtool.core import artifacts
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.files import digest_bytes, digest_file
 from segtool.core.images import image_size
 from segtool.core.inference.predictor import Member, Predictor, default_batch, equal_size_batches
 from segtool.core.inference.stream import read_ahead
@@ -56,14 +57,14 @@ def run(settings: PredictSettings) -> Result:
     records = dataset.test if settings.subset == "test" else dataset.train
     if not records:
         raise UsageError(f"--subset {settings.subset}: {dataset.path} has no such images")
-    digests = {record.image_id: artifacts.digest_file(record.image) for record in records}
+    digests = {record.image_id: digest_file(record.image) for record in records}
     samples = {name: its.samples for name, its in runs.items()}
     members = members_for(settings.subset, digests, samples)
     chosen = [record for record in records if record.image_id in members]
 
     output = Output(settings.output.out, "predict", owns=OWNS)
     inputs = {**dataset.digests(chosen), **{f"run {i}": r.digest for i, r in enumerate(runs.values(), 1)}}
-    inputs["members"] = artifacts.digest_bytes(repr([members[r.image_id] for r in chosen]).encode())
+    inputs["members"] = digest_bytes(repr([members[r.image_id] for r in chosen]).encode())
     state = output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite)
     if state is State.DONE:
         return Result(f"{output.path} is up to date")
@@ -95,7 +96,7 @@ def _open_run(path: Path, checkpoint: str) -> Run:
     file = path / f"{checkpoint}.pt"
     if not file.is_file():
         raise SegtoolError(f"{path} has no {file.name}: not a run folder, or its checkpoint is gone")
-    return Run(path, file, artifacts.digest_file(file), read_samples(path / "samples.csv"))
+    return Run(path, file, digest_file(file), read_samples(path / "samples.csv"))
 
 
 def _group(

@@ -4,7 +4,8 @@ import numpy as np
 
 from segtool.core import catalog, splits
 from segtool.core.artifacts import Output, State
-from segtool.core.catalog import ALWAYS_TRAIN, Record
+from segtool.core.catalog import Record
+from segtool.core.folds import ALWAYS_TRAIN, write_folds
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.errors import SegtoolError, UsageError
@@ -35,7 +36,7 @@ def run(settings: SplitSettings) -> Result:
     folds = _assign(settings, pixels, groups)
     assigned = {record.image_id: ALWAYS_TRAIN for record in dataset.train}
     assigned.update(zip([record.image_id for record in records], folds.tolist(), strict=True))
-    catalog.write_folds(settings.output.out, assigned)
+    write_folds(settings.output.out, assigned)
     output.finish(editable=[settings.output.out])
 
     lines = _remarks(settings, dataset, records, pixels, groups, folds)

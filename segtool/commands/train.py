@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 
 from segtool import __version__
-from segtool.core import artifacts
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, load_dataset
 from segtool.core.data.seeding import make_deterministic
+from segtool.core.files import write_json
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.pretrained import normalisation, weights_digest
 from segtool.core.reporting.progress import silent, tracker
@@ -92,7 +92,7 @@ def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
         log.info("no --folds given: a fixed %d of %d images are held out", held, total)
     versions = {"segtool": __version__, "python": platform.python_version(), "torch": torch.__version__}
     config = {"settings": flatten(settings), "network": parts.spec.plain(), "versions": versions, "git": _git_state()}
-    artifacts.write_json(output.path / "config.json", config)
+    write_json(output.path / "config.json", config)
     write_samples(output.path / "samples.csv", parts.dataset, parts.train, parts.valid)
     return state
 

@@ -1,132 +1,24 @@
-"""Files that appear whole or not at all, and the stamps that tell a finished output from an unfinished or foreign one.
+"""The stamps that tell a finished output from an unfinished or foreign one.
 
 While a command works, its settings and input digests stand in `begun.json`; as its last act it writes `done.json`.
 (For a single output FILE they are `FILE.begun.json` and `FILE.done.json`.) Whatever kills it, the next call sees
 which of the two is there, compares the settings, and goes on, says "up to date", or refuses.
 """
 
-import csv
-import hashlib
 import json
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from segtool import __version__
+from segtool.core.files import read_json, write_json
 from segtool.errors import SegtoolError, UsageError
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def atomic(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any]]:
-    """Open a temporary file next to `path`; on success it takes the place of `path`, on any error it is removed.
-
-    Args:
-        sync: fsync before the replace. Per-image files do without and are verified on resume.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, mode, **text) as file:
-            yield file
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        # mkstemp makes files private; an output has the permissions of any other file the user makes.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain JSON, atomically."""
-    with atomic(path) as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON; raises SegtoolError naming the file when it is missing, truncated or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SegtoolError(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SegtoolError(f"{path} is truncated or not JSON ({error}); remove it to start again") from error
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV with a header, atomically. NaN is written as an empty cell."""
-    with atomic(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        # NaN is the only value that differs from itself.
-        writer.writerows(["" if value != value else value for value in row] for row in rows)
-
-
-def read_csv(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Read a CSV as one dict of strings per row; ids such as `001`, `NA` and `1e5` stay what they are.
-
-    Raises:
-        SegtoolError: the file is missing, is not UTF-8, lacks a required column, or has a row of another length.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = list(reader.fieldnames or [])
-    except FileNotFoundError:
-        raise SegtoolError(f"{path} is missing") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SegtoolError(f"{path} is not a UTF-8 CSV ({error})") from error
-    for column in required:
-        if column not in columns:
-            raise SegtoolError(f"{path} has no column {column!r} (it has: {', '.join(columns) or 'none'})")
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise SegtoolError(f"{path}, line {number}: not {len(columns)} cells as in its header")
-    return rows
-
-
-def digest_bytes(content: bytes) -> str:
-    """A short content digest (BLAKE2b, 128 bit, hex)."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """The digest of a file's content. Raises SegtoolError when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    except OSError as error:
-        raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
-
-
-def digest_stats(paths: Iterable[Path], base: Path | None = None) -> str:
-    """One digest for many files by path, size and modification time, without reading them.
-
-    Paths count as they are from `base`, so that a folder may move, or else from the root.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
-        name = os.path.relpath(path, base) if base else path.absolute()
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 class State(Enum):
@@ -309,9 +201,3 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     old, new = found.get("inputs", {}), wanted["inputs"]
     lines += [f"input {key}" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return lines
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,8 +1,7 @@
-"""`dataset.yaml`, its CSVs and `folds.csv`: which images there are, their masks, groups, weights and folds."""
+"""`dataset.yaml` and its CSVs: which images there are, their masks, groups and weights."""
 
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -10,11 +9,9 @@ from typing import Any
 
 import yaml
 
-from segtool.core import artifacts, images
-from segtool.core.artifacts import atomic, read_csv, write_csv
-from segtool.errors import SegtoolError, UsageError
-
-ALWAYS_TRAIN = -1
+from segtool.core import images
+from segtool.core.files import atomic, digest_bytes, digest_stats, read_csv, write_csv
+from segtool.errors import SegtoolError
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,9 @@ class Dataset:
         listed = [(r.image_id, r.group, r.weight) for r in rows]
         files = [path for r in rows for path in (r.image, r.mask) if path is not None]
         return {
-            "dataset": artifacts.digest_bytes(repr(facts).encode()),
-            "rows": artifacts.digest_bytes(repr(listed).encode()),
-            "files": artifacts.digest_stats(files, self.path.parent),
+            "dataset": digest_bytes(repr(facts).encode()),
+            "rows": digest_bytes(repr(listed).encode()),
+            "files": digest_stats(files, self.path.parent),
         }
 
 
@@ -151,42 +148,6 @@ def write_dataset(
     with atomic(folder / name) as file:
         yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True, default_flow_style=None)
     return [folder / name, *written]
-
-
-def read_folds(path: Path, dataset: Dataset) -> dict[str, int]:
-    """`folds.csv` as image_id → fold (-1: always training).
-
-    Raises:
-        SegtoolError: an id twice, an id the data set has not or lacks, a fold that is no whole number from -1.
-    """
-    folds: dict[str, int] = {}
-    for row in read_csv(path, ("image_id", "fold")):
-        image_id, fold = row["image_id"], row["fold"]
-        if image_id in folds:
-            raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
-        if not re.fullmatch("-1|[0-9]+", fold):
-            raise SegtoolError(f"{path}: the fold of {image_id!r} is {fold!r}, not a whole number from -1")
-        folds[image_id] = int(fold)
-    if unknown := folds.keys() - dataset.by_id.keys():
-        raise SegtoolError(
-            f"{path} names {sorted(unknown)[0]!r}, which {dataset.path} has not ({len(unknown)} such ids)"
-        )
-    if missing := dataset.by_id.keys() - folds.keys():
-        raise SegtoolError(f"{path} lacks {sorted(missing)[0]!r} of {dataset.path} ({len(missing)} such ids)")
-    return folds
-
-
-def write_folds(path: Path, folds: Mapping[str, int]) -> None:
-    """Write `folds.csv` sorted by image_id, so that a diff of two versions reads well."""
-    write_csv(path, ("image_id", "fold"), sorted(folds.items()))
-
-
-def choose_fold(folds: Mapping[str, int], fold: int, where: Path) -> set[str]:
-    """The ids held out by a fold. Raises UsageError when the fold is not there."""
-    present = sorted({f for f in folds.values() if f >= 0})
-    if fold not in present:
-        raise UsageError(f"{where} has no fold {fold}; it has {', '.join(map(str, present)) or 'none'}")
-    return {image_id for image_id, its in folds.items() if its == fold}
 
 
 def check_image_id(image_id: str, where: object) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from segtool.core.artifacts import atomic
+from segtool.core.files import atomic
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 

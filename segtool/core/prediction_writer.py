@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from segtool.core import artifacts, images
+from segtool.core import images
+from segtool.core.files import write_csv, write_json
 from segtool.core.predictions import mask_path, probs_path, read_class_ids
 from segtool.core.probmaps import ProbReader, Probs, decide, write_probs
 from segtool.errors import SegtoolError
@@ -76,10 +77,10 @@ def write_index(
     """Write `index.csv` (in the order of `sizes`) and `meta.json`."""
     unseen = set(oof)
     rows = [(image_id, size.height, size.width, int(image_id in unseen)) for image_id, size in sizes.items()]
-    artifacts.write_csv(folder / "index.csv", ("image_id", "height", "width", "oof"), rows)
+    write_csv(folder / "index.csv", ("image_id", "height", "width", "oof"), rows)
     listed = [image_id for image_id in sizes if image_id in unseen]
     meta = {"classes": list(classes), "subset": subset, "members": list(members), "out_of_fold": listed}
-    artifacts.write_json(folder / "meta.json", meta)
+    write_json(folder / "meta.json", meta)
 
 
 def output_files(folder: Path, ids: Iterable[str], *, keep_probs: bool) -> list[Path]:

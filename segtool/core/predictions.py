@@ -16,6 +16,7 @@ import numpy as np
 
 from segtool.core import artifacts, images
 from segtool.core.catalog import check_image_id
+from segtool.core.files import digest_file, digest_stats, read_csv, read_json
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
@@ -72,8 +73,8 @@ class Predictions:
 
     def digests(self) -> dict[str, str]:
         """Digests of what a command that reads the masks reads."""
-        tables = {name: artifacts.digest_file(self.path / name) for name in ("meta.json", "index.csv")}
-        return {**tables, "predictions": artifacts.digest_stats(map(self.mask_path, self.ids), self.path)}
+        tables = {name: digest_file(self.path / name) for name in ("meta.json", "index.csv")}
+        return {**tables, "predictions": digest_stats(map(self.mask_path, self.ids), self.path)}
 
 
 def read_class_ids(path: Path, classes: int, size: Size | None = None, whose: object = None) -> images.Array:
@@ -117,7 +118,7 @@ def open_predictions(path: Path) -> Predictions:
     stamp = artifacts.require_done(path, "prediction folder")
     if not (path / "meta.json").exists():
         raise SegtoolError(f"{path} is not a prediction folder but an output of `segtool {stamp.get('command')}`")
-    meta = artifacts.read_json(path / "meta.json")
+    meta = read_json(path / "meta.json")
     try:
         classes, subset = tuple(map(str, meta["classes"])), str(meta["subset"])
         members = tuple(meta.get("members", ()))
@@ -181,7 +182,7 @@ def _bare(name: str) -> str:
 def _read_index(path: Path) -> tuple[dict[str, Size], frozenset[str]]:
     sizes: dict[str, Size] = {}
     oof = set()
-    for row in artifacts.read_csv(path, ("image_id", "height", "width", "oof")):
+    for row in read_csv(path, ("image_id", "height", "width", "oof")):
         image_id = check_image_id(row["image_id"], path)
         if image_id in sizes:
             raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core import artifacts
-from segtool.core.catalog import Dataset, Record, choose_fold, read_folds, with_masks
+from segtool.core.catalog import Dataset, Record, with_masks
+from segtool.core.files import digest_file, read_csv, write_csv
+from segtool.core.folds import choose_fold, read_folds
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import FoldSettings
 
@@ -48,17 +49,17 @@ def limit(records: Sequence[Record], count: int) -> list[Record]:
 def write_samples(path: Path, dataset: Dataset, train: Iterable[Record], valid: Iterable[Record]) -> None:
     """Write `samples.csv`: source, image_id, role, and the content digest of the image."""
     rows = [
-        (dataset.path.name, record.image_id, role, artifacts.digest_file(record.image))
+        (dataset.path.name, record.image_id, role, digest_file(record.image))
         for role, records in (("train", train), ("valid", valid))
         for record in records
     ]
-    artifacts.write_csv(path, ("source", "image_id", "role", "digest"), rows)
+    write_csv(path, ("source", "image_id", "role", "digest"), rows)
 
 
 def read_samples(path: Path) -> dict[str, set[str]]:
     """Image digests by role, `train` and `valid`, of the run that wrote `path`."""
     roles: dict[str, set[str]] = {"train": set(), "valid": set()}
-    for row in artifacts.read_csv(path, ("image_id", "role", "digest")):
+    for row in read_csv(path, ("image_id", "role", "digest")):
         if row["role"] not in roles:
             raise SegtoolError(f"{path}: role {row['role']!r} of {row['image_id']!r} is neither train nor valid")
         roles[row["role"]].add(row["digest"])

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.catalog import ALWAYS_TRAIN, Dataset, Record
+from segtool.core.catalog import Dataset, Record
+from segtool.core.folds import ALWAYS_TRAIN
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.reporting.tables import Table
 

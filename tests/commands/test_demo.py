@@ -11,8 +11,8 @@ from PIL import Image
 
 from segtool.commands import demo
 from segtool.core import synthetic
-from segtool.core.artifacts import read_csv, read_json
 from segtool.core.catalog import load_dataset
+from segtool.core.files import read_csv, read_json
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.demo import DemoSettings

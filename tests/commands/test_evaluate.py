@@ -11,8 +11,8 @@ import pytest
 
 from segtool.commands.evaluate import FILES, run
 from segtool.core import images
-from segtool.core.artifacts import write_csv, write_json
 from segtool.core.catalog import Dataset, load_dataset, write_dataset
+from segtool.core.files import write_csv, write_json
 from segtool.core.predictions import mask_path
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings

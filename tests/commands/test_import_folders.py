@@ -12,7 +12,8 @@ from PIL import Image
 
 from segtool.commands import import_folders
 from segtool.core import catalog, images
-from segtool.core.artifacts import read_csv, read_json
+from segtool.core.files import read_csv, read_json
+from segtool.core.folds import read_folds
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.imports import ImportFoldersSettings
@@ -148,7 +149,7 @@ def test_official_validation_is_fold_0(given: Path, caplog: pytest.LogCaptureFix
     picture(given / "vi" / "a.jpg")
     mask(given / "vm" / "a.png", bytes_(2))
     dataset = run(given, ignore_index=9, valid_images=given / "vi", valid_masks=given / "vm", group_regex="^(.)")
-    folds = catalog.read_folds(given / "out" / "folds.csv", dataset)
+    folds = read_folds(given / "out" / "folds.csv", dataset)
     assert folds == {"a": -1, "b c": -1, "한글": -1, "valid/a": 0}
     assert values(dataset, "valid/a") == [2]
     assert dataset.by_id["valid/a"].group == dataset.by_id["a"].group == "a"
@@ -307,7 +308,7 @@ def test_camvid(data_dir: Path, tmp_path: Path) -> None:
         group_regex="^([^_]+)_",
     )
     assert {record.group for record in dataset.train} == {"0001TP", "0006R0", "0016E5"}
-    folds = catalog.read_folds(tmp_path / "out" / "folds.csv", dataset)
+    folds = read_folds(tmp_path / "out" / "folds.csv", dataset)
     assert sorted(folds.values()) == [-1, -1, -1, -1, 0, 0]
     for name, record in dataset.by_id.items():
         part = "valannot" if folds[name] == 0 else "trainannot"

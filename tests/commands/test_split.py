@@ -13,8 +13,9 @@ from PIL import Image
 
 from segtool.commands import split
 from segtool.core import catalog
-from segtool.core.artifacts import read_csv, read_json, write_csv
 from segtool.core.catalog import Dataset, Record
+from segtool.core.files import read_csv, read_json, write_csv
+from segtool.core.folds import read_folds
 from segtool.core.images import write_mask
 from segtool.core.reporting.tables import Result
 from segtool.errors import SegtoolError, UsageError
@@ -30,7 +31,7 @@ def run(data: Path, *, overwrite: bool = False, **options: Any) -> Result:
 
 
 def folds_of(data: Path) -> dict[str, int]:
-    return catalog.read_folds(data / "folds.csv", catalog.load_dataset(data))
+    return read_folds(data / "folds.csv", catalog.load_dataset(data))
 
 
 def edit_train(data: Path, change: Any) -> None:

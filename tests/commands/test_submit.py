@@ -11,7 +11,7 @@ import pytest
 
 from segtool.commands.submit import run
 from segtool.core import images
-from segtool.core.artifacts import write_csv, write_json
+from segtool.core.files import write_csv, write_json
 from segtool.core.predictions import mask_path
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings

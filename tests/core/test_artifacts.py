@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 
 from segtool.core import artifacts
-from segtool.core.artifacts import Output, State, atomic, read_csv, read_json, require_done, write_csv, write_json
+from segtool.core.artifacts import Output, State, require_done
+from segtool.core.files import (
+    atomic,
+    digest_bytes,
+    digest_file,
+    digest_stats,
+    read_csv,
+    read_json,
+    write_csv,
+    write_json,
+)
 from segtool.errors import SegtoolError, UsageError
 
 
@@ -124,9 +134,9 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(SegtoolError, match=r"nothing is missing"):
             read(tmp_path / "nothing")
     with pytest.raises(SegtoolError, match=r"cannot read .*nothing: No such file"):
-        artifacts.digest_file(tmp_path / "nothing")
+        digest_file(tmp_path / "nothing")
     with pytest.raises(SegtoolError, match=r"cannot read .*nothing: No such file"):
-        artifacts.digest_stats([tmp_path / "nothing"])
+        digest_stats([tmp_path / "nothing"])
 
 
 def test_csv_round_trip_keeps_odd_ids_and_empties_nan(tmp_path: Path) -> None:
@@ -162,15 +172,15 @@ def test_digests_follow_content_size_and_time(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
     os.utime(path, ns=(1, 1))
-    content, stats = artifacts.digest_file(path), artifacts.digest_stats([path])
-    assert content == artifacts.digest_bytes(b"one")
+    content, stats = digest_file(path), digest_stats([path])
+    assert content == digest_bytes(b"one")
     os.utime(path, ns=(2, 2))
-    assert artifacts.digest_file(path) == content
-    assert artifacts.digest_stats([path]) != stats
+    assert digest_file(path) == content
+    assert digest_stats([path]) != stats
     path.write_bytes(b"two!")
     os.utime(path, ns=(1, 1))
-    assert artifacts.digest_file(path) != content
-    assert artifacts.digest_stats([path]) != stats
+    assert digest_file(path) != content
+    assert digest_stats([path]) != stats
 
 
 # --- stamps of a folder -----------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import yaml
 from PIL import Image
 
 from segtool.core import catalog
-from segtool.core.artifacts import write_csv
-from segtool.core.catalog import Dataset, Record, load_dataset, read_folds, write_dataset, write_folds
+from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
+from segtool.core.files import write_csv
+from segtool.core.folds import choose_fold, read_folds, write_folds
 from segtool.errors import SegtoolError, UsageError
 
 ODD_IDS = ("001", "1", "NA", "null", "1e5", "batch_1/000 7.jpg", "도시/사진 1", "a,b", "..a", ".hidden")
@@ -230,10 +231,10 @@ def test_faulty_folds(tmp_path: Path, rows: list[tuple[str, str]], line: str) ->
 
 def test_a_fold_is_chosen_and_a_missing_one_named() -> None:
     folds = {"a": 0, "b": 1, "c": 0, "d": -1}
-    assert catalog.choose_fold(folds, 0, Path("folds.csv")) == {"a", "c"}
+    assert choose_fold(folds, 0, Path("folds.csv")) == {"a", "c"}
     with pytest.raises(UsageError, match=r"folds\.csv has no fold 2; it has 0, 1"):
-        catalog.choose_fold(folds, 2, Path("folds.csv"))
+        choose_fold(folds, 2, Path("folds.csv"))
     with pytest.raises(UsageError, match="it has none"):
-        catalog.choose_fold({"a": -1}, 0, Path("folds.csv"))
+        choose_fold({"a": -1}, 0, Path("folds.csv"))
     with pytest.raises(UsageError, match="has no fold -1"):
-        catalog.choose_fold(folds, -1, Path("folds.csv"))
+        choose_fold(folds, -1, Path("folds.csv"))

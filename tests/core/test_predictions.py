@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segtool.core import images
-from segtool.core.artifacts import write_csv, write_json
+from segtool.core.files import write_csv, write_json
 from segtool.core.predictions import (
     find_predictions,
     mask_path,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from segtool.core import images
-from segtool.core.artifacts import read_json
 from segtool.core.catalog import check_image_id
+from segtool.core.files import read_json
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segtool.core.artifacts import atomic
+from segtool.core.files import atomic
 from segtool.core.images import Array
 
 PIXELS_HEADER = "image_id,PredictionString\n"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segtool.core.artifacts import atomic
+from segtool.core.files import atomic
 from segtool.core.models.build import NetworkSpec, build_network
 from segtool.errors import SegtoolError
 

@@ -14,7 +14,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import adapt_input_conv
 from torch import nn
 
-from segtool.core import artifacts
+from segtool.core.files import digest_file
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.model import ModelSettings
 
@@ -208,4 +208,4 @@ def weights_digest(settings: ModelSettings) -> dict[str, str]:
     path = Path(settings.encoder_weights)
     if not path.is_file():
         raise SegtoolError(f"--encoder-weights: no file {path} (and not `imagenet` or `none`)")
-    return {"encoder_weights": artifacts.digest_file(path)}
+    return {"encoder_weights": digest_file(path)}

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from segtool.core.artifacts import atomic
+from segtool.core.files import atomic
 from segtool.core.images import IGNORE, Array
 
 # Text, margins and the ignored pixels' hatching, in pixels.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segtool.core import artifacts
+from segtool.core.files import atomic, read_json
 from segtool.errors import SegtoolError
 
 # How often the clock is written while a time limit runs, in seconds.
@@ -57,7 +57,7 @@ class Clock:
         if path is not None and path.exists():
             # Written without fsync; after a power cut the checkpoint's own figure has to do.
             with contextlib.suppress(SegtoolError, KeyError, TypeError, ValueError):
-                used = max(used, float(artifacts.read_json(path)["seconds"]))
+                used = max(used, float(read_json(path)["seconds"]))
         self.before = used
         self.started = self.written = time.monotonic()
 
@@ -67,6 +67,6 @@ class Clock:
         used = self.before + now - self.started
         if self.path is not None and now - self.written > CLOCK_EVERY:
             self.written = now
-            with artifacts.atomic(self.path, sync=False) as file:
+            with atomic(self.path, sync=False) as file:
                 file.write(f'{{"seconds": {used:.1f}}}\n')
         return used

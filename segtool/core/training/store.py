@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from segtool.core import artifacts
+from segtool.core.files import write_csv
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.training.course import Course
@@ -48,7 +48,7 @@ class RunStore:
     def save_best(self, updater: Updater, course: Course, epoch: int, board: ScoreBoard | None) -> None:
         """Write `best.pt` (weights and what builds the network) and the images' scores at that epoch."""
         if board:
-            artifacts.write_csv(self.folder / "per_image.csv", board.columns, board.rows())
+            write_csv(self.folder / "per_image.csv", board.columns, board.rows())
         save_checkpoint(self.folder / "best.pt", updater.spec, updater.network, epoch=epoch)
 
     def _save(self, path: Path, updater: Updater, course: Course) -> None:
@@ -67,7 +67,7 @@ def write_history(path: Path, course: Course) -> None:
     """`history.csv`: one row per epoch, from the course, so that it never disagrees with the checkpoint."""
     columns = list(course.history[0])
     rows = [[f"{v:.0f}" if c == "epoch" else _cell(c, v) for c, v in row.items()] for row in course.history]
-    artifacts.write_csv(path, columns, rows)
+    write_csv(path, columns, rows)
 
 
 def find_state(folder: Path) -> dict[str, Any] | None:
