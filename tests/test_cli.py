@@ -115,6 +115,8 @@ def test_version(segtool: Run) -> None:
         ("split tiny -o tiny", 2, "tiny folder"),
         ("evaluate tiny nowhere -o scores", 1, "nowhere"),
         ("evaluate tiny tiny/masks -o tiny", 2, "tiny"),
+        ("split tiny -o tiny/dataset.yaml/f.csv", 1, "dataset.yaml"),
+        ("evaluate tiny tiny/masks -o tiny/dataset.yaml", 2, "dataset.yaml"),
         ("submit nowhere -o s.csv", 1, "nowhere"),
         ("submit tiny -o s.csv --size 0x4", 2, "--size '0x4'"),
         ("predict tiny --run nowhere -o p --tta spin", 2, "--tta 'spin' hflip"),

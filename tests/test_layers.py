@@ -97,6 +97,35 @@ def test_a_breach_is_seen(name: str, imported: str) -> None:
     assert breaches(name, {imported}) == [imported]
 
 
+def reachable_from(start: str) -> set[str]:
+    """All that a module imports, and what that imports, wherever in the files the imports stand."""
+    files = {module_name(path): path for path in MODULES}
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        # `from a.b import c`: c is a module, or a name in the module a.b.
+        file = files.get(name) or files.get(name.rpartition(".")[0])
+        if file:
+            waiting += imported_by(ast.parse(file.read_text(encoding="utf-8")))
+    return seen
+
+
+@pytest.mark.parametrize("command", ["demo", "import_folders", "import_coco", "split", "evaluate", "submit"])
+def test_commands_that_need_no_model_never_reach_torch(command: str) -> None:
+    reached = reachable_from(f"segtool.commands.{command}")
+    assert "segtool.core.artifacts" in {name.rsplit(".", 1)[0] for name in reached}
+    engine = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "ttach"}
+    assert not {name for name in reached if name.split(".")[0] in engine}
+
+
+def test_the_walk_to_torch_finds_it_where_it_is() -> None:
+    assert "torch" in {name.split(".")[0] for name in reachable_from("segtool.commands.debug")}
+
+
 def test_commands_do_not_import_each_other_in_circles() -> None:
     graph = {
         module_name(path): {
