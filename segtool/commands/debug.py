@@ -24,7 +24,7 @@ from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import cover_classes, limit, select
 from segtool.core.training import checks
 from segtool.core.training.checks import Check
-from segtool.core.training.distributed import World
+from segtool.core.training.distributed import World, require_one_process
 from segtool.core.training.loop import Loop
 from segtool.core.training.setup import make_updater
 from segtool.errors import SegtoolError
@@ -47,6 +47,7 @@ BATCH = 4
 
 def run(settings: DebugSettings) -> Result:
     """Sample, train, predict, evaluate, check."""
+    require_one_process("debug")
     dataset = load_dataset(settings.data)
     chosen_train, chosen_valid = select(dataset, settings.folds)
     folder = settings.output.out

@@ -107,7 +107,7 @@ def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> Task:
     masks = open_mask_folder(settings.preds, [record.image_id for record in part])
     scorable = with_masks(part)
     title = f"{len(masks)} of {len(scorable)} images with a mask in {settings.preds}"
-    inputs = {"predictions": digest_stats(masks.values())}
+    inputs = {"predictions": digest_stats(masks.values(), settings.preds)}
     return Task(title, settings.subset, _with_truth(list(masks), part, dataset), masks, inputs)
 
 

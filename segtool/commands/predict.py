@@ -19,7 +19,7 @@ from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, out
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.selection import members_for, out_of_fold, read_samples
-from segtool.core.training.distributed import choose_device
+from segtool.core.training.distributed import choose_device, require_one_process
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import Size, comparable
 from segtool.settings.predict import PredictSettings
@@ -47,6 +47,7 @@ class Group:
 
 def run(settings: PredictSettings) -> Result:
     """Predict what is not there yet."""
+    require_one_process("predict")
     if settings.machine.threads:
         torch.set_num_threads(settings.machine.threads)
     device = choose_device(settings.machine.device)

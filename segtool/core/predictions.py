@@ -142,8 +142,10 @@ def open_mask_folder(path: Path, ids: Iterable[str]) -> dict[str, Path]:
         image_id → file for the images that have one, in the order of `ids`.
 
     Raises:
-        SegtoolError: no PNG, a PNG that belongs to no image, or one name for two images or files.
+        SegtoolError: no folder, no PNG, a PNG that belongs to no image, or one name for two images or files.
     """
+    if not path.is_dir():
+        raise SegtoolError(f"{path} is not a folder" if path.exists() else f"{path} does not exist")
     known = list(ids)
     by_name: dict[str, list[str]] = {}
     for image_id in known:

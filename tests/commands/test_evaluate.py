@@ -195,6 +195,17 @@ def test_plain_folder_of_masks(tiny: Path, tmp_path: Path) -> None:
         evaluate(tiny, plain, tmp_path / "t")
 
 
+def test_the_same_folders_by_another_path(
+    tiny: Path, predict: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tmp_path / "plain"
+    images.write_mask(plain / "train_1.png", np.zeros((32, 32), np.uint8))
+    for name, folder in (("s", predict()), ("t", plain)):
+        evaluate(tiny, folder, tmp_path / name)
+        monkeypatch.chdir(tmp_path)
+        assert "up to date" in evaluate(Path(tiny.name), Path(folder.name), Path(name))
+
+
 def test_ignored_and_absent_classes_give_empty_cells(tmp_path: Path) -> None:
     """One image, nothing but ignored pixels: no score at all, and no crash."""
     folder = tmp_path / "void"

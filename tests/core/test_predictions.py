@@ -156,6 +156,13 @@ def test_masks_that_cannot_be_matched(tmp_path: Path, files: list[str], ids: lis
         open_mask_folder(touch(tmp_path, *files), ids)
 
 
+def test_what_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(SegtoolError, match="none does not exist"):
+        open_mask_folder(tmp_path / "none", ["a"])
+    with pytest.raises(SegtoolError, match=r"a\.png is not a folder"):
+        open_mask_folder(touch(tmp_path, "a.png") / "a.png", ["a"])
+
+
 def test_whole_ids_tell_images_apart(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg.png", "a.bmp.png")
     found = open_mask_folder(tmp_path, ["a.jpg", "a.bmp"])

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from segtool.errors import SegtoolError
+from segtool.errors import SegtoolError, UsageError
 
 T = TypeVar("T")
 
@@ -94,3 +94,9 @@ def choose_device(asked: str) -> str:
     if asked == "cuda" and not torch.cuda.is_available():
         raise SegtoolError("--device cuda: torch finds no GPU here; use --device cpu or auto")
     return asked
+
+
+def require_one_process(command: str) -> None:
+    """Raise UsageError when a launcher started several processes of a command that is not made for them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"segtool {command} runs as one process; start it without torchrun")
