@@ -177,7 +177,8 @@ def _predict_and_evaluate(folder: Path, sample: Dataset, held: list[Record], set
     write_sheet(folder / "sheet.png", pictures, sample.classes, sample.palette)
     few = limit(held, 16)
     maps = [read_probs(preds.probs_path(r.image_id)) for r in few]
-    return checks.predictions_fit_their_masks(maps, [sample.read_mask(r) for r in few])
+    masks = [sample.read_mask(r) for r in few]
+    return checks.predictions_fit_their_masks(maps, masks, pretrained=settings.model.encoder_weights != "none")
 
 
 def _speed(loop: Loop, train_images: int, valid_images: int) -> Check:

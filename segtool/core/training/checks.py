@@ -93,7 +93,7 @@ def overfits(updater: Updater, batch: Batch) -> Check:
     return Check("one batch can be overfitted", fell, f"loss {first:.3f} → {last:.3f} in {OVERFIT_STEPS} steps")
 
 
-def predictions_fit_their_masks(probs: Sequence[Probs], masks: Sequence[Array]) -> Check:
+def predictions_fit_their_masks(probs: Sequence[Probs], masks: Sequence[Array], *, pretrained: bool) -> Check:
     """Held-out predictions against their own masks and against those of other images.
 
     The score of a pair is the mean log-probability, in nats per pixel, that the prediction gives to the mask's classes.
@@ -114,7 +114,10 @@ def predictions_fit_their_masks(probs: Sequence[Probs], masks: Sequence[Array]) 
     saw = (
         f"log-probability {own.mean():.3f} of their own, {others.mean():.3f} of others'; gain {mean:.3f} ± {error:.3f}"
     )
-    return Check(name, fit, saw + ("" if fit else "; do images and masks belong together?"))
+    advice = "" if fit else "; do images and masks belong together?"
+    if advice and not pretrained:
+        advice += " Random weights learn slowly: if so, more --epochs will show it"
+    return Check(name, fit, saw + advice)
 
 
 def log_score(probs: Probs, mask: Array) -> float:

@@ -112,8 +112,10 @@ class Loop:
         shown = ", ".join(
             f"{key} {row[key]:.4f}" for key in ("train_loss", "valid_loss", "miou") if row[key] == row[key]
         )
-        log.info("epoch %d/%d: %s%s", course.epoch, course.epochs, shown, " (best)" if better else "")
         if self.store:
+            # Several runs may share a terminal under `make -j2`: each line names its own.
+            name, mark = self.store.folder.name, " (best)" if better else ""
+            log.info("%s: epoch %d/%d: %s%s", name, course.epoch, course.epochs, shown, mark)
             # A first epoch is kept whatever it scored: there is always a best.pt.
             if validation and (better or course.epoch == 1):
                 self.store.save_best(self.updater, course, course.epoch, validation.board)
