@@ -203,7 +203,7 @@ def _execute(work: Callable[[], Result], quiet: bool) -> int:
 
 def _describe(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{where}; make room and run the same command again: it goes on from here"
     return f"{error.strerror}{where}"
 

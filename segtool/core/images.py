@@ -186,7 +186,12 @@ def _stored_size(path: Path) -> tuple[Size, bool]:
     """Height and width as stored, and whether the EXIF orientation swaps them."""
     with _open(path) as image:
         width, height = image.size
-        return Size(height, width), image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        try:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        except (OSError, SyntaxError, ValueError) as error:
+            # PNG keeps EXIF behind the pixels.
+            raise SegtoolError(f"cannot read image {path}: {error}; is it truncated?") from error
+        return Size(height, width), turned
 
 
 def _upright(stored: Size, turned: bool) -> Size:

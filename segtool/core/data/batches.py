@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -14,7 +15,11 @@ from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.seeding import permutation
 from segtool.core.images import IGNORE, Array, resize_image, resize_mask
+from segtool.errors import SegtoolError
 from segtool.settings.options import Size
+
+# Image, mask and weight.
+Sample = tuple[Array, Array, float]
 
 
 class Key(NamedTuple):
@@ -86,7 +91,7 @@ class Plan(Sampler[list[Key]]):
                 yield keys[start : start + self.batch][self.rank :: self.world]
 
 
-class TrainingSamples(TorchDataset[tuple[Array, Array, float]]):
+class TrainingSamples(TorchDataset[Sample]):
     """Reads, resizes and augments the image of a `Key`."""
 
     def __init__(
@@ -95,13 +100,24 @@ class TrainingSamples(TorchDataset[tuple[Array, Array, float]]):
         self.dataset, self.records, self.resize = dataset, records, resize
         self.augmentation, self.seed = augmentation, seed
 
-    def __getitem__(self, key: Key) -> tuple[Array, Array, float]:
+    def __getitem__(self, key: Key) -> Sample:
         record = self.records[key.sample]
         image, mask = self.dataset.read_pair(record)
         if self.resize:
             image, mask = resize_image(image, self.resize), resize_mask(mask, self.resize)
-        image, mask = self.augmentation(image, mask, self.seed, *key)
+        try:
+            image, mask = self.augmentation(image, mask, self.seed, *key)
+        except (cv2.error, ValueError) as error:
+            size = Size(*mask.shape)
+            raise SegtoolError(f"cannot augment {record.image} ({size}): {error}; try a milder --scale") from error
         return image, mask, record.weight
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample] | SegtoolError:
+        """What a loader asks for. An error is returned: raised in a worker, torch would wrap it in its traceback."""
+        try:
+            return [self[key] for key in keys]
+        except SegtoolError as error:
+            return error
 
 
 class Collate:
@@ -110,7 +126,7 @@ class Collate:
     def __init__(self, fill: tuple[int, ...], divisor: int) -> None:
         self.fill, self.divisor = fill, divisor
 
-    def __call__(self, samples: Sequence[tuple[Array, Array, float]]) -> Batch:
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
         height = round_up(max(image.shape[0] for image, _, _ in samples), self.divisor)
         width = round_up(max(image.shape[1] for image, _, _ in samples), self.divisor)
         images = np.empty((len(samples), height, width, len(self.fill)), np.uint8)
@@ -135,18 +151,35 @@ def round_up(length: int, divisor: int) -> int:
     return -(-length // divisor) * divisor
 
 
-def make_loader(
-    samples: TrainingSamples, plan: Plan, collate: Collate, workers: int
-) -> "DataLoader[tuple[Array, Array, float]]":
-    """A loader over all that is left of a run: workers start once and read ahead across epochs."""
-    return DataLoader(
+def make_loader(samples: TrainingSamples, plan: Plan, collate: Collate, workers: int) -> Iterator[Batch]:
+    """The batches of all that is left of a run: workers start once and read ahead across epochs.
+
+    Raises:
+        SegtoolError: an image or mask is at fault, or a worker was killed.
+    """
+    loader: DataLoader[Sample] = DataLoader(
         samples,
         batch_sampler=plan,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=partial(_collate_unless_broken, collate),
         worker_init_fn=_init_worker,
         pin_memory=torch.cuda.is_available(),
     )
+    try:
+        for batch in loader:
+            if isinstance(batch, SegtoolError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise SegtoolError(
+            f"{' '.join(str(error).split())[:200]} Was there enough memory, /dev/shm included? --workers 0 needs none"
+        ) from error
+
+
+def _collate_unless_broken(collate: Collate, samples: Sequence[Sample] | SegtoolError) -> Batch | SegtoolError:
+    return samples if isinstance(samples, SegtoolError) else collate(samples)
 
 
 def _init_worker(_: int) -> None:

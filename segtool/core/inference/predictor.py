@@ -14,6 +14,7 @@ from segtool.core.inference.tta import mean_over_views
 from segtool.core.models.build import DIVISOR, NetworkSpec
 from segtool.core.models.inputs import amp, network_input
 from segtool.core.probmaps import Probs
+from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
 
@@ -37,7 +38,11 @@ class Predictor:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Array]) -> list[Probs]:
-        """Probabilities, float32 (C, H, W) each, of images uint8 (H, W, C) that all have one size."""
+        """Probabilities, float32 (C, H, W) each, of images uint8 (H, W, C) that all have one size.
+
+        Raises:
+            SegtoolError: the network answers NaN.
+        """
         size = Size(*images[0].shape[:2])
         total: torch.Tensor | None = None
         for member in self.members:
@@ -48,6 +53,11 @@ class Predictor:
         assert total is not None
         if len(self.members) > 1:
             total = total / len(self.members)
+        if not total.sum().isfinite():
+            raise SegtoolError(
+                "the network answers NaN: its training has diverged, or half precision overflows;"
+                " train with a lower --lr, --clip 1, or --precision fp32"
+            )
         # Averages of numbers that sum to one may end a rounding error above it.
         return [np.ascontiguousarray(p) for p in total.clamp(0, 1).cpu().numpy()]
 

@@ -60,10 +60,14 @@ def check_names(arch: str, encoder: str) -> None:
         hint = near(arch.lower(), archs) or "; known: " + ", ".join(archs)
         raise UsageError(f"--arch: unknown architecture {arch!r}{hint}")
     if encoder.startswith("tu-"):
-        name = encoder.removeprefix("tu-").split(".")[0]
+        full = encoder.removeprefix("tu-")
+        name, _, tag = full.partition(".")
         if not timm.is_model(name):
             known = [f"tu-{n}" for n in timm.list_models()]
             raise UsageError(f"--encoder: timm has no model {name!r}{near(encoder, known)}")
+        if tag and not timm.is_model_pretrained(full):
+            known = [f"tu-{n}" for n in timm.list_pretrained(f"{name}.*")]
+            raise UsageError(f"--encoder: timm has no weights {tag!r} of {name!r}{near(encoder, known)}")
         return
     native = smp.encoders.get_encoder_names()
     if encoder not in native:

@@ -10,7 +10,7 @@ from torch import nn
 
 from segtool.core.files import atomic
 from segtool.core.models.build import NetworkSpec, build_network
-from segtool.errors import SegtoolError
+from segtool.errors import SegtoolError, UsageError
 
 FORMAT = "segtool checkpoint 1"
 
@@ -19,7 +19,13 @@ def save_checkpoint(path: Path, spec: NetworkSpec, network: nn.Module, **state: 
     """Write the network, what it takes to build it, and further plain state (tensors, numbers, text, lists, dicts)."""
     content = {"format": FORMAT, "network": spec.plain(), "weights": network.state_dict(), **state}
     with atomic(path, "wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # After a failed write torch still closes its archive; the error of that hides the disk's.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -36,7 +42,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SegtoolError(
-            f"checkpoint {path} holds more than tensors and plain values: not loaded, as that would run code in it"
+            f"checkpoint {path} holds more than tensors and plain values: not loaded, as that could run code in it"
         ) from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise SegtoolError(f"checkpoint {path} is truncated or broken: {' '.join(str(error).split())[:200]}") from error
@@ -46,11 +52,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def restore_network(content: dict[str, Any], path: Path) -> tuple[NetworkSpec, nn.Module]:
-    """The network of a checkpoint, in eval mode, and its description. No hub is asked."""
-    spec = NetworkSpec.from_plain(content["network"])
-    network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs)
+    """The network of a checkpoint, in eval mode, and its description. No hub is asked.
+
+    Raises:
+        SegtoolError: the network cannot be built here, or its weights are another network's.
+    """
     try:
+        spec = NetworkSpec.from_plain(content["network"])
+        network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs)
         network.load_state_dict(content["weights"])
-    except RuntimeError as error:
-        raise SegtoolError(f"the weights in {path} do not fit {spec.arch} with {spec.encoder}: {error}") from error
+    except UsageError as error:
+        raise SegtoolError(f"the network of {path} cannot be built here: {error}") from error
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SegtoolError(f"checkpoint {path} holds other weights than its network has: {reason}") from error
     return spec, network.eval()

@@ -10,16 +10,21 @@ from segtool.errors import UsageError, near
 from segtool.settings.optimizer import OptimizerSettings
 
 
+def check_optimizer(name: str) -> None:
+    """Raise UsageError, with near matches, when timm has no optimizer of this name."""
+    known = timm.optim.list_optimizers()
+    # timm wraps any of them in Lookahead by this prefix.
+    if name.lower().removeprefix("lookahead_") not in known:
+        raise UsageError(f"--optimizer: timm has no {name!r}{near(name.lower(), known)}")
+
+
 def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """Any of timm's optimizers; norms and biases (one-dimensional parameters) get no weight decay.
 
     Raises:
         UsageError: timm has no optimizer of this name.
     """
-    known = timm.optim.list_optimizers()
-    # timm wraps any of them in Lookahead by this prefix.
-    if settings.optimizer.lower().removeprefix("lookahead_") not in known:
-        raise UsageError(f"--optimizer: timm has no {settings.optimizer!r}{near(settings.optimizer.lower(), known)}")
+    check_optimizer(settings.optimizer)
     optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
         network, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay
     )

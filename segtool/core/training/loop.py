@@ -16,6 +16,7 @@ from segtool.core.training.course import Clock, Course
 from segtool.core.training.store import RunStore
 from segtool.core.training.update import Updater
 from segtool.core.training.validation import Validation
+from segtool.errors import SegtoolError
 from segtool.settings.optimizer import OptimizerSettings
 from segtool.settings.training import LoopSettings
 
@@ -97,9 +98,20 @@ class Loop:
     def _finish_epoch(self) -> None:
         """Validate, add the epoch to the history, write the checkpoints: after the last of these the epoch is done."""
         course = self.course
+        if course.epoch == 0 and course.loss_sum == 0:
+            raise SegtoolError(
+                "the loss was exactly 0 in every update of the first epoch, so nothing was learnt: do all training"
+                " masks hold nothing but ignore_index (with --loss dice and two classes: no foreground), or are all"
+                " weights 0?"
+            )
         self.updater.sync_statistics()
         self.updater.network.eval()
         validation = self.validate(f"validating epoch {course.epoch + 1}") if self.validate else None
+        if validation and not validation.board.total.any():
+            raise SegtoolError(
+                f"none of the {len(validation.board.per_image)} validation images has a pixel that counts (all are"
+                " ignore_index): hold out others, or use --fold all"
+            )
         row = self._row(validation)
         course.history.append(row)
         course.epoch += 1

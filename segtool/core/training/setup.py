@@ -126,7 +126,7 @@ def _loader(settings: TrainSettings, parts: Parts) -> Callable[[Plan], Iterator[
     augmentation = Augmentation(settings.augmentation, settings.size.crop, spec.fill)
     samples = TrainingSamples(parts.dataset, parts.train, spec.resize, augmentation, settings.loop.seed)
     collate = Collate(spec.fill, DIVISOR)
-    return lambda plan: iter(make_loader(samples, plan, collate, settings.machine.workers))
+    return lambda plan: make_loader(samples, plan, collate, settings.machine.workers)
 
 
 def _plan_time(

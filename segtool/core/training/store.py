@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ class RunStore:
         # The same file under a second name, put in place as a whole.
         link = self.folder / ".tmp-last.pt"
         link.unlink(missing_ok=True)
-        os.link(named, link)
+        try:
+            os.link(named, link)
+        except OSError:
+            # Many network and cloud drives have no hard links.
+            shutil.copyfile(named, link)
         link.replace(last)
         for old in self.folder.glob("epoch_*.pt"):
             if int(old.stem.removeprefix("epoch_")) <= course.epoch - keep:

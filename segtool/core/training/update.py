@@ -15,7 +15,7 @@ from segtool.core.models.inputs import amp, network_input
 from segtool.core.models.losses import Criterion, Share, weighted_pixels
 from segtool.core.models.optim import set_lr
 from segtool.core.training.distributed import World
-from segtool.errors import SegtoolError
+from segtool.errors import SegtoolError, UsageError
 
 
 class Updater:
@@ -59,6 +59,7 @@ class Updater:
 
         Raises:
             SegtoolError: the loss is NaN or infinite.
+            UsageError: the network normalises over the batch, and one image is too few for it.
         """
         seed_torch(self.seed, *key, self.world.rank)
         lr = set_lr(self.optimizer, lr_factor)
@@ -86,8 +87,16 @@ class Updater:
         images = network_input(batch.images, self.spec, self.device)
         masks = batch.masks.to(self.device, non_blocking=True)
         weights = batch.weights.to(self.device, non_blocking=True)
-        with amp(self.spec.precision, self.device):
-            logits = (self.parallel or self.network)(images)
+        try:
+            with amp(self.spec.precision, self.device):
+                logits = (self.parallel or self.network)(images)
+        except ValueError as error:
+            if len(images) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                f"--arch {self.spec.arch} with --encoder {self.spec.encoder} has batch norm over a single pixel and"
+                f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
+            ) from error
         loss = self.criterion(logits, masks, weights, share)
         # Processes' gradients are averaged, but their losses are parts of one sum.
         self.scaler.scale(loss * self.world.size).backward()
