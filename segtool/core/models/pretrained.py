@@ -2,7 +2,9 @@
 
 import logging
 import pickle
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from huggingface_hub import constants, get_session
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import adapt_input_conv
 from torch import nn
@@ -22,6 +25,9 @@ log = logging.getLogger(__name__)
 
 # More missing than this share of the encoder's tensors means a file for another network.
 MISSING_SHARE = 0.05
+
+# Seconds to wait for the hub's first answer.
+HUB_TIMEOUT = 5.0
 
 Colour = tuple[float, ...]
 
@@ -91,31 +97,55 @@ def load_encoder_weights(network: nn.Module, settings: ModelSettings, channels: 
 
 def _load_from_hub(network: nn.Module, settings: ModelSettings, channels: int) -> str:
     name = settings.encoder
+    timm_name = name.removeprefix("tu-")
+    of_timm = timm_name != name
+    if not (
+        timm.is_model_pretrained(timm_name)
+        if of_timm
+        else "imagenet" in smp.encoders.encoders[name]["pretrained_settings"]
+    ):
+        raise UsageError(f"--encoder {name} has no ImageNet weights; use --encoder-weights FILE or none")
     try:
-        if name.startswith("tu-"):
-            pretrained = smp.encoders.get_encoder(name, in_channels=channels, depth=5, weights="imagenet")
-        else:
-            known = smp.encoders.encoders[name]["pretrained_settings"]
-            if "imagenet" not in known:
-                raise UsageError(f"--encoder {name} has no ImageNet weights (it has: {', '.join(known) or 'none'})")
-            pretrained = smp.encoders.get_encoder(name, in_channels=channels, depth=5, weights="imagenet")
-    except (OSError, RuntimeError) as error:
+        with _no_retries_without_network():
+            pretrained = (
+                timm.create_model(timm_name, pretrained=True, in_chans=channels)
+                if of_timm
+                else smp.encoders.get_encoder(name, in_channels=channels, depth=5, weights="imagenet")
+            )
+    except Exception as error:  # the hub's client, its HTTP library and the disk raise many kinds
         raise SegtoolError(
             f"the weights of encoder {name!r} could not be fetched from the hub ({type(error).__name__}); go on with"
             " --encoder-weights FILE (safetensors or pth, fetched elsewhere) or --encoder-weights none"
         ) from error
     state = pretrained.state_dict()
-    missing = _load_matching(network.encoder, state, channels)  # type: ignore[arg-type]
+    missing, _ = _load_matching(network.encoder, state, channels)  # type: ignore[arg-type]
     if missing:
         raise SegtoolError(f"the hub's weights of {name!r} lack {len(missing)} tensors of the encoder: {missing[0]}")
     return f"encoder weights: ImageNet, {len(state)} tensors from the hub"
+
+
+@contextmanager
+def _no_retries_without_network() -> Iterator[None]:
+    """Where the hub does not answer at all, tell its client so: it would try again for up to a minute.
+
+    Offline, the client still finds what is in its cache.
+    """
+    before = constants.HF_HUB_OFFLINE
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT)
+    except Exception:  # which kind depends on the client's HTTP library
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _load_from_file(network: nn.Module, path: Path, channels: int) -> str:
     state = read_state(path)
     encoder = network.encoder
     assert isinstance(encoder, nn.Module)
-    missing = _load_matching(encoder, state, channels)
+    missing, unused = _load_matching(encoder, state, channels)
     total = len(_learned(encoder))
     if len(missing) > MISSING_SHARE * total:
         raise SegtoolError(
@@ -124,7 +154,9 @@ def _load_from_file(network: nn.Module, path: Path, channels: int) -> str:
         )
     if missing:
         log.warning("%s lacks %d of the encoder's %d tensors: %s", path, len(missing), total, ", ".join(missing))
-    return f"encoder weights: {total - len(missing)} of {total} tensors from {path.name}"
+    more = f", {', '.join(unused[:3])}, ..." if len(unused) > 3 else f", {', '.join(unused)}"
+    rest = f"; {len(unused)} of its tensors are not used{more}" if unused else ""
+    return f"encoder weights: {total - len(missing)} of {total} tensors from {path.name}{rest}"
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -140,11 +172,19 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise SegtoolError(f"{path} holds more than tensors: not loaded, as that would run code in it") from error
+        raise SegtoolError(
+            f"{path} is not a file of tensors alone: not loaded, as that could run code in it; where you trust it,"
+            " save its state_dict by itself, best as safetensors"
+        ) from error
     except Exception as error:  # safetensors and torch raise many kinds on a broken file
-        raise SegtoolError(f"cannot read weights {path}: {' '.join(str(error).split())[:200]}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise SegtoolError(
+            f"cannot read weights {path}: truncated, or no weights ({type(error).__name__}: {reason})"
+        ) from error
     for nested in ("state_dict", "model", "model_state"):
         if isinstance(content, dict) and isinstance(content.get(nested), dict):
             content = content[nested]
@@ -153,8 +193,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
 
 
-def _load_matching(encoder: nn.Module, state: Mapping[str, torch.Tensor], channels: int) -> list[str]:
-    """Copy the tensors that match by name and shape; returns the names of the encoder's tensors that were not found.
+def _load_matching(encoder: nn.Module, state: Mapping[str, torch.Tensor], channels: int) -> tuple[list[str], list[str]]:
+    """Copy the tensors that match by name and shape; returns the encoder's names not found, and those not used.
 
     Names match whatever wraps them (`encoder.`, `module.`, `model.`) and with timm's features_only renaming
     (`stem.0` → `stem_0`). Of several prefixes the one that finds most is taken.
@@ -162,18 +202,20 @@ def _load_matching(encoder: nn.Module, state: Mapping[str, torch.Tensor], channe
     own = encoder.state_dict()
     wanted = {_flat(name): name for name in own}
     prefixes = {""} | {name[: name.find(".", start) + 1] for name in state for start in _dots(name)}
-    best: dict[str, torch.Tensor] = {}
+    # Of the encoder's tensors: the name in the file, and the value.
+    best: dict[str, tuple[str, torch.Tensor]] = {}
     for outer in ("", "model."):
         for prefix in sorted(prefixes):
             found = {}
             for name, value in state.items():
                 target = wanted.get(_flat(outer + name.removeprefix(prefix))) if name.startswith(prefix) else None
                 if target is not None and (fitted := _fit(value, own[target], channels)) is not None:
-                    found[target] = fitted
+                    found[target] = (name, fitted)
             if len(found) > len(best):
                 best = found
-    encoder.load_state_dict({**own, **best})
-    return [name for name in _learned(encoder) if name not in best]
+    encoder.load_state_dict({**own, **{target: value for target, (_, value) in best.items()}})
+    used = {name for name, _ in best.values()}
+    return [name for name in _learned(encoder) if name not in best], [name for name in state if name not in used]
 
 
 def _dots(name: str) -> list[int]:
