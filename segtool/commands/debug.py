@@ -57,9 +57,20 @@ def run(settings: DebugSettings) -> Result:
     state = output.begin(comparable(settings), dataset.digests(with_masks(dataset.train)), overwrite=overwrite)
     if state is State.DONE:
         return Result(f"{folder} is up to date: all checks were passed")
+    with output.discarded_on_error():
+        result = _examine(settings, dataset, chosen_train, chosen_valid)
+    if result.status == 0:
+        output.finish([folder / "sheet.png", folder / "checks.csv"])
+    return result
+
+
+def _examine(
+    settings: DebugSettings, dataset: Dataset, chosen_train: list[Record], chosen_valid: list[Record]
+) -> Result:
+    """The chain and its checks; what is typed wrong ends it, what the data or the training do wrong is a verdict."""
+    folder = settings.output.out
     for name in OWNS[:4]:
         shutil.rmtree(folder / name, ignore_errors=True)
-
     found = _look(dataset, chosen_train + chosen_valid, settings)
     if not isinstance(found, tuple):
         return _verdict(folder, [found])
@@ -77,10 +88,7 @@ def run(settings: DebugSettings) -> Result:
     network_checks = _check_network(loop, options, losses)
     fit = _predict_and_evaluate(folder, sample, held, settings)
     speed = _speed(loop, len(chosen_train), len(chosen_valid))
-    result = _verdict(folder, [*data_checks, *network_checks, fit, speed])
-    if result.status == 0:
-        output.finish([folder / "sheet.png", folder / "checks.csv"])
-    return result
+    return _verdict(folder, [*data_checks, *network_checks, fit, speed])
 
 
 def _look(dataset: Dataset, records: list[Record], settings: DebugSettings) -> tuple[list[Record], list[Check]] | Check:

@@ -19,7 +19,7 @@ from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, out
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.selection import members_for, out_of_fold, read_samples
-from segtool.core.training.distributed import choose_device, require_one_process
+from segtool.core.training.distributed import choose_device, memory_errors, require_one_process
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import Size, comparable
 from segtool.settings.predict import PredictSettings
@@ -53,7 +53,7 @@ def run(settings: PredictSettings) -> Result:
     device = choose_device(settings.machine.device)
     dataset = load_dataset(settings.data)
     runs = {str(path): _open_run(path, settings.inference.checkpoint) for path in settings.run}
-    if len(runs) < len(settings.run):
+    if len({path.resolve() for path in settings.run}) < len(settings.run):
         raise UsageError("--run: the same run is given twice")
     records = dataset.test if settings.subset == "test" else dataset.train
     if not records:
@@ -71,12 +71,13 @@ def run(settings: PredictSettings) -> Result:
         return Result(f"{output.path} is up to date")
 
     batch = default_batch(settings.inference.batch, device)
-    sizes = {r.image_id: image_size(r.image) for r in chosen}
-    groups = _group(chosen, sizes, members, batch)
-    todo = [g for g in groups if state is State.NEW or not _is_done(g, sizes, dataset, settings)]
-    if len(todo) < len(groups):
-        log.info("%d of %d images are there already", len(chosen) - sum(len(g.records) for g in todo), len(chosen))
-    rate = _predict(todo, dataset, runs, settings, device) if todo else ""
+    with output.discarded_on_error(unless="masks/**/*.png"), memory_errors("try --batch 1 or --device cpu"):
+        sizes = {r.image_id: image_size(r.image) for r in chosen}
+        groups = _group(chosen, sizes, members, batch)
+        todo = [g for g in groups if state is State.NEW or not _is_done(g, sizes, dataset, settings)]
+        if len(todo) < len(groups):
+            log.info("%d of %d images are there already", len(chosen) - sum(len(g.records) for g in todo), len(chosen))
+        rate = _predict(todo, dataset, runs, settings, device) if todo else ""
     unseen = out_of_fold(members, digests, samples)
     listed = [
         {

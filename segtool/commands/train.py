@@ -4,6 +4,7 @@ import logging
 import platform
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 
@@ -12,16 +13,17 @@ from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, load_dataset
 from segtool.core.data.seeding import make_deterministic
 from segtool.core.files import write_json
-from segtool.core.models.build import NetworkSpec
+from segtool.core.models.build import NetworkSpec, check_names
+from segtool.core.models.optim import check_optimizer
 from segtool.core.models.pretrained import normalisation, weights_digest
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import select, write_samples
 from segtool.core.training import store
-from segtool.core.training.distributed import World, choose_device, join
+from segtool.core.training.distributed import World, choose_device, join, memory_errors
 from segtool.core.training.loop import Loop
 from segtool.core.training.setup import Parts, prepare
-from segtool.errors import UsageError
+from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import comparable, flatten
 from segtool.settings.train import TrainSettings
 
@@ -58,9 +60,12 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
                 # Rank 0 says so.
                 raise SystemExit(0)
             return None
-        loop = prepare(settings, parts)
-        loop.on_update = on_update
-        loop.run()
+        # Until there is a checkpoint, nothing is lost by starting afresh.
+        mistakes = output.discarded_on_error(unless="*.pt") if world.main else nullcontext()
+        with mistakes, memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --resize"):
+            loop = prepare(settings, parts)
+            loop.on_update = on_update
+            loop.run()
         world.barrier()
         if world.main:
             _finish(output, loop)
@@ -68,7 +73,9 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
 
 
 def read_parts(settings: TrainSettings, device: str, world: World) -> Parts:
-    """Read the data set, choose the images, and describe the network."""
+    """Read the data set, choose the images, and describe the network; names that are unknown end here."""
+    check_names(settings.model.arch, settings.model.encoder)
+    check_optimizer(settings.optimizer.optimizer)
     dataset = load_dataset(settings.data)
     train, valid = select(dataset, settings.folds)
     track = tracker(settings.output.quiet) if world.main else silent
@@ -85,6 +92,8 @@ def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
     state = output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite)
     if state is State.DONE:
         return state
+    for path in output.broken:
+        path.unlink(missing_ok=True)
     if not parts.valid:
         log.info("no validation: training on all %d images; best.pt will be the last weights", len(parts.train))
     elif settings.folds.folds is None:
@@ -132,6 +141,12 @@ def _finish(output: Output, loop: Loop) -> None:
     course, folder = loop.course, output.path
     names = ["config.json", "samples.csv", "history.csv", "last.pt", "best.pt"]
     names += ["per_image.csv"] if loop.validate else []
+    store.write_history(folder / "history.csv", course)
+    if gone := [name for name in names if not (folder / name).exists()]:
+        raise SegtoolError(
+            f"{folder / gone[0]} is gone or was changed, and only training makes it: remove {folder / 'last.pt'}, then"
+            " the same command trains again"
+        )
     (folder / "clock.json").unlink(missing_ok=True)
     output.finish(
         [*(folder / name for name in names), *sorted(folder.glob("epoch_*.pt"))],

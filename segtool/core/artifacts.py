@@ -111,14 +111,20 @@ class Output:
         self.begun.unlink()
 
     @contextmanager
-    def discarded_on_error(self) -> Iterator[None]:
-        """Remove what was written when the data turn out to be at fault: mending them changes the inputs anyway.
+    def discarded_on_error(self, unless: str | None = None) -> Iterator[None]:
+        """Remove what was written when the data or settings turn out to be at fault: mending them changes what the
+        stamp is compared with anyway.
 
         Whatever else ends the command (a kill, a full disk) leaves what is finished to the next call.
+
+        Args:
+            unless: glob pattern, relative to the folder, of work too dear to throw away; where it is there, all stays.
         """
         try:
             yield
         except SegtoolError:
+            if unless and any(self.path.glob(unless)):
+                raise
             self._clear()
             self.begun.unlink()
             if not self.file and not any(self.path.iterdir()):

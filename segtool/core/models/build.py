@@ -71,7 +71,7 @@ def check_names(arch: str, encoder: str) -> None:
         return
     native = smp.encoders.get_encoder_names()
     if encoder not in native:
-        hint = near(encoder, native) or (f"; did you mean tu-{encoder}?" if timm.is_model(encoder) else "")
+        hint = f"; did you mean tu-{encoder}?" if timm.is_model(encoder) else near(encoder, native)
         raise UsageError(f"--encoder: unknown encoder {encoder!r}{hint}; tu-NAME takes any of timm's")
 
 

@@ -87,6 +87,17 @@ def join(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def memory_errors(advice: str) -> Iterator[None]:
+    """Turn "out of memory" of torch and NumPy into a SegtoolError that ends with `advice`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise SegtoolError(f"out of memory: {' '.join(str(error).split())[:120]}; {advice}") from error
+
+
 def choose_device(asked: str) -> str:
     """`auto` → cuda where there is one. Raises SegtoolError when cuda is asked for and missing."""
     if asked == "auto":
