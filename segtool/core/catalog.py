@@ -131,12 +131,11 @@ def write_dataset(
 
     Paths in the CSVs are relative to their folder. `name` and `train` may be other names, relative to `folder`.
     """
-    content: dict[str, Any] = {
-        "classes": list(dataset.classes),
-        "ignore_index": dataset.ignore_index,
-        "channels": dataset.channels,
-        "train": train,
-    }
+    content: dict[str, Any] = {"classes": list(dataset.classes)}
+    # Where it was not stated, stating it would change what 255 means in a 0/255 mask.
+    if dataset.ignore_stated:
+        content["ignore_index"] = dataset.ignore_index
+    content |= {"channels": dataset.channels, "train": train}
     written = [folder / train]
     _write_rows(folder / train, dataset.train)
     if dataset.test:
@@ -195,6 +194,8 @@ def _palette(value: Any, path: Path) -> tuple[tuple[int, int, int], ...] | None:
         raise SegtoolError(f"{path}: palette must be a list of [red, green, blue]") from None
     if any(not 0 <= channel <= 255 for colour in colours for channel in colour):
         raise SegtoolError(f"{path}: palette values go from 0 to 255")
+    if len(colours) > 256:
+        raise SegtoolError(f"{path}: palette has {len(colours)} colours; a mask has 256 values")
     return colours
 
 

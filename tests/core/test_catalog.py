@@ -48,6 +48,13 @@ def test_columns_nobody_needs_are_left_out(tmp_path: Path) -> None:
     assert not (tmp_path / "test.csv").exists()
 
 
+def test_what_255_means_is_not_stated_where_it_was_not(tmp_path: Path) -> None:
+    # `debug` writes a sample of a data set whose 0/255 masks are binary only as long as nothing says otherwise.
+    dataset = Dataset(tmp_path / "dataset.yaml", ("a", "b"), ignore_stated=False)
+    write_dataset(tmp_path, dataset)
+    assert load_dataset(tmp_path) == dataset
+
+
 def test_paths_start_at_the_csv_and_other_names_may_be_chosen(tmp_path: Path) -> None:
     record = Record("x", tmp_path / "images" / "x.png", tmp_path / "answers" / "masks" / "x.png")
     dataset = Dataset(tmp_path / "answers.yaml", ("a", "b"), train=(record,))
@@ -95,6 +102,7 @@ def test_an_absolute_path_in_a_csv_stays(tmp_path: Path) -> None:
         ("classes: [a, b]\nignored: 3", "unknown key 'ignored'; known are channels, classes, ignore_index"),
         ("classes: [a, b]\npalette: [[1, 2]]", r"palette must be a list of \[red, green, blue\]"),
         ("classes: [a, b]\npalette: [[1, 2, 300]]", "palette values go from 0 to 255"),
+        (f"classes: [a, b]\npalette: {[[1, 2, 3]] * 257}", "palette has 257 colours; a mask has 256 values"),
         ("classes: [a, b]\ntrain: other.csv", r"other\.csv is missing"),
         ("classes: [a, b]\ntest: other.csv", r"other\.csv is missing"),
     ],
