@@ -27,7 +27,9 @@ class ModelSettings:
     std: tuple[float, ...] | None = option(None, parse=parse_floats, metavar="R,G,B", help="Pixel deviations, likewise")
 
     def __post_init__(self) -> None:
-        if self.std and min(self.std) <= 0:
-            raise UsageError(f"--std {','.join(map(str, self.std))}: deviations are above 0")
+        if self.mean and not all(0 <= value <= 1 for value in self.mean):
+            raise UsageError(f"--mean {','.join(map(str, self.mean))}: means of pixels in [0, 1]; divide by 255")
+        if self.std and not all(0 < value <= 1 for value in self.std):
+            raise UsageError(f"--std {','.join(map(str, self.std))}: deviations of pixels in [0, 1], above 0")
         if (self.mean is None) != (self.std is None):
             raise UsageError("--mean and --std go together")
