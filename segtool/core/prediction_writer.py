@@ -57,10 +57,13 @@ class PredictionWriter:
 
 
 def is_whole(folder: Path, image_id: str, size: Size, classes: int, *, keep_probs: bool) -> bool:
-    """Whether an image's files are there, readable and of the right shape."""
+    """Whether an image's files are there, whole and of the right shape."""
     try:
         read_class_ids(mask_path(folder, image_id), classes, size, "its image")
-        return not keep_probs or ProbReader(probs_path(folder, image_id)).shape == (classes, *size)
+        if not keep_probs:
+            return True
+        reader = ProbReader(probs_path(folder, image_id))
+        return reader.shape == (classes, *size) and reader.adds_up()
     except SegtoolError:
         return False
 

@@ -119,6 +119,16 @@ class ProbReader:
         except (RuntimeError, OSError, ValueError) as error:
             raise SegtoolError(f"{self.path} is truncated; run `segtool predict` again") from error
 
+    def adds_up(self) -> bool:
+        """Whether every pixel's probabilities add up to one, but for rounding.
+
+        The codec keeps no checksum: pages that a power cut left empty read as zeros.
+        """
+        classes, height, _ = self.shape
+        rows = self.array.chunks[1]
+        sums = (self.levels(top, top + rows).sum(0, dtype=np.int64) for top in range(0, height, rows))
+        return all(np.abs(total - SCALE).max() <= classes for total in sums)
+
     def probs(self, top: int = 0, bottom: int | None = None) -> Probs:
         """Rows [top, bottom) as float32 (C, rows, W) in [0, 1]."""
         classes, height, width = self.shape
