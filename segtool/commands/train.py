@@ -10,7 +10,7 @@ import torch
 
 from segtool import __version__
 from segtool.core.artifacts import Output, State
-from segtool.core.catalog import Dataset, load_dataset
+from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.data.seeding import make_deterministic
 from segtool.core.files import write_json
 from segtool.core.models.build import NetworkSpec, check_names
@@ -62,7 +62,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
             return None
         # Until there is a checkpoint, nothing is lost by starting afresh.
         mistakes = output.discarded_on_error(unless="*.pt") if world.main else nullcontext()
-        with mistakes, memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --resize"):
+        with mistakes, memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"):
             loop = prepare(settings, parts)
             loop.on_update = on_update
             loop.run()
@@ -84,11 +84,7 @@ def read_parts(settings: TrainSettings, device: str, world: World) -> Parts:
 
 def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
     """Compare with what is there; of a new run, write what it is made of."""
-    inputs = {
-        **{f"train {k}": v for k, v in parts.dataset.digests(parts.train).items()},
-        **{f"valid {k}": v for k, v in parts.dataset.digests(parts.valid).items()},
-        **weights_digest(settings.model),
-    }
+    inputs = digests(settings, parts.dataset, parts.train, parts.valid)
     state = output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite)
     if state is State.DONE:
         return state
@@ -102,8 +98,20 @@ def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
     versions = {"segtool": __version__, "python": platform.python_version(), "torch": torch.__version__}
     config = {"settings": flatten(settings), "network": parts.spec.plain(), "versions": versions, "git": _git_state()}
     write_json(output.path / "config.json", config)
-    write_samples(output.path / "samples.csv", parts.dataset, parts.train, parts.valid)
+    samples = output.path / "samples.csv"
+    # It takes reading every image: a resumed run, whose inputs are the same, has it already.
+    if not samples.exists():
+        write_samples(samples, parts.dataset, parts.train, parts.valid)
     return state
+
+
+def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], valid: list[Record]) -> dict[str, str]:
+    """Digests of what a run reads: its images on both sides, and a file of encoder weights."""
+    return {
+        **{f"train {k}": v for k, v in dataset.digests(train).items()},
+        **{f"valid {k}": v for k, v in dataset.digests(valid).items()},
+        **weights_digest(settings.model),
+    }
 
 
 def _spec(settings: TrainSettings, dataset: Dataset) -> NetworkSpec:

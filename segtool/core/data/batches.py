@@ -1,5 +1,6 @@
 """Training batches: what is in each update, reading and augmenting it, and putting images of any size together."""
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -155,7 +156,7 @@ def make_loader(samples: TrainingSamples, plan: Plan, collate: Collate, workers:
     """The batches of all that is left of a run: workers start once and read ahead across epochs.
 
     Raises:
-        SegtoolError: an image or mask is at fault, or a worker was killed.
+        SegtoolError: an image or mask is at fault.
     """
     loader: DataLoader[Sample] = DataLoader(
         samples,
@@ -165,17 +166,10 @@ def make_loader(samples: TrainingSamples, plan: Plan, collate: Collate, workers:
         worker_init_fn=_init_worker,
         pin_memory=torch.cuda.is_available(),
     )
-    try:
-        for batch in loader:
-            if isinstance(batch, SegtoolError):
-                raise batch
-            yield batch
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise SegtoolError(
-            f"{' '.join(str(error).split())[:200]} Was there enough memory, /dev/shm included? --workers 0 needs none"
-        ) from error
+    for batch in loader:
+        if isinstance(batch, SegtoolError):
+            raise batch
+        yield batch
 
 
 def _collate_unless_broken(collate: Collate, samples: Sequence[Sample] | SegtoolError) -> Batch | SegtoolError:
@@ -185,6 +179,7 @@ def _collate_unless_broken(collate: Collate, samples: Sequence[Sample] | Segtool
 def _init_worker(_: int) -> None:
     # One thread per worker: OpenCV would start as many as there are cores in each of them.
     cv2.setNumThreads(0)
-    # The main process decides what a signal means; workers end with it.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # The main process decides what a signal means; workers end with it, and quietly: of a worker that a signal killed
+    # torch would complain while the main process is stopping in good order.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

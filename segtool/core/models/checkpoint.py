@@ -22,10 +22,8 @@ def save_checkpoint(path: Path, spec: NetworkSpec, network: nn.Module, **state: 
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            # After a failed write torch still closes its archive; the error of that hides the disk's.
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
+            # When a write fails or a signal comes, torch still closes its archive; the error of that hides the reason.
+            raise (error.__context__ or error) from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

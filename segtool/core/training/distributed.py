@@ -89,13 +89,15 @@ def join(device: str) -> Iterator[World]:
 
 @contextmanager
 def memory_errors(advice: str) -> Iterator[None]:
-    """Turn "out of memory" of torch and NumPy into a SegtoolError that ends with `advice`."""
+    """Turn "out of memory" of torch and NumPy, and the death of a data worker, into a SegtoolError with `advice`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        signs = ("can't allocate memory", "DataLoader worker")
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(s in str(error) for s in signs):
             raise
-        raise SegtoolError(f"out of memory: {' '.join(str(error).split())[:120]}; {advice}") from error
+        reason = " ".join(str(error).split())[:150]
+        raise SegtoolError(f"out of memory, it seems ({reason}): {advice}") from error
 
 
 def choose_device(asked: str) -> str:
