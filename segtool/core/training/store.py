@@ -46,8 +46,8 @@ class RunStore:
             # Many network and cloud drives have no hard links.
             shutil.copyfile(named, link)
         link.replace(last)
-        for old in self.folder.glob("epoch_*.pt"):
-            if int(old.stem.removeprefix("epoch_")) <= course.epoch - keep:
+        for epoch, old in _epoch_files(self.folder).items():
+            if epoch <= course.epoch - keep:
                 old.unlink()
 
     def save_best(self, updater: Updater, course: Course, epoch: int, board: ScoreBoard | None) -> None:
@@ -89,7 +89,7 @@ def find_state(folder: Path) -> dict[str, Any] | None:
     try:
         return load_checkpoint(last)
     except SegtoolError as error:
-        for older in sorted(folder.glob("epoch_*.pt"), reverse=True):
+        for _, older in sorted(_epoch_files(folder).items(), reverse=True):
             try:
                 state = load_checkpoint(older)
             except SegtoolError:
@@ -109,6 +109,12 @@ def restore(updater: Updater, state: dict[str, Any], path: Path) -> Course:
         return Course.from_plain(state["course"])
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise SegtoolError(f"checkpoint {path} is of another model or version: {str(error)[:200]}") from error
+
+
+def _epoch_files(folder: Path) -> dict[int, Path]:
+    """The epochs' checkpoints by epoch; copies that a user made under names of their own are not among them."""
+    found = ((path.stem.removeprefix("epoch_"), path) for path in folder.glob("epoch_*.pt"))
+    return {int(number): path for number, path in found if number.isdecimal()}
 
 
 def _cell(column: str, value: float) -> object:
