@@ -11,7 +11,7 @@ import torch
 
 from segtool.commands import evaluate, predict, train
 from segtool.core.artifacts import Output, State
-from segtool.core.catalog import Dataset, Record, load_dataset, with_masks, write_dataset
+from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.files import write_csv
 from segtool.core.folds import write_folds
 from segtool.core.images import IGNORE
@@ -54,7 +54,8 @@ def run(settings: DebugSettings) -> Result:
     output = Output(folder, "debug", owns=OWNS)
     # Without a stamp the last debug run failed or was killed; what it left is worth nothing.
     overwrite = settings.output.overwrite or not output.done.exists()
-    state = output.begin(comparable(settings), dataset.digests(with_masks(dataset.train)), overwrite=overwrite)
+    inputs = train.digests(settings, dataset, chosen_train, chosen_valid)
+    state = output.begin(comparable(settings), inputs, overwrite=overwrite)
     if state is State.DONE:
         return Result(f"{folder} is up to date: all checks were passed")
     with output.discarded_on_error():

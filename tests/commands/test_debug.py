@@ -10,9 +10,12 @@ from PIL import Image
 
 from segtool.commands import debug
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
+from segtool.core.reporting.tables import Result
 from segtool.core.selection import cover_classes
+from segtool.errors import UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.common import MachineSettings, OutputSettings
+from segtool.settings.data import FoldSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.model import ModelSettings
 from segtool.settings.optimizer import OptimizerSettings
@@ -99,6 +102,31 @@ def test_an_unreadable_mask_is_named_and_once_mended_the_same_command_passes(blo
     assert str(broken) in result.text()
     broken.write_bytes(whole)
     assert debug.run(settings(blocks)).status == 0
+
+
+def test_images_of_one_pixel_at_the_deepest_layer(tiny: Path) -> None:
+    """Batch norm takes such an image by itself in eval mode only, and the checks put the network in training mode."""
+    result = debug.run(replace(settings(tiny), samples=8))
+    assert "speed" in verdicts(tiny), result.text()
+
+
+def test_other_folds_are_other_inputs(blocks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def examine(options: DebugSettings, *_: object) -> Result:
+        for name in ("sheet.png", "checks.csv"):
+            (options.output.out / name).touch()
+        return Result()
+
+    monkeypatch.setattr(debug, "_examine", examine)
+    for fold in range(2):
+        rows = [f"{i:02},{int(i % 4 == fold)}\n" for i in range(24)]
+        (blocks / "folds.csv").write_text("image_id,fold\n" + "".join(rows))
+        options = replace(settings(blocks), folds=FoldSettings(folds=blocks / "folds.csv", fold=1))
+        if fold:
+            with pytest.raises(UsageError, match="was made with other input train files"):
+                debug.run(options)
+        else:
+            assert debug.run(options).status == 0
+            assert "up to date" in debug.run(options).text()
 
 
 def test_the_sample_covers_rare_classes() -> None:

@@ -61,8 +61,8 @@ class Loop:
             self.store.save_best(self.updater, course, course.epoch, None)
 
     def _epoch(self, batches: Iterator[Batch], plan: Plan) -> None:
-        course, network = self.course, self.updater.network
-        network.train()
+        course = self.course
+        self.updater.network.train()
         updates = plan.updates_per_epoch
         saved = time.monotonic()
         remaining = range(course.update, updates)
@@ -105,7 +105,6 @@ class Loop:
                 " weights 0?"
             )
         self.updater.sync_statistics()
-        self.updater.network.eval()
         validation = self.validate(f"validating epoch {course.epoch + 1}") if self.validate else None
         if validation and not validation.board.total.any():
             raise SegtoolError(

@@ -138,7 +138,6 @@ def _plan_time(
 ) -> None:
     """Plan the epochs of a new run and keep the plan; measure what the end of any run needs."""
     updater, course, options = loop.updater, loop.course, loop.optimizer
-    updater.network.eval()
     validation = 0.0
     if few:
         validation = planning.timed(lambda: validate_on(few)("measuring")) / len(few) * valid

@@ -38,7 +38,12 @@ def validate(
     track: Track,
     label: str,
 ) -> Validation:
-    """Predict and score `records`, each by one process; every process gets the whole result."""
+    """Predict and score `records`, each by one process; every process gets the whole result.
+
+    The networks are left in eval mode.
+    """
+    for member in predictor.members:
+        member.network.eval()
     sizes = [image_size(record.image) for record in records] if batch > 1 else []
     groups = list(equal_size_batches(sizes, batch)) if batch > 1 else [[i] for i in range(len(records))]
     mine = groups[world.rank :: world.size]
