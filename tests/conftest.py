@@ -1,18 +1,32 @@
 """What many tests share: the command line in a process of its own, a tiny data set, and where the real data are."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from segtool import cli
 from segtool.core.catalog import Dataset, Record, write_dataset
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Type = Callable[[str], Ended]
 
 COLOURS = np.array([[40, 60, 80], [200, 80, 60], [70, 190, 120]], dtype=np.uint8)
 
@@ -24,6 +38,22 @@ def segtool(tmp_path: Path) -> Run:
     def run(*args: object, cwd: Path = tmp_path, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "segtool", *map(str, args)]
         return subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
+    """`segtool LINE` in this process, in the test's folder; the engine is loaded once for all tests."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["segtool", *shlex.split(line)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capsys.readouterr())
 
     return run
 
