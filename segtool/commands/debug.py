@@ -41,7 +41,7 @@ OWNS = ("data", "train", "preds", "report", "sheet.png", "checks.csv")
 # Masks that are looked at to choose the sample, and images on the picture sheet.
 LOOKED_AT = 400
 ON_SHEET = 6
-# Small micro-batches make enough updates of few images.
+# Small updates: of few images there must be enough of them for a loss to fall.
 BATCH = 4
 
 
@@ -111,8 +111,12 @@ def _look(dataset: Dataset, records: list[Record], settings: DebugSettings) -> t
         "data readable, shapes agree, ids in range", True, f"{len(candidates)} masks, {len(chosen)} images of {shown}"
     )
     held = int((counts.sum(axis=0) > 0).sum())
-    note = f"; never: {', '.join(absent)}" if absent else ""
-    classes = Check("masks hold several classes", held > 1, f"{held} of {len(dataset.classes)} classes occur{note}")
+    note = f"; not: {', '.join(absent)}" if absent else ""
+    classes = Check(
+        "masks hold several classes",
+        held > 1,
+        f"{held} of {len(dataset.classes)} occur in {len(candidates)} masks{note}",
+    )
     return chosen, [readable, classes]
 
 
@@ -138,7 +142,7 @@ def _train_settings(settings: DebugSettings, folder: Path) -> TrainSettings:
         output=replace(settings.output, out=folder / "train", overwrite=True),
         data=folder / "data",
         folds=replace(settings.folds, folds=folder / "data" / "folds.csv", fold=0, max_samples=0),
-        optimizer=replace(settings.optimizer, batch=min(BATCH, settings.optimizer.batch)),
+        optimizer=replace(settings.optimizer, batch=min(BATCH, settings.optimizer.batch), accumulate=1),
     )
 
 

@@ -143,7 +143,7 @@ def _predict(
     members = _load_members(runs, dataset, device)
     track = tracker(settings.output.quiet)
     started = time.monotonic()
-    reading = read_ahead(lambda g: [dataset.read_image(r) for r in g.records], groups, max(1, settings.machine.workers))
+    reading = read_ahead(lambda g: [dataset.read_image(r) for r in g.records], groups, settings.machine.workers)
     with PredictionWriter(settings.output.out, keep_probs=settings.probs, palette=dataset.palette) as writer:
         for group, images in track(reading, total=len(groups), label="predicting"):
             predictor = Predictor([members[name] for name in group.runs], device, settings.inference.tta or ())

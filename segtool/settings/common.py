@@ -35,4 +35,6 @@ class MachineSettings:
         min=0,
         help="CPU threads; 0 leaves torch's choice. Equal results need equal numbers: sums run in another order",
     )
-    workers: int = option(1, min=0, affects_result=False, help="Processes that read and augment images")
+    workers: int = option(
+        1, min=0, affects_result=False, help="Processes (predict: threads) that read images ahead; 0: none"
+    )

@@ -29,8 +29,8 @@ class Member:
 class Predictor:
     """Asks one network or the average of several.
 
-    The order is that of the design: logits → probabilities → views averaged → back to the image's size → members
-    averaged.
+    Logits → probabilities → views averaged → back to the image's size → members averaged. (For means the order of the
+    second and third step does not matter, and one resize is cheaper than one per view.)
     """
 
     def __init__(self, members: Sequence[Member], device: str, tta: Sequence[str] = ()) -> None:
