@@ -45,6 +45,12 @@ def mask(name: str, value: int, height: int = 32) -> Callable[[Path], None]:
     return lambda folder: Image.new("L", (32, height), value).save(folder / "tiny" / "masks" / f"{name}.png")
 
 
+def one_pixel(folder: Path) -> None:
+    for kind in ("images", "masks"):
+        path = folder / "tiny" / kind / "train_0.png"
+        Image.open(path).resize((1, 1), Image.Resampling.NEAREST).save(path)
+
+
 def all_masks(value: int, *, valid: bool) -> Callable[[Path], None]:
     def fault(folder: Path) -> None:
         for name in (f"train_{i}" for i in range(8)):
@@ -172,6 +178,9 @@ CASES = {
         f"{TRAIN} -o out --workers 1", 1, "error: mask tiny/masks/train_0.png 30x32", mask("train_0", 0, 30)
     ),
     "mask value outside the classes": Case(f"{TRAIN} -o out", 1, "train_2.png 7 3 classes", mask("train_2", 7)),
+    "image of one pixel, made smaller": Case(
+        f"{TRAIN} -o out --crop 32 --scale 0.1,0.2", 1, "train_0.png 1x1 --scale", one_pixel
+    ),
     "all training masks ignored": Case(f"{TRAIN} -o out", 1, "loss 0 ignore_index", all_masks(255, valid=False)),
     "all validation masks ignored": Case(f"{TRAIN} -o out", 1, "2 validation ignore_index", all_masks(255, valid=True)),
     "all weights zero": Case(
