@@ -9,7 +9,7 @@ import torch
 
 from segtool.core import artifacts
 from segtool.core.artifacts import Output, State
-from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_bytes, digest_file
 from segtool.core.images import image_size
 from segtool.core.inference.predictor import Member, Predictor, default_batch, equal_size_batches
@@ -18,7 +18,7 @@ from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
-from segtool.core.selection import members_for, out_of_fold, read_samples
+from segtool.core.selection import Samples, members_for, out_of_fold, read_samples
 from segtool.core.training.distributed import choose_device, memory_errors, require_one_process
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import Size, comparable
@@ -34,7 +34,7 @@ class Run:
     path: Path
     checkpoint: Path
     digest: str
-    samples: dict[str, set[str]]
+    samples: Samples
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def run(settings: PredictSettings) -> Result:
     runs = {str(path): _open_run(path, settings.inference.checkpoint) for path in settings.run}
     if len({path.resolve() for path in settings.run}) < len(settings.run):
         raise UsageError("--run: the same run is given twice")
-    records = dataset.test if settings.subset == "test" else dataset.train
+    records = _records(dataset, settings.subset)
     if not records:
         raise UsageError(f"--subset {settings.subset}: {dataset.path} has no such images")
     digests = {record.image_id: digest_file(record.image) for record in records}
@@ -91,6 +91,13 @@ def run(settings: PredictSettings) -> Result:
     write_index(output.path, sizes, unseen, classes=dataset.classes, subset=settings.subset, members=listed)
     output.finish(output_files(output.path, sizes, keep_probs=settings.probs))
     return Result(f"{output.path}: {len(sizes)} images ({settings.subset}) by {len(runs)} run(s){rate}")
+
+
+def _records(dataset: Dataset, subset: str) -> list[Record]:
+    """The images a subset is taken from; those to be scored have a mask."""
+    if subset == "test":
+        return list(dataset.test)
+    return list(dataset.train) if subset == "train" else with_masks(dataset.train)
 
 
 def _open_run(path: Path, checkpoint: str) -> Run:

@@ -5,6 +5,7 @@ import platform
 import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 
@@ -18,7 +19,7 @@ from segtool.core.models.optim import check_optimizer
 from segtool.core.models.pretrained import normalisation, weights_digest
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result, Table
-from segtool.core.selection import select, write_samples
+from segtool.core.selection import select, without_twins, write_samples
 from segtool.core.training import store
 from segtool.core.training.distributed import World, choose_device, join, memory_errors
 from segtool.core.training.loop import Loop
@@ -60,6 +61,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
                 # Rank 0 says so.
                 raise SystemExit(0)
             return None
+        parts = replace(parts, train=without_twins(output.path / "samples.csv", parts.train))
         # Until there is a checkpoint, nothing is lost by starting afresh.
         mistakes = output.discarded_on_error(unless="*.pt") if world.main else nullcontext()
         with mistakes, memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"):
@@ -100,8 +102,10 @@ def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
     write_json(output.path / "config.json", config)
     samples = output.path / "samples.csv"
     # It takes reading every image: a resumed run, whose inputs are the same, has it already.
-    if not samples.exists():
-        write_samples(samples, parts.dataset, parts.train, parts.valid)
+    if not samples.exists() and (twins := write_samples(samples, parts.dataset, parts.train, parts.valid)):
+        if twins == len(parts.train):
+            raise SegtoolError("every training image has the same content as a validation image: nothing is left")
+        log.info("%d training image(s) have the same content as a validation image: left out", twins)
     return state
 
 
@@ -147,7 +151,8 @@ def _git_state() -> str | None:
 
 def _finish(output: Output, loop: Loop) -> None:
     course, folder = loop.course, output.path
-    names = ["config.json", "samples.csv", "history.csv", "last.pt", "best.pt"]
+    # Not last.pt and the epochs' checkpoints: a user may remove them from a finished run to save space.
+    names = ["config.json", "samples.csv", "history.csv", "best.pt"]
     names += ["per_image.csv"] if loop.validate else []
     store.write_history(folder / "history.csv", course)
     if gone := [name for name in names if not (folder / name).exists()]:
@@ -157,7 +162,7 @@ def _finish(output: Output, loop: Loop) -> None:
         )
     (folder / "clock.json").unlink(missing_ok=True)
     output.finish(
-        [*(folder / name for name in names), *sorted(folder.glob("epoch_*.pt"))],
+        [folder / name for name in names],
         epochs=course.epoch,
         planned=course.epochs,
         stopped=course.stopped,

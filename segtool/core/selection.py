@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,24 +47,55 @@ def limit(records: Sequence[Record], count: int) -> list[Record]:
     return [r for r in records if r.image_id in chosen]
 
 
-def write_samples(path: Path, dataset: Dataset, train: Iterable[Record], valid: Iterable[Record]) -> None:
-    """Write `samples.csv`: source, image_id, role, and the content digest of the image."""
-    rows = [
-        (dataset.path.name, record.image_id, role, digest_file(record.image))
-        for role, records in (("train", train), ("valid", valid))
-        for record in records
-    ]
-    write_csv(path, ("source", "image_id", "role", "digest"), rows)
+@dataclass(frozen=True)
+class Samples:
+    """What a run has seen, as its `samples.csv` says.
+
+    trained: content digests of the images it was trained on.
+    held: image_id and content digest of those it was validated on.
+    """
+
+    trained: frozenset[str]
+    held: frozenset[tuple[str, str]]
 
 
-def read_samples(path: Path) -> dict[str, set[str]]:
-    """Image digests by role, `train` and `valid`, of the run that wrote `path`."""
-    roles: dict[str, set[str]] = {"train": set(), "valid": set()}
-    for row in read_csv(path, ("image_id", "role", "digest")):
-        if row["role"] not in roles:
-            raise SegtoolError(f"{path}: role {row['role']!r} of {row['image_id']!r} is neither train nor valid")
-        roles[row["role"]].add(row["digest"])
-    return roles
+def write_samples(path: Path, dataset: Dataset, train: Iterable[Record], valid: Iterable[Record]) -> int:
+    """Write `samples.csv`: source, image_id, role, and the content digest of the image; returns the number of twins.
+
+    Roles are `train`, `valid`, and `twin`: a training image whose content is that of a validation image. Trained on, it
+    would make the validation score mean nothing, so it is left out.
+    """
+    held = [(record, digest_file(record.image)) for record in valid]
+    contents = {digest for _, digest in held}
+    seen = [(record, digest_file(record.image)) for record in train]
+    rows = [(r, "twin" if digest in contents else "train", digest) for r, digest in seen]
+    rows += [(r, "valid", digest) for r, digest in held]
+    columns = ("source", "image_id", "role", "digest")
+    write_csv(path, columns, [(dataset.path.name, r.image_id, role, digest) for r, role, digest in rows])
+    return sum(role == "twin" for _, role, _ in rows)
+
+
+def read_samples(path: Path) -> Samples:
+    """What the run that wrote `path` has seen."""
+    rows = _read_roles(path)
+    return Samples(
+        trained=frozenset(row["digest"] for row in rows if row["role"] == "train"),
+        held=frozenset((row["image_id"], row["digest"]) for row in rows if row["role"] == "valid"),
+    )
+
+
+def without_twins(path: Path, train: Iterable[Record]) -> list[Record]:
+    """The training records that `samples.csv` does not call twins of validation images."""
+    twins = {row["image_id"] for row in _read_roles(path) if row["role"] == "twin"}
+    return [record for record in train if record.image_id not in twins]
+
+
+def _read_roles(path: Path) -> list[dict[str, str]]:
+    rows = read_csv(path, ("image_id", "role", "digest"))
+    for row in rows:
+        if row["role"] not in ("train", "valid", "twin"):
+            raise SegtoolError(f"{path}: role {row['role']!r} of {row['image_id']!r} is not train, valid or twin")
+    return rows
 
 
 def _held_out(dataset: Dataset, records: Sequence[Record], settings: FoldSettings) -> set[str]:
@@ -100,9 +132,7 @@ def _rank(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
-def members_for(
-    subset: str, digests: Mapping[str, str], runs: Mapping[str, Mapping[str, set[str]]]
-) -> dict[str, tuple[str, ...]]:
+def members_for(subset: str, digests: Mapping[str, str], runs: Mapping[str, Samples]) -> dict[str, tuple[str, ...]]:
     """Which runs predict each image of a subset: image_id → names of runs, for those images that belong to it.
 
     Args:
@@ -119,7 +149,7 @@ def members_for(
     if subset in ("test", "train"):
         return dict.fromkeys(digests, everyone)
     unseen = {
-        image_id: tuple(name for name, roles in runs.items() if digest not in roles["train"])
+        image_id: tuple(name for name, samples in runs.items() if digest not in samples.trained)
         for image_id, digest in digests.items()
     }
     if subset == "oof":
@@ -127,11 +157,11 @@ def members_for(
         if seen:
             raise UsageError(
                 f"--subset oof: every run was trained on {seen[0]!r} (and {len(seen) - 1} more images); give the runs"
-                " of the other folds too, or use --subset valid"
+                " of all folds, or use --subset valid where images of fold -1 are in none"
             )
         return unseen
-    held = {digest for roles in runs.values() for digest in roles["valid"]}
-    chosen = {image_id: names for image_id, names in unseen.items() if digests[image_id] in held}
+    held = {pair for samples in runs.values() for pair in samples.held}
+    chosen = {image_id: names for image_id, names in unseen.items() if (image_id, digests[image_id]) in held}
     if not chosen:
         raise UsageError("--subset valid: the runs held out no image of this data set (trained with --fold all?)")
     for image_id, names in chosen.items():
@@ -144,13 +174,13 @@ def members_for(
 
 
 def out_of_fold(
-    members: Mapping[str, Sequence[str]], digests: Mapping[str, str], runs: Mapping[str, Mapping[str, set[str]]]
+    members: Mapping[str, Sequence[str]], digests: Mapping[str, str], runs: Mapping[str, Samples]
 ) -> set[str]:
     """Ids of images that none of the runs which predict them (as `members_for` says) was trained on."""
     return {
         image_id
         for image_id, names in members.items()
-        if not any(digests[image_id] in runs[name]["train"] for name in names)
+        if not any(digests[image_id] in runs[name].trained for name in names)
     }
 
 

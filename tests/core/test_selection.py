@@ -1,13 +1,20 @@
 """Which runs predict which images, and for whom a score is out-of-fold."""
 
+from pathlib import Path
+
 import pytest
 
-from segtool.core.selection import members_for, out_of_fold
+from segtool.core.catalog import Dataset, Record
+from segtool.core.files import digest_file
+from segtool.core.selection import Samples, members_for, out_of_fold, read_samples, without_twins, write_samples
 from segtool.errors import UsageError
 
 # Three images by id and content; run 0 held out a, run 1 held out b; both were trained on c.
 DIGESTS = {"a": "A", "b": "B", "c": "C", "new": "N"}
-RUNS = {"0": {"train": {"B", "C"}, "valid": {"A"}}, "1": {"train": {"A", "C"}, "valid": {"B"}}}
+RUNS = {
+    "0": Samples(frozenset("BC"), frozenset({("a", "A")})),
+    "1": Samples(frozenset("AC"), frozenset({("b", "B")})),
+}
 
 
 def only(*ids: str) -> dict[str, str]:
@@ -53,3 +60,19 @@ def test_a_leak_is_refused(subset: str, ids: str, runs: str, words: str) -> None
 def test_an_image_is_known_by_its_content_not_its_name() -> None:
     with pytest.raises(UsageError, match="renamed"):
         members_for("oof", {"renamed": "C"}, RUNS)
+
+
+def test_a_training_image_with_a_validation_images_content_is_a_twin(tmp_path: Path) -> None:
+    for name, content in (("a", b"1"), ("b", b"2"), ("copy", b"1"), ("c", b"3")):
+        (tmp_path / name).write_bytes(content)
+    record = {name: Record(name, tmp_path / name) for name in ("a", "b", "copy", "c")}
+    dataset = Dataset(tmp_path / "dataset.yaml", ("x", "y"))
+    path = tmp_path / "samples.csv"
+    train = [record["copy"], record["b"], record["c"]]
+    assert write_samples(path, dataset, train, [record["a"]]) == 1
+    assert without_twins(path, train) == [record["b"], record["c"]]
+    samples = read_samples(path)
+    # The score of `valid` is that of the history: the twin is neither trained on nor scored.
+    digests = {name: digest_file(tmp_path / name) for name in record}
+    assert members_for("valid", digests, {"run": samples}) == {"a": ("run",)}
+    assert digests["copy"] not in samples.trained

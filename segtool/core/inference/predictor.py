@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from segtool.core.data.batches import pad_into, round_up
 from segtool.core.images import Array, resize_image
-from segtool.core.inference.tta import mean_over_views
+from segtool.core.inference.tta import views
 from segtool.core.models.build import DIVISOR, NetworkSpec
 from segtool.core.models.inputs import amp, network_input
 from segtool.core.probmaps import Probs
@@ -43,16 +44,7 @@ class Predictor:
         Raises:
             SegtoolError: the network answers NaN.
         """
-        size = Size(*images[0].shape[:2])
-        total: torch.Tensor | None = None
-        for member in self.members:
-            probs = self._ask(member, images)
-            if probs.shape[2:] != size:
-                probs = F.interpolate(probs, size=tuple(size), mode="bilinear", align_corners=False)
-            total = probs if total is None else total + probs
-        assert total is not None
-        if len(self.members) > 1:
-            total = total / len(self.members)
+        total = reduce(torch.add, (self._ask(member, images) for member in self.members)) / len(self.members)
         if not total.sum().isfinite():
             raise SegtoolError(
                 "the network answers NaN: its training has diverged, or half precision overflows;"
@@ -62,21 +54,27 @@ class Predictor:
         return [np.ascontiguousarray(p) for p in total.clamp(0, 1).cpu().numpy()]
 
     def _ask(self, member: Member, images: Sequence[Array]) -> torch.Tensor:
-        """One member's probabilities (N, C, h, w) at the size it sees."""
+        """One member's probabilities (N, C, H, W) at the images' size, the mean over the views."""
+        probs = list(self._views(member, images))
+        return reduce(torch.add, probs) / len(probs)
+
+    def _views(self, member: Member, images: Sequence[Array]) -> Iterator[torch.Tensor]:
+        """The probabilities that each view gives, turned back and at the images' size."""
         spec = member.spec
+        size = images[0].shape[:2]
         seen = [resize_image(image, spec.resize) for image in images] if spec.resize else images
         height, width = seen[0].shape[:2]
         padded = np.empty((len(seen), round_up(height, DIVISOR), round_up(width, DIVISOR), spec.channels), np.uint8)
         for slot, image in enumerate(seen):
             pad_into(padded[slot], image, spec.fill)
         pixels = network_input(torch.from_numpy(padded), spec, self.device)
-
-        def probs(view: torch.Tensor) -> torch.Tensor:
+        for transform, inverse in views(self.tta):
             with amp(spec.precision, self.device):
-                logits = member.network(view)
-            return to_probs(logits.float())
-
-        return mean_over_views(probs, pixels, self.tta)[:, :, :height, :width]
+                logits = member.network(transform(pixels))
+            probs = inverse(to_probs(logits.float()))[:, :, :height, :width]
+            if (height, width) != size:
+                probs = F.interpolate(probs, size=size, mode="bilinear", align_corners=False)
+            yield probs
 
 
 def to_probs(logits: torch.Tensor) -> torch.Tensor:
