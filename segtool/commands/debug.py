@@ -15,9 +15,9 @@ from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.files import write_csv
 from segtool.core.folds import write_folds
 from segtool.core.images import IGNORE
+from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.predictions import open_predictions
-from segtool.core.probmaps import read_probs
 from segtool.core.reporting.pictures import write_sheet
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
@@ -41,6 +41,8 @@ OWNS = ("data", "train", "preds", "report", "sheet.png", "checks.csv")
 # Masks that are looked at to choose the sample, and images on the picture sheet.
 LOOKED_AT = 400
 ON_SHEET = 6
+# Images beside the sample on which predictions are compared with masks.
+FIT_ON = 24
 # Small updates: of few images there must be enough of them for a loss to fall.
 BATCH = 4
 
@@ -87,7 +89,10 @@ def _examine(
         return _verdict(folder, [*data_checks, Check("training", False, str(error))])
     assert loop is not None
     network_checks = _check_network(loop, options, losses)
-    fit = _predict_and_evaluate(folder, sample, held, settings)
+    _predict_and_evaluate(folder, sample, held, settings)
+    fit = _mask_fit(
+        loop, dataset, options.model.encoder_weights != "none", held + _others(chosen_train + chosen_valid, sample)
+    )
     speed = _speed(loop, len(chosen_train), len(chosen_valid))
     return _verdict(folder, [*data_checks, *network_checks, fit, speed])
 
@@ -154,7 +159,8 @@ def _check_network(loop: Loop, options: TrainSettings, losses: list[float]) -> l
     _, restored = restore_network(load_checkpoint(path), path)
     restored = restored.to(memory_format=torch.channels_last)
     colours = ", ".join(f"{m:.3f}" for m in spec.mean) + " / " + ", ".join(f"{s:.3f}" for s in spec.std)
-    weights = Check("encoder weights loaded", True, f"{options.model.encoder_weights}; mean / std {colours}")
+    source = options.model.encoder_weights
+    weights = Check("encoder weights loaded", None if source == "none" else True, f"{source}; mean / std {colours}")
     parts = train.read_parts(options, updater.device, World())
     again = make_updater(options, parts, pretrained=True)
     name = "one batch can be overfitted"
@@ -168,11 +174,12 @@ def _check_network(loop: Loop, options: TrainSettings, losses: list[float]) -> l
     ]
 
 
-def _predict_and_evaluate(folder: Path, sample: Dataset, held: list[Record], settings: DebugSettings) -> Check:
-    quiet = replace(settings.output, out=folder / "preds", overwrite=True)
+def _predict_and_evaluate(folder: Path, sample: Dataset, held: list[Record], settings: DebugSettings) -> None:
+    """The rest of the chain, and the picture sheet."""
+    output = replace(settings.output, out=folder / "preds", overwrite=True)
     predict.run(
         PredictSettings(
-            output=quiet,
+            output=output,
             data=folder / "data",
             run=(folder / "train",),
             subset="valid",
@@ -180,7 +187,7 @@ def _predict_and_evaluate(folder: Path, sample: Dataset, held: list[Record], set
             machine=settings.machine,
         )
     )
-    report = replace(quiet, out=folder / "report")
+    report = replace(output, out=folder / "report")
     evaluate.run(EvaluateSettings(output=report, data=folder / "data", preds=folder / "preds"))
     preds = open_predictions(folder / "preds")
     pictures = []
@@ -188,10 +195,23 @@ def _predict_and_evaluate(folder: Path, sample: Dataset, held: list[Record], set
         image, truth = sample.read_pair(record)
         pictures.append((record.image_id, image, truth, preds.read_mask(record.image_id)))
     write_sheet(folder / "sheet.png", pictures, sample.classes, sample.palette)
-    few = limit(held, 16)
-    maps = [read_probs(preds.probs_path(r.image_id)) for r in few]
-    masks = [sample.read_mask(r) for r in few]
-    return checks.predictions_fit_their_masks(maps, masks, pretrained=settings.model.encoder_weights != "none")
+
+
+def _others(records: list[Record], sample: Dataset) -> list[Record]:
+    """Further images that are not in the sample, so that a verdict does not hang on a handful."""
+    return limit([r for r in records if r.image_id not in sample.by_id], FIT_ON)
+
+
+def _mask_fit(loop: Loop, dataset: Dataset, pretrained: bool, records: list[Record]) -> Check:
+    updater, fit = loop.updater, checks.MaskFit()
+    predictor = Predictor([Member(updater.spec, updater.network.eval())], updater.device)
+    try:
+        for record in records:
+            image, mask = dataset.read_pair(record)
+            fit.add(predictor([image])[0], mask)
+    except SegtoolError as error:
+        return Check(fit.name, False, str(error))
+    return fit.check(pretrained=pretrained)
 
 
 def _speed(loop: Loop, train_images: int, valid_images: int) -> Check:

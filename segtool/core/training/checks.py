@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from segtool.core.data.batches import Batch
-from segtool.core.images import IGNORE, Array
+from segtool.core.images import Array
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.inputs import network_input
 from segtool.core.probmaps import Probs
@@ -21,8 +22,10 @@ from segtool.errors import SegtoolError
 FALLEN = 0.98
 OVERFITTED = 0.75
 OVERFIT_STEPS = 24
-# Standard errors by which held-out predictions must fit their own masks better than others'.
-CLEARLY = 2.0
+# Standard errors by which held-out predictions must fit their own masks better than others': one in eighty by chance.
+CLEARLY = 2.5
+# Points a side at which predictions and masks are compared.
+GRID = 64
 OUTPUT_TOLERANCE = 1e-5
 
 
@@ -93,43 +96,64 @@ def overfits(updater: Updater, batch: Batch) -> Check:
     return Check("one batch can be overfitted", fell, f"loss {first:.3f} → {last:.3f} in {OVERFIT_STEPS} steps")
 
 
-def predictions_fit_their_masks(probs: Sequence[Probs], masks: Sequence[Array], *, pretrained: bool) -> Check:
+class MaskFit:
     """Held-out predictions against their own masks and against those of other images.
 
-    The score of a pair is the mean log-probability, in nats per pixel, that the prediction gives to the mask's classes.
-    Labels that belong to other images make the training loss fall too; only this difference stays at zero.
+    Labels that belong to other images make the training loss fall too; only this difference stays at zero. A
+    prediction and a mask are compared by the correlation, over a grid of points, of the probabilities with where the
+    classes are: of all classes together, and of the commonest alone, which is learnt first.
     """
+
     name = "predictions fit their own masks"
-    if len(probs) < 3:
-        return Check(name, None, f"needs 3 held-out images, there are {len(probs)}")
-    scores = np.array([[log_score(p, mask) for mask in masks] for p in probs])
+
+    def __init__(self) -> None:
+        self.probs: list[Probs] = []
+        self.truths: list[Probs] = []
+
+    def add(self, probs: Probs, mask: Array) -> None:
+        """Add an image: probabilities float32 (C, H, W) and mask uint8 (H, W); only a small grid of them is kept."""
+        grid = (GRID, GRID)
+        self.probs.append(np.stack([cv2.resize(p, grid, interpolation=cv2.INTER_AREA) for p in probs]))
+        small = cv2.resize(mask, grid, interpolation=cv2.INTER_NEAREST)
+        self.truths.append((small == np.arange(len(probs))[:, None, None]).astype(np.float32))
+
+    def check(self, *, pretrained: bool) -> Check:
+        """The verdict over all images added."""
+        count = len(self.probs)
+        if count < 3:
+            return Check(self.name, None, f"needs 3 held-out images, there are {count}")
+        probs, truths = np.stack(self.probs), np.stack(self.truths)
+        commonest = int(truths.sum(axis=(0, 2, 3)).argmax())
+        every = _gain(_correlations(probs, truths))
+        one = _gain(_correlations(probs[:, [commonest]], truths[:, [commonest]]))
+        fit = any(mean > CLEARLY * error for mean, error in (every, one))
+        saw = (
+            f"correlation with their own masks above that with others': {every[0]:.3f} ± {every[1]:.3f},"
+            f" commonest class {one[0]:.3f} ± {one[1]:.3f}, {count} images"
+        )
+        advice = "" if fit else "; do images and masks belong together?"
+        if advice and not pretrained:
+            advice += " Random weights learn slowly: if so, more --epochs will show it"
+        return Check(self.name, fit, saw + advice)
+
+
+def _correlations(probs: Probs, truths: Probs) -> npt.NDArray[np.float64]:
+    """Of every prediction with every truth, (N, C, h, w) each, centred per class; 0 where one is constant. (N, N)."""
+
+    def unit(maps: Probs) -> npt.NDArray[np.float64]:
+        flat = (maps - maps.mean(axis=(2, 3), keepdims=True)).reshape(len(maps), -1).astype(np.float64)
+        return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+
+    return unit(probs) @ unit(truths).T
+
+
+def _gain(scores: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """How much the diagonal of (N, N) scores lies above its row and its column: the mean and its standard error."""
+    others = len(scores) - 1
     own = np.diag(scores)
-    others = (scores.sum(axis=1) - own) / (len(masks) - 1)
-    # Masks differ in how hard they are for any prediction: that part is taken out by the mean over predictions.
-    hardness = (scores.sum(axis=0) - own) / (len(probs) - 1)
-    gain = own - (others + hardness) / 2
-    error = float(gain.std(ddof=1) / math.sqrt(len(gain)))
-    mean = float(gain.mean())
-    fit = mean > CLEARLY * error and mean > 0
-    saw = (
-        f"log-probability {own.mean():.3f} of their own, {others.mean():.3f} of others'; gain {mean:.3f} ± {error:.3f}"
-    )
-    advice = "" if fit else "; do images and masks belong together?"
-    if advice and not pretrained:
-        advice += " Random weights learn slowly: if so, more --epochs will show it"
-    return Check(name, fit, saw + advice)
-
-
-def log_score(probs: Probs, mask: Array) -> float:
-    """The mean log-probability of a mask's valid pixels; the mask is brought to the map's size where they differ."""
-    height, width = probs.shape[1:]
-    if mask.shape != (height, width):
-        mask = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
-    valid = mask != IGNORE
-    if not valid.any():
-        return 0.0
-    of_mask = np.take_along_axis(probs, np.where(valid, mask, 0)[None].astype(np.intp), axis=0)[0]
-    return float(np.log(np.clip(of_mask[valid], 1e-3, 1)).mean())
+    row, column = (scores.sum(axis=1) - own) / others, (scores.sum(axis=0) - own) / others
+    gain = own - (row + column) / 2
+    return float(gain.mean()), float(gain.std(ddof=1) / math.sqrt(len(gain)))
 
 
 def guarded(name: str, check: Callable[[], Check]) -> Check:
