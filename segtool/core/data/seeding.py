@@ -6,24 +6,32 @@ import random
 import numpy as np
 import torch
 
+# One stream of numbers per use.
+PERMUTATION, SAMPLE, TORCH = range(3)
+
 
 def sample_generators(*key: int) -> tuple[np.random.Generator, random.Random]:
     """A NumPy and a Python generator for one sample; the same key gives the same streams anywhere."""
-    sequence = np.random.SeedSequence(key)
+    sequence = _sequence(SAMPLE, key)
     return np.random.Generator(np.random.PCG64(sequence)), random.Random(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 def permutation(count: int, *key: int) -> list[int]:
     """A permutation of range(count), a function of the key alone."""
-    return [int(i) for i in np.random.Generator(np.random.PCG64(np.random.SeedSequence(key))).permutation(count)]
+    return [int(i) for i in np.random.Generator(np.random.PCG64(_sequence(PERMUTATION, key))).permutation(count)]
 
 
 def seed_torch(*key: int) -> None:
     """Seed torch's generators (dropout, drop path, new weights) from the key."""
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
+    torch.manual_seed(int(_sequence(TORCH, key).generate_state(1, np.uint64)[0]) >> 1)
 
 
 def make_deterministic() -> None:
     """Have GPU kernels add in a fixed order where torch has such kernels; it warns of the few where it has none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _sequence(stream: int, key: tuple[int, ...]) -> np.random.SeedSequence:
+    # NumPy pads with zeros: without its length a key would equal the same key with zeros behind it.
+    return np.random.SeedSequence((stream, len(key), *key))
