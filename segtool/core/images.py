@@ -91,14 +91,19 @@ def to_mask(
         classes: number of classes.
         ignore_index: the file's value for pixels to ignore.
         where: names the mask in the error.
-        binary_255: a two-class mask may hold 255 for class 1 (a 0/255 picture).
+        binary_255: a two-class mask may hold 255 for class 1 (a 0/255 picture), as nothing says that 255 is ignored.
 
     Raises:
-        SegtoolError: a value that is neither a class id nor `ignore_index`.
+        SegtoolError: a value that is neither a class id nor `ignore_index`; with `binary_255`, both 1 and 255.
     """
     present = distinct(values)
     if binary_255 and set(present.tolist()) <= {0, 255}:
         return np.asarray(values == 255, dtype=np.uint8)
+    if binary_255 and {1, 255} <= set(present.tolist()):
+        raise SegtoolError(
+            f"mask {where} holds both 1 and 255, and 255 is class 1 in masks of 0 and 255: write `ignore_index: 255`"
+            " in dataset.yaml if 255 is to be ignored, or make all masks of 0 and 255 only"
+        )
     outside = [int(v) for v in present if not 0 <= v < classes and v != ignore_index]
     if outside:
         shown = ", ".join(map(str, outside[:5]))

@@ -189,8 +189,14 @@ def test_the_0_255_rule(values: list[list[int]], expected: list[list[int]]) -> N
     assert to_mask(np.uint8(values), 2, 255, "m", binary_255=True).tolist() == expected
 
 
-def test_with_three_values_255_is_ignored() -> None:
-    assert to_mask(np.uint8([[0, 1, 255]]), 2, 255, "m", binary_255=True).tolist() == [[0, 1, IGNORE]]
+@pytest.mark.parametrize("values", [[[0, 1, 255]], [[1, 255]]])
+def test_1_and_255_in_one_mask_are_ambiguous_until_255_is_stated(values: list[list[int]]) -> None:
+    with pytest.raises(SegtoolError, match=r"a/b\.png holds both 1 and 255, .*`ignore_index: 255` in dataset\.yaml"):
+        to_mask(np.uint8(values), 2, 255, "a/b.png", binary_255=True)
+    assert to_mask(np.uint8(values), 2, 255, "m").tolist() == values
+
+
+def test_255_is_ignored_where_it_is_stated() -> None:
     assert to_mask(np.uint8([[0, 255]]), 2, 255, "m").tolist() == [[0, IGNORE]]
 
 
