@@ -31,9 +31,11 @@ class Result(Protocol):
 def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -> None:
     """Add the command `name`: its options are the fields of `settings`, its work is `module`'s `run(settings)`.
 
-    The module is imported when the command runs, so that no help page loads the engine.
+    The module is imported when the command runs, so that no help page loads the engine. What `settings.not_from_recipe`
+    names is passed over in a recipe.
     """
     options = list(walk(settings))
+    left_out: tuple[str, ...] = getattr(settings, "not_from_recipe", ())
 
     def command(**values: Any) -> int:
         chosen = {o.field.name: _convert(o, values[o.field.name]) for o in options}
@@ -52,7 +54,7 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -
         typer.Option(
             "--config",
             help="YAML file of options (names with _ or -); what is typed wins",
-            callback=lambda ctx, value: _apply_recipe(ctx, value, options),
+            callback=lambda ctx, value: _apply_recipe(ctx, value, options, left_out),
             is_eager=True,
             rich_help_panel="Output",
         ),
@@ -129,8 +131,10 @@ def _convert(found: Option, value: Any) -> Any:
         raise typer.BadParameter(str(error), param_hint=f"'{_flag(found.field.name)}'") from error
 
 
-def _apply_recipe(ctx: typer.Context, path: Path | None, options: list[Option]) -> Path | None:
-    """Read a recipe and make its values the defaults of this call."""
+def _apply_recipe(
+    ctx: typer.Context, path: Path | None, options: list[Option], left_out: tuple[str, ...]
+) -> Path | None:
+    """Read a recipe and make its values, except those `left_out`, the defaults of this call."""
     if path is None:
         return None
     import yaml
@@ -149,7 +153,7 @@ def _apply_recipe(ctx: typer.Context, path: Path | None, options: list[Option]) 
         name = str(key).replace("-", "_")
         if name not in known:
             raise typer.BadParameter(f"{path}: unknown option {key!r}{near(name, known)}", param_hint="'--config'")
-        if value is not None:
+        if value is not None and name not in left_out:
             try:
                 values[name] = _recipe_value(known[name], value, path.parent)
             except ValueError as error:

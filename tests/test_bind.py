@@ -17,6 +17,7 @@ import typer
 from segtool import bind
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
+from segtool.settings.debug import DebugSettings
 from segtool.settings.options import Size, option, parse_floats, parse_names, parse_size, walk
 
 
@@ -42,6 +43,8 @@ class Group:
 class Settings:
     """What the command does."""
 
+    not_from_recipe: ClassVar[tuple[str, ...]] = ("patience",)
+
     output: OutputSettings
     data: Path = option(argument=True, help="Argument")
     run: tuple[Path, ...] = option(help="Required, several times")
@@ -56,6 +59,7 @@ class Settings:
     max_samples: int = option(0, help="Two words")
     lr: float = option(0.1, min=0, help="Number")
     warmup: float | None = option(None, min=0, help="Optional number")
+    patience: int = option(1, help="Not taken from a recipe")
     probs: bool = option(True, help="Flag, on by default")
     amp: bool | None = option(None, help="Flag, undecided by default")
     weights: str = option("imagenet", file_or_word=True, help="Word or file")
@@ -292,6 +296,18 @@ def test_a_recipe_that_cannot_be_read_is_named(go: Go, tmp_path: Path, name: str
     assert outcome.status == 2
     assert "--config" in outcome.stderr and name in outcome.stderr
     assert outcome.stderr.count("\n") == 1
+
+
+def test_what_is_not_taken_from_a_recipe_counts_when_typed(go: Go, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("patience: 9\nepochs: 7\n")
+    settings = go(*MINIMUM, "--config", "a.yaml").settings
+    assert (settings.patience, settings.epochs) == (1, 7)
+    assert go(*MINIMUM, "--config", "a.yaml", "--patience", 3).settings.patience == 3
+
+
+def test_debug_leaves_the_length_of_a_training_recipe_alone() -> None:
+    assert set(DebugSettings.not_from_recipe) == {"epochs", "time_limit"}
+    assert {found.field.name for found in walk(DebugSettings)} >= set(DebugSettings.not_from_recipe)
 
 
 def test_an_empty_recipe_changes_nothing(go: Go, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Settings of `segtool debug`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from segtool.settings.options import option
 from segtool.settings.train import TrainSettings
@@ -9,7 +10,12 @@ from segtool.settings.training import LoopSettings
 
 @dataclass(frozen=True)
 class DebugSettings(TrainSettings):
-    """Run the whole chain on a few images in a minute and check what can go wrong; exit 3 when a check fails."""
+    """Run the whole chain on a few images in a minute and check what can go wrong; exit 3 when a check fails.
+
+    `epochs` and `time_limit` of a recipe are meant for train: here they count only when typed.
+    """
+
+    not_from_recipe: ClassVar[tuple[str, ...]] = ("epochs", "time_limit")
 
     loop: LoopSettings = LoopSettings(epochs=2)
     samples: int = option(32, min=4, help="Images, chosen so that every class occurs")
