@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,11 @@ class Output:
             # Both stamps are there when a kill came just before one of them was to be removed.
             broken = self._broken(read_json(self.done).get("outputs", {}))
             if not broken:
-                self.begun.unlink(missing_ok=True)
-                for path in (self.done, self.path) if self.file else (self.done,):
-                    path.touch()
+                # What others share may be read-only; it is done all the same.
+                with suppress(OSError):
+                    self.begun.unlink(missing_ok=True)
+                    for path in (self.done, self.path) if self.file else (self.done,):
+                        path.touch()
                 log.info("%s is up to date", self.path)
                 return State.DONE
             log.info("%s: %s missing or changed since written; made again", self.path, ", ".join(broken[:5]))
