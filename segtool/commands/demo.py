@@ -27,7 +27,7 @@ def run(settings: DemoSettings) -> Result:
     folder = settings.output.out
     output = Output(folder, "demo", owns=WRITTEN)
     if output.begin(comparable(settings), {}, overwrite=settings.output.overwrite) is State.DONE:
-        return Result()
+        return Result(f"{folder} is up to date")
     faults = synthetic.choose_faults(settings.seed, settings.train)
     train = _write_part(settings, synthetic.TRAIN, folder / "masks", faults)
     test = _write_part(settings, synthetic.TEST, folder / "answers" / "masks", {})

@@ -34,7 +34,7 @@ def run(settings: ImportCocoSettings) -> Result:
     }
     output = Output(out, "import coco", owns=OWNS)
     if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result()
+        return Result(f"{out} is up to date")
     for path in output.broken:
         path.unlink(missing_ok=True)
     with output.discarded_on_error():

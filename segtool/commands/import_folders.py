@@ -40,7 +40,7 @@ def run(settings: ImportFoldersSettings) -> Result:
     output = Output(out, "import folders", owns=OWNS)
     chosen = {**comparable(settings), "classes": list(classes)}
     if output.begin(chosen, _inputs(found), overwrite=settings.output.overwrite) is State.DONE:
-        return Result()
+        return Result(f"{out} is up to date")
     for path in output.broken:
         path.unlink(missing_ok=True)
     with output.discarded_on_error():

@@ -31,7 +31,7 @@ def run(settings: SplitSettings) -> Result:
     output = Output(settings.output.out, "split", file=True)
     inputs = dataset.digests(dataset.train)
     if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result()
+        return Result(f"{settings.output.out} is up to date")
     pixels = splits.count_pixels(dataset, records, tracker(settings.output.quiet))
     folds = _assign(settings, pixels, groups)
     assigned = {record.image_id: ALWAYS_TRAIN for record in dataset.train}

@@ -2,7 +2,7 @@
 
 While a command works, its settings and input digests stand in `begun.json`; as its last act it writes `done.json`.
 (For a single output FILE they are `FILE.begun.json` and `FILE.done.json`.) Whatever kills it, the next call sees
-which of the two is there, compares the settings, and goes on, says "up to date", or refuses.
+which of the two is there, compares the settings, and goes on, has nothing to do, or refuses.
 """
 
 import json
@@ -86,7 +86,6 @@ class Output:
                     self.begun.unlink(missing_ok=True)
                     for path in (self.done, self.path) if self.file else (self.done,):
                         path.touch()
-                log.info("%s is up to date", self.path)
                 return State.DONE
             log.info("%s: %s missing or changed since written; made again", self.path, ", ".join(broken[:5]))
             self.broken = [self.done.parent / name for name in broken]

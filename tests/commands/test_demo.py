@@ -109,6 +109,12 @@ def test_the_same_seed_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert files(tmp_path / "other")["images/scene000/frame0.png"] != files(made)["images/scene000/frame0.png"]
 
 
+def test_the_same_command_does_nothing(made: Path) -> None:
+    before = files(made)
+    assert run(made) == f"{made} is up to date"
+    assert files(made) == before
+
+
 def test_killed_in_the_middle_and_run_again(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Path] = []
 

@@ -54,7 +54,7 @@ def given(tmp_path: Path) -> Path:
 def run(folder: Path, classes: str = "x,y,z", overwrite: bool = False, **options: Any) -> catalog.Dataset:
     out = OutputSettings(folder / "out", overwrite=overwrite, quiet=True)
     settings = {"images": folder / "images", "masks": folder / "masks", **options}
-    import_folders.run(ImportFoldersSettings(out, classes=classes, **settings))
+    print(import_folders.run(ImportFoldersSettings(out, classes=classes, **settings)).text())
     return catalog.load_dataset(folder / "out")
 
 
@@ -257,11 +257,11 @@ def test_interrupted_then_resumed_keeps_whole_masks_only(given: Path, monkeypatc
     assert all(np.array_equal(dataset.read_mask(dataset.by_id[name]), mask) for name, mask in expected.items())
 
 
-def test_stamp_decides_what_the_second_call_does(given: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_stamp_decides_what_the_second_call_does(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(given, ignore_index=9)
+    capsys.readouterr()
     run(given, ignore_index=9)
-    assert "up to date" in caplog.text
+    assert capsys.readouterr().out == f"{given / 'out'} is up to date\n"
     with pytest.raises(UsageError, match="classes"):
         run(given, "x,y,w", ignore_index=9)
     assert run(given, "x,y,w", ignore_index=9, overwrite=True).classes == ("x", "y", "w")
