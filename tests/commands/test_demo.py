@@ -140,9 +140,9 @@ def test_truncated_or_missing_files_are_made_again(made: Path, tmp_path: Path) -
     before = files(folder)
     (folder / "masks/scene001/frame1.png").write_bytes(b"")
     (folder / "images/scene002/frame0.png").unlink()
-    assert run(folder) != ""
+    assert "up to date" not in run(folder)
     assert files(folder) == before
-    assert run(folder) == ""
+    assert run(folder) == f"{folder} is up to date"
 
 
 def test_other_settings_are_refused_and_overwritten_on_request(made: Path, tmp_path: Path) -> None:
