@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from segtool import __version__
-from segtool.core.files import read_json, write_json
+from segtool.core.files import read_json, remove_leftovers, write_json
 from segtool.errors import SegtoolError, UsageError
 
 log = logging.getLogger(__name__)
@@ -91,10 +91,7 @@ class Output:
             self.broken = [self.done.parent / name for name in broken]
             self._start(stamp)
             self.done.unlink()
-        if not self.file:
-            # What a killed process was writing.
-            for leftover in self.path.rglob(".tmp-*"):
-                leftover.unlink()
+        self._sweep()
         return State.RESUME
 
     def finish(self, outputs: Iterable[Path] = (), editable: Iterable[Path] = (), **facts: Any) -> None:
@@ -160,7 +157,17 @@ class Output:
 
     def _start(self, stamp: dict[str, Any]) -> None:
         self.begun.parent.mkdir(parents=True, exist_ok=True)
+        self._sweep()
         write_json(self.begun, stamp)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process was writing; a single file has a user's files for neighbours."""
+        if self.file:
+            for path in (self.path, self.done, self.begun):
+                remove_leftovers(path)
+        else:
+            for leftover in self.path.rglob(".tmp-*"):
+                leftover.unlink()
 
     def _clear(self) -> None:
         # Marked first: killed half-way, the next call must not take what is left for a run to resume.

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def atomic(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f".tmp-{_label(path)}-{os.getpid()}-{secrets.token_hex(4)}")
     # Not by tempfile, whose files are private: an output has the permissions of any other file the user makes.
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
@@ -37,6 +38,20 @@ def atomic(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed calls of `atomic` for this very `path` left beside it."""
+    leftover = re.compile(rf"\.tmp-{re.escape(_label(path))}-\d+-[0-9a-f]{{8}}")
+    for found in path.parent.iterdir():
+        if leftover.fullmatch(found.name):
+            found.unlink(missing_ok=True)
+
+
+def _label(path: Path) -> str:
+    # A file name has at most 255 bytes: a long one is told by its digest.
+    encoded = os.fsencode(path.name)
+    return path.name if len(encoded) <= 200 else digest_bytes(encoded)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -473,6 +473,32 @@ def test_a_file_without_a_stamp_is_replaced_on_request_only(tmp_path: Path) -> N
         begin_file(tmp_path, overwrite=True)
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("name", ["folds.csv", "a [b]*.csv", "긴" * 80], ids=["plain", "glob", "long"])
+def test_what_kills_left_beside_a_file_is_removed_and_nothing_else(tmp_path: Path, resumed: bool, name: str) -> None:
+    path = tmp_path / name
+    if resumed:
+        begin_file(path)
+    mine = [tmp_path / "other.csv", path.with_name("x" + name)]
+    for target in (path, path.with_name(name + ".done.json"), path.with_name(name + ".begun.json"), *mine):
+        before = set(leftovers(tmp_path))
+        with pytest.raises(KeyboardInterrupt), atomic(target):
+            # A second name, as the kill of a process would leave the first.
+            (left,) = set(leftovers(tmp_path)) - before
+            os.link(tmp_path / left, tmp_path / (left[:-8] + "01234567"))
+            raise KeyboardInterrupt
+    assert len(leftovers(tmp_path)) == 5
+    begin_file(path)
+    assert len(leftovers(tmp_path)) == 2
+
+
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
+    path = tmp_path / ("가" * 85)
+    with atomic(path) as file:
+        file.write("x")
+    assert path.read_text() == "x"
+
+
 # --- real kills -------------------------------------------------------------------------------------------------------
 
 WRITER = """
