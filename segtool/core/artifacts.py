@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from segtool import __version__
+from segtool.core import locks
 from segtool.core.files import read_json, remove_leftovers, write_json
 from segtool.errors import SegtoolError, UsageError
 
@@ -57,8 +58,23 @@ class Output:
             overwrite: start afresh where settings or inputs differ.
 
         Raises:
-            UsageError: the place is taken by something else, or settings or inputs differ and `overwrite` is not set.
+            UsageError: the place is taken by something else, or settings or inputs differ and `overwrite` is not set,
+                or another process is writing the folder.
         """
+        state = State.DONE
+        if not self.file:
+            if not self.path.exists():
+                self.path.mkdir(parents=True, exist_ok=True)
+            locks.hold(self.path)
+        try:
+            state = self._begin(settings, inputs, overwrite)
+        finally:
+            # Nothing will be written: done, or refused.
+            if state is State.DONE:
+                locks.release(self.path)
+        return state
+
+    def _begin(self, settings: Mapping[str, Any], inputs: Mapping[str, str], overwrite: bool) -> State:
         stamp = {"command": self.command, "version": __version__, "settings": dict(settings), "inputs": dict(inputs)}
         stamp = json.loads(json.dumps(stamp))
         found = self._find(overwrite)
@@ -107,6 +123,7 @@ class Output:
         sizes.update({self._name(path): None for path in editable})
         write_json(self.done, {**stamp, "outputs": sizes, **facts})
         self.begun.unlink()
+        locks.release(self.path)
 
     @contextmanager
     def discarded_on_error(self, unless: str | None = None) -> Iterator[None]:
@@ -127,6 +144,7 @@ class Output:
             self.begun.unlink()
             if not self.file and not any(self.path.iterdir()):
                 self.path.rmdir()
+            locks.release(self.path)
             raise
 
     def _name(self, path: Path) -> str:

@@ -1,10 +1,12 @@
 """Files that appear whole or not at all, and every branch of the stamps: new, resume, done, refused, cleared."""
 
 import errno
+import fcntl
 import json
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -529,3 +531,69 @@ def test_a_process_killed_while_writing_leaves_a_whole_file(tmp_path: Path) -> N
         assert len(numbers) == 2000
         assert len(set(numbers)) == 1
         path.unlink()
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from segtool.core.artifacts import Output
+output = Output(Path(sys.argv[1]), "draw", owns=("*.txt", "masks"))
+print(output.begin({"seed": 0, "size": [8, 9], "weight_decay": 0.1}, {"rows": "aa", "files": "bb"}, overwrite=False))
+worker = os.fork()
+if worker:
+    print(worker, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_folder_is_written_by_one_process_and_free_when_it_is_killed_though_its_workers_live(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "State.NEW\n"
+        worker = int(holder.stdout.readline())
+        try:
+            for overwrite in (False, True):
+                with pytest.raises(UsageError, match="out is being written by another process; wait for it"):
+                    begin(folder, overwrite=overwrite)
+            holder.kill()
+            holder.wait()
+            os.kill(worker, 0)
+            assert begin(folder) is State.RESUME
+        finally:
+            holder.kill()
+            os.kill(worker, signal.SIGKILL)
+    assert [path.name for path in folder.iterdir()] == ["begun.json"]
+
+
+def test_a_finished_or_refused_output_is_not_held(done: Path) -> None:
+    def is_free() -> bool:
+        descriptor = os.open(done, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    assert is_free()
+    assert begin(done) is State.DONE
+    assert is_free()
+    with pytest.raises(UsageError, match="seed"):
+        begin(done, seed=1)
+    assert is_free()
+    assert begin(done, seed=1, overwrite=True) is State.NEW
+    assert not is_free()
+    with pytest.raises(SegtoolError), output(done).discarded_on_error():
+        (done / "keep").touch()
+        raise SegtoolError("bad data")
+    assert is_free()
+
+
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert begin(tmp_path / "out") is State.NEW
