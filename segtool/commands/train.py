@@ -15,8 +15,9 @@ from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.data.seeding import make_deterministic
 from segtool.core.files import write_json
 from segtool.core.models.build import NetworkSpec, check_names
+from segtool.core.models.normalisation import normalisation
 from segtool.core.models.optim import check_optimizer
-from segtool.core.models.pretrained import normalisation, weights_digest
+from segtool.core.models.pretrained import weights_digest
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import select, without_twins, write_samples

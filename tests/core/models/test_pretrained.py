@@ -15,7 +15,8 @@ from torch import nn
 
 from segtool.core.models import pretrained
 from segtool.core.models.build import build_network
-from segtool.core.models.pretrained import load_encoder_weights, normalisation
+from segtool.core.models.normalisation import normalisation
+from segtool.core.models.pretrained import load_encoder_weights
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.model import ModelSettings
 
