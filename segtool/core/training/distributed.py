@@ -55,12 +55,13 @@ class World:
         if self.size == 1:
             return work()
         message: list[Any] = [None, None]
-        error: SegtoolError | None = None
+        error: SegtoolError | OSError | None = None
         if self.main:
             try:
                 message[0] = work()
-            except SegtoolError as raised:
-                error, message[1] = raised, raised.status
+            except (SegtoolError, OSError) as raised:
+                # The others must hear of a full disk too, or they would wait for ever.
+                error, message[1] = raised, getattr(raised, "status", SegtoolError.status)
         dist.broadcast_object_list(message)
         if error:
             raise error
