@@ -1,9 +1,9 @@
 """Writing and reading probabilities: segtool's store against compressed npz (float32).
 
-    [SEGTOOL_DATA=<folder with camvid/>] python benchmarks/store.py [--probs DIR] [--maps 4] [--repeats 7]
+    [SEGTOOL_DATA=<folder with camvid/>] python benchmarks/store.py [--run RUN --data DATA] [--maps 4] [--repeats 7]
 
-Maps are softmax probabilities of 12x360x480. With --probs they come from a prediction folder's `probs/` (at their own
-size); otherwise they are made: blurred one-hot masks (CamVid's, or drawn ones) as logits, with noise of the pixel and
+Maps are softmax probabilities of 12x360x480. With --run they are a trained network's answers;
+otherwise they are made: blurred one-hot masks (CamVid's, or drawn ones) as logits, with noise of the pixel and
 of the region as a network's are. Both sides write new files, one thread each, in turn within each repeat; reading ends
 with a float32 array in memory, files in the page cache.
 """
@@ -62,6 +62,17 @@ def timed(seconds: list[float], work: Callable[..., Any], *arguments: Any) -> An
     return result
 
 
+def answers(run: Path, data: Path, count: int) -> list[Probs]:
+    """What a run's network answers, float32 before any rounding."""
+    from segtool.core.catalog import load_dataset
+    from segtool.core.inference.predictor import Member, Predictor
+    from segtool.core.models.checkpoint import load_checkpoint, restore_network
+
+    predictor = Predictor([Member(*restore_network(load_checkpoint(run / "best.pt"), run / "best.pt"))], "cpu")
+    dataset = load_dataset(data)
+    return [predictor([dataset.read_image(record)])[0] for record in dataset.train[-count:]]
+
+
 def write_npz(path: Path, probs: Probs) -> None:
     np.savez_compressed(path, probs=probs)
 
@@ -93,19 +104,22 @@ def compare(maps: list[Probs], folder: Path, repeats: int) -> None:
             f"   read {1000 * read_time:6.2f} ms ({read_time / np.median(reading['segtool']):5.1f} x)"
             f"   {sizes[name] / 1e6:.2f} MB"
         )
+    both = {name: np.median(writing[name]) + np.median(reading[name]) for name in sides}
+    print(f"  writing and reading: npz / segtool {both['npz'] / both['segtool']:.1f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--probs", type=Path, help="folder of .b2nd maps to use instead of made ones")
+    parser.add_argument("--run", type=Path, help="a trained run: maps are its answers to the last images of --data")
+    parser.add_argument("--data", type=Path, help="dataset.yaml or its folder")
     parser.add_argument("--maps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument(
         "--folder", type=Path, help="where to write; by default the system's folder for temporary files"
     )
     options = parser.parse_args()
-    if options.probs:
-        maps = [read_probs(path) for path in sorted(options.probs.rglob("*.b2nd"))[: options.maps]]
+    if options.run:
+        maps = answers(options.run, options.data, options.maps)
     else:
         maps = [softmax_map(mask, seed) for seed, mask in enumerate(masks(options.maps))]
     confidence = np.mean([probs.max(0).mean() for probs in maps])
