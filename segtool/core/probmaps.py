@@ -26,11 +26,6 @@ def quantise(probs: Probs) -> npt.NDArray[np.uint16]:
     return (probs * np.float32(SCALE) + np.float32(0.5)).astype(np.uint16)
 
 
-def threshold_level(threshold: float) -> int:
-    """The smallest stored value that reaches `threshold`: floor(T * 65535); 0.9 stored from float32 reaches 0.9."""
-    return int(np.floor(threshold * SCALE))
-
-
 class ProbWriter:
     """Writes one image's probabilities band by band; the file appears under its name only when all is written.
 

@@ -75,14 +75,6 @@ def test_bands_written_and_read_equal_the_whole(tmp_path: Path, rows: int) -> No
     assert (np.concatenate(bands, axis=1) == reader.probs()).all()
 
 
-@pytest.mark.parametrize("threshold", [0.5, 0.9, 0.1, 0.999, 1.0, 0.0])
-def test_a_stored_threshold_reaches_itself(threshold: float) -> None:
-    level = probmaps.threshold_level(threshold)
-    assert probmaps.quantise(np.float32([threshold]))[0] >= level
-    if threshold > 0:
-        assert probmaps.quantise(np.float32([threshold - 2 / 65535]))[0] < level
-
-
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(1, 8), st.integers(0, 99))
 def test_decide_is_arg_max_with_ties_to_the_lowest(classes: int, height: int, width: int, seed: int) -> None:

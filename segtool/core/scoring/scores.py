@@ -59,7 +59,7 @@ class Scores:
 
 
 class ScoreBoard:
-    """Collects images' confusion matrices. Cheap to add to, picklable, and boards of several processes can be merged.
+    """Collects images' confusion matrices, cheaply.
 
     Attributes:
         classes: class names in the order of their ids.
@@ -84,13 +84,6 @@ class ScoreBoard:
     def add_pair(self, image_id: str, truth: Array, pred: Array) -> None:
         """Add one image by its masks; arguments and errors as for `confusion`."""
         self.add(image_id, confusion(truth, pred, len(self.classes)))
-
-    def merge(self, other: "ScoreBoard") -> None:
-        """Add all images of another board. Raises ValueError where both hold the same image."""
-        if twice := self.per_image.keys() & other.per_image.keys():
-            raise ValueError(f"image {min(twice)!r} would be counted twice")
-        self.total += other.total
-        self.per_image.update(other.per_image)
 
     def scores(self) -> Scores:
         """The pooled scores, from the sum of all matrices."""

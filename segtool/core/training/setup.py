@@ -90,10 +90,8 @@ def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> 
     seed_torch(settings.loop.seed)
     network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs)
     if pretrained:
-        # Rank 0 asks the hub first, so that the others find the file in its cache.
+        # On rank 0 alone: the others get its weights when the processes are joined.
         log.info(world.decide(lambda: load_encoder_weights(network, settings.model, spec.channels)))
-        if not world.main:
-            load_encoder_weights(network, settings.model, spec.channels)
     network = network.to(parts.device).to(memory_format=torch.channels_last)
     return Updater(
         network,

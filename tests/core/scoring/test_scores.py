@@ -1,7 +1,6 @@
 """Scores against tables computed by hand, and what boards promise."""
 
 import json
-import pickle
 
 import numpy as np
 import pytest
@@ -102,8 +101,6 @@ def test_no_image_counts_twice() -> None:
     board.add("x", matrix([1, 0], [0, 1]))
     with pytest.raises(ValueError, match="'x' would be counted twice"):
         board.add("x", matrix([1, 0], [0, 1]))
-    with pytest.raises(ValueError, match="'x' would be counted twice"):
-        board.merge(pickle.loads(pickle.dumps(board)))
     assert board.total.sum() == 2
 
 
@@ -123,14 +120,14 @@ pairs = st.lists(
 
 
 @settings(max_examples=40, deadline=None)
-@given(pairs=pairs, cut=st.integers(0, 6))
-def test_processes_merge_to_the_same_scores_in_any_order(pairs: list, cut: int) -> None:
-    whole, first, second = (ScoreBoard(["a", "b", "c"]) for _ in range(3))
+@given(pairs=pairs)
+def test_scores_do_not_hang_on_the_order_of_the_images(pairs: list) -> None:
+    forward, backward = (ScoreBoard(["a", "b", "c"]) for _ in range(2))
     for index, pair in enumerate(pairs):
-        whole.add_pair(str(index), *pair)
-        (first if index < cut else second).add_pair(str(index), *pair)
-    second.merge(first)
-    assert second.summary() == whole.summary()
+        forward.add_pair(str(index), *pair)
+    for index, pair in reversed(list(enumerate(pairs))):
+        backward.add_pair(str(index), *pair)
+    assert forward.summary() == backward.summary()
 
 
 @settings(max_examples=40, deadline=None)
