@@ -3,6 +3,7 @@
 While a command works, its settings and input digests stand in `begun.json`; as its last act it writes `done.json`.
 (For a single output FILE they are `FILE.begun.json` and `FILE.done.json`.) Whatever kills it, the next call sees
 which of the two is there, compares the settings, and goes on, has nothing to do, or refuses.
+Several processes may write parts of one folder: see `shards`.
 """
 
 import json
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from segtool import __version__
-from segtool.core import locks
+from segtool.core import locks, stamps
 from segtool.core.files import read_json, remove_leftovers, write_json
 from segtool.errors import SegtoolError, UsageError
 
@@ -28,6 +29,10 @@ class State(Enum):
     NEW = "new"
     RESUME = "resume"
     DONE = "done"
+
+
+class NotAloneError(Exception):
+    """What is there must be changed, but other processes stand on it."""
 
 
 class Output:
@@ -48,6 +53,7 @@ class Output:
         self.begun = path.with_name(path.name + ".begun.json") if file else path / "begun.json"
         # Outputs of a finished call that `begin` finds missing or changed.
         self.broken: list[Path] = []
+        self._stamp: dict[str, Any] = {}
 
     def begin(self, settings: Mapping[str, Any], inputs: Mapping[str, str], *, overwrite: bool) -> State:
         """Decide between new, resume and done, and leave the output marked as begun (or as it is, when done).
@@ -61,41 +67,40 @@ class Output:
             UsageError: the place is taken by something else, or settings or inputs differ and `overwrite` is not set,
                 or another process is writing the folder.
         """
+        stamp = {"command": self.command, "version": __version__, "settings": dict(settings), "inputs": dict(inputs)}
+        stamp = json.loads(json.dumps(stamp))
         state = State.DONE
-        if not self.file:
-            if not self.path.exists():
-                self.path.mkdir(parents=True, exist_ok=True)
-            locks.hold(self.path)
+        if not self.file and not self.path.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
         try:
-            state = self._begin(settings, inputs, overwrite)
+            state = self._enter(stamp, overwrite)
         finally:
             # Nothing will be written: done, or refused.
             if state is State.DONE:
                 locks.release(self.path)
         return state
 
-    def _begin(self, settings: Mapping[str, Any], inputs: Mapping[str, str], overwrite: bool) -> State:
-        stamp = {"command": self.command, "version": __version__, "settings": dict(settings), "inputs": dict(inputs)}
-        stamp = json.loads(json.dumps(stamp))
+    def _enter(self, stamp: dict[str, Any], overwrite: bool) -> State:
+        if not self.file:
+            locks.hold(self.path)
+        state = self._begin(stamp, overwrite)
+        if state is not State.DONE:
+            self._sweep()
+        return state
+
+    def _begin(self, stamp: dict[str, Any], overwrite: bool, *, alone: bool = True) -> State:
         found = self._find(overwrite)
-        if found is None:
+        if found is None or found.get("clearing") or self._differs(found, stamp, overwrite):
+            if not alone:
+                raise NotAloneError
+            if found is not None:
+                self._clear()
             self._start(stamp)
             return State.NEW
-        if found.get("clearing"):
-            self._clear()
-            self._start(stamp)
-            return State.NEW
-        if differing := _differences(found, stamp):
-            # A single file appears at the very end: while it is not there, nothing is lost by starting afresh.
-            if not overwrite and not (self.file and not self.path.exists()):
-                what = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
-                raise UsageError(f"{self.path} was made with other {what}. Use --overwrite, or another output")
-            self._clear()
-            self._start(stamp)
-            return State.NEW
+        self._stamp = found
         if self.done.exists():
             # Both stamps are there when a kill came just before one of them was to be removed.
-            broken = self._broken(read_json(self.done).get("outputs", {}))
+            broken = stamps.broken(self.done.parent, read_json(self.done).get("outputs", {}))
             if not broken:
                 # What others share may be read-only; it is done all the same.
                 with suppress(OSError):
@@ -103,12 +108,22 @@ class Output:
                     for path in (self.done, self.path) if self.file else (self.done,):
                         path.touch()
                 return State.DONE
+            if not alone:
+                raise NotAloneError
             log.info("%s: %s missing or changed since written; made again", self.path, ", ".join(broken[:5]))
             self.broken = [self.done.parent / name for name in broken]
             self._start(stamp)
-            self.done.unlink()
-        self._sweep()
+            self.done.unlink(missing_ok=True)
         return State.RESUME
+
+    def _differs(self, found: Mapping[str, Any], stamp: Mapping[str, Any], overwrite: bool) -> bool:
+        """Whether something else was begun; raises UsageError where that must not be thrown away."""
+        differing = stamps.differences(found, stamp)
+        # A single file appears at the very end: while it is not there, nothing is lost by starting afresh.
+        if differing and not overwrite and not (self.file and not self.path.exists()):
+            what = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
+            raise UsageError(f"{self.path} was made with other {what}. Use --overwrite, or another output")
+        return bool(differing)
 
     def finish(self, outputs: Iterable[Path] = (), editable: Iterable[Path] = (), **facts: Any) -> None:
         """Write the stamp, the last thing of all.
@@ -118,11 +133,9 @@ class Output:
             editable: files that must still exist, but which a user may edit.
             facts: results worth keeping in the stamp, as plain JSON values.
         """
-        stamp = read_json(self.begun)
-        sizes: dict[str, int | None] = {self._name(path): path.stat().st_size for path in outputs}
-        sizes.update({self._name(path): None for path in editable})
-        write_json(self.done, {**stamp, "outputs": sizes, **facts})
-        self.begun.unlink()
+        sizes = {**self._sizes(outputs), **{self._name(path): None for path in editable}}
+        write_json(self.done, {**self._stamp, "outputs": sizes, **facts})
+        self.begun.unlink(missing_ok=True)
         locks.release(self.path)
 
     @contextmanager
@@ -147,21 +160,31 @@ class Output:
             locks.release(self.path)
             raise
 
+    def _sizes(self, outputs: Iterable[Path]) -> dict[str, int | None]:
+        return {self._name(path): path.stat().st_size for path in outputs}
+
     def _name(self, path: Path) -> str:
         return path.relative_to(self.done.parent).as_posix()
 
     def _find(self, overwrite: bool) -> dict[str, Any] | None:
         """The stamp that is there, or None where the place is free."""
-        for stamp in (self.begun, self.done):
-            if stamp.exists():
+        # Listed first: what another process writes from here on comes after its stamp, which is then found.
+        names = [path.name for path in self.path.iterdir()] if not self.file and self.path.is_dir() else []
+        for stamp in filter(Path.exists, (self.begun, self.done)):
+            try:
                 found = read_json(stamp)
-                if not isinstance(found, dict) or found.get("command") != self.command:
-                    raise UsageError(
-                        f"{self.path} is not an output of `segtool {self.command}`"
-                        f" ({stamp.name} says {found.get('command') if isinstance(found, dict) else 'nothing'!r});"
-                        " choose another output"
-                    )
-                return found
+            except SegtoolError:
+                if stamp.exists():
+                    raise
+                # A shard has just finished the folder.
+                continue
+            if not isinstance(found, dict) or found.get("command") != self.command:
+                raise UsageError(
+                    f"{self.path} is not an output of `segtool {self.command}`"
+                    f" ({stamp.name} says {found.get('command') if isinstance(found, dict) else 'nothing'!r});"
+                    " choose another output"
+                )
+            return found
         if self.file:
             if self.path.is_dir() or (self.path.exists() and not overwrite):
                 kind = "a folder" if self.path.is_dir() else "a file segtool has no stamp for; --overwrite replaces it"
@@ -169,13 +192,13 @@ class Output:
             return None
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; choose a folder for the output")
-        if self.path.exists() and any(not p.name.startswith(".tmp-") for p in self.path.iterdir()):
+        if any(not name.startswith(".tmp-") for name in names):
             raise UsageError(f"{self.path} holds files that segtool did not write; choose an empty or new folder")
         return None
 
     def _start(self, stamp: dict[str, Any]) -> None:
+        self._stamp = stamp
         self.begun.parent.mkdir(parents=True, exist_ok=True)
-        self._sweep()
         write_json(self.begun, stamp)
 
     def _sweep(self) -> None:
@@ -194,18 +217,9 @@ class Output:
         if self.file:
             self.path.unlink(missing_ok=True)
             return
-        for pattern in self.owns:
+        for pattern in (stamps.SHARDS, *self.owns):
             for path in self.path.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-    def _broken(self, outputs: Mapping[str, int | None]) -> list[str]:
-        """Names of outputs that are gone or no longer have their size."""
-        broken = []
-        for name, size in outputs.items():
-            path = self.done.parent / name
-            if not path.is_file() or (size is not None and path.stat().st_size != size):
-                broken.append(name)
-        return broken
 
 
 def require_done(folder: Path, what: str) -> dict[str, Any]:
@@ -215,21 +229,9 @@ def require_done(folder: Path, what: str) -> dict[str, Any]:
     if not (folder / "done.json").exists():
         if not (folder / "begun.json").exists():
             raise SegtoolError(f"{folder} is not a {what} (no done.json)")
-        command = read_json(folder / "begun.json").get("command")
-        raise SegtoolError(
-            f"{what} {folder} is not finished: run its `segtool {command}` again, it goes on where it stopped"
-        )
+        begun = read_json(folder / "begun.json")
+        mend = stamps.missing_text(folder, begun)
+        mend = mend or f"run its `segtool {begun.get('command')}` again, it goes on where it stopped"
+        raise SegtoolError(f"{what} {folder} is not finished: {mend}")
     stamp: dict[str, Any] = read_json(folder / "done.json")
     return stamp
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Readable differences of settings and inputs."""
-    lines = []
-    old, new = found.get("settings", {}), wanted["settings"]
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            lines.append(f"{key.replace('_', '-')} ({old.get(key)} there, {new.get(key)} asked)")
-    old, new = found.get("inputs", {}), wanted["inputs"]
-    lines += [f"input {key}" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    return lines

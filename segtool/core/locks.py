@@ -1,11 +1,19 @@
-"""A folder is written by one process at a time; the lock ends with the process and leaves no file behind."""
+"""A folder is written by one process at a time, or by several shards; a lock ends with its process and leaves no file.
+
+It holds among the processes of one machine: network file systems mostly keep locks of folders local.
+"""
 
 import fcntl
 import os
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from segtool.errors import UsageError
+
+# Seconds that a shard waits for another to begin: clearing a large folder takes some.
+PATIENCE = 30.0
 
 # Descriptors of the folders this process holds.
 _held: dict[Path, int] = {}
@@ -19,22 +27,39 @@ def hold(folder: Path) -> None:
     Raises:
         UsageError: another process holds it.
     """
+    if not take(folder):
+        raise UsageError(f"{folder} is being written by another process; wait for it, or choose another output")
+
+
+def take(folder: Path, *, shared: bool = False) -> bool:
+    """As `hold`, or together with others that share it; whether nobody is in the way.
+
+    What was held before is given up first, in between which another may get in.
+    """
     release(folder)
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
-        return
+        return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise UsageError(
-            f"{folder} is being written by another process; wait for it, or choose another output"
-        ) from None
+        return False
     except OSError:
         os.close(descriptor)
-        return
+        return True
     _held[folder.resolve()] = descriptor
+    return True
+
+
+def attempts() -> Iterator[None]:
+    """At once, and again every now and then until the patience is over."""
+    end = time.monotonic() + PATIENCE
+    yield
+    while time.monotonic() < end:
+        time.sleep(0.05)
+        yield
 
 
 def release(folder: Path) -> None:

@@ -18,6 +18,16 @@ class Size(NamedTuple):
         return f"{self.height}x{self.width}"
 
 
+class Shard(NamedTuple):
+    """Part `number` (from 1) of `total`, typed as `K/N`."""
+
+    number: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
+
+
 def option(
     default: Any = dataclasses.MISSING,
     *,
@@ -129,7 +139,7 @@ def comparable(settings: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Size | Path):
+    if isinstance(value, Size | Shard | Path):
         return str(value)
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
@@ -142,6 +152,14 @@ def parse_size(text: str) -> Size:
     if not match or int(match[1]) == 0 or (match[2] is not None and int(match[2]) == 0):
         raise ValueError(f"{text!r} is not a size: write HEIGHTxWIDTH in pixels, such as 256x320")
     return Size(int(match[1]), int(match[2] or match[1]))
+
+
+def parse_shard(text: str) -> Shard:
+    """`2/4` → Shard(2, 4)."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"{text!r} is not a shard: write K/N with K from 1 to N, such as 2/4")
+    return Shard(int(match[1]), int(match[2]))
 
 
 def parse_duration(text: str) -> float:

@@ -539,9 +539,13 @@ from pathlib import Path
 from segtool.core.artifacts import Output
 output = Output(Path(sys.argv[1]), "draw", owns=("*.txt", "masks"))
 print(output.begin({"seed": 0, "size": [8, 9], "weight_decay": 0.1}, {"rows": "aa", "files": "bb"}, overwrite=False))
+ready, tell = os.pipe()
 worker = os.fork()
 if worker:
+    os.read(ready, 1)
     print(worker, flush=True)
+else:
+    os.write(tell, b"x")
 time.sleep(60)
 """
 

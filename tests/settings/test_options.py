@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from segtool.settings import options
 from segtool.settings.common import OutputSettings
-from segtool.settings.options import Size, option, parse_duration, parse_floats, parse_names, parse_size
+from segtool.settings.options import (
+    Shard,
+    Size,
+    option,
+    parse_duration,
+    parse_floats,
+    parse_names,
+    parse_shard,
+    parse_size,
+)
 from segtool.settings.predict import PredictSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.train import TrainSettings
@@ -36,6 +45,18 @@ def test_a_size_comes_back_as_it_is_shown(height: int, width: int) -> None:
 def test_no_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size: write HEIGHTxWIDTH"):
         parse_size(text)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+def test_a_shard_comes_back_as_it_is_shown(number: int, more: int) -> None:
+    shard = Shard(number, number + more)
+    assert parse_shard(f" {shard} ") == shard
+
+
+@pytest.mark.parametrize("text", ["", "x", "2", "0/4", "5/4", "0/0", "-1/4", "1/-4", "1/2/3", "1 / 2", "1.0/2", "/2"])
+def test_no_shards(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a shard: write K/N with K from 1 to N, such as 2/4"):
+        parse_shard(text)
 
 
 @pytest.mark.parametrize(
