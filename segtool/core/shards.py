@@ -31,7 +31,9 @@ class ShardOutput(Output):
         self.shard = shard
 
     def missing_shards(self) -> list[int]:
-        """The shards, out of this one's total, that are not done; known after `begin`."""
+        """The shards, out of this one's total, that are not done; known after `begin`. None when the folder is finished."""
+        if self.done.exists():
+            return []
         return stamps.missing_shards(self.path, self.shard.total, self._stamp)
 
     def finish_shard(self, outputs: Iterable[Path]) -> list[int]:

@@ -146,7 +146,9 @@ def test_a_plain_command_finishes_what_shards_began(folder: Path) -> None:
     predict(folder, Shard(2, 3))
     assert predict(folder) is State.RESUME
     assert_finished(folder)
-    assert predict(folder, Shard(1, 3)) is State.DONE
+    output = ShardOutput(folder, "predict", owns=OWNS, shard=Shard(1, 3))
+    assert begin(output) is State.DONE
+    assert output.missing_shards() == []
 
 
 def test_shards_go_on_where_a_plain_command_was_killed(folder: Path) -> None:
