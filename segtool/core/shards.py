@@ -31,7 +31,7 @@ class ShardOutput(Output):
         self.shard = shard
 
     def missing_shards(self) -> list[int]:
-        """The shards, out of this one's total, that are not done; known after `begin`. None when the folder is finished."""
+        """The shards, out of this one's total, that are not done (after `begin`); in a finished folder, none."""
         if self.done.exists():
             return []
         return stamps.missing_shards(self.path, self.shard.total, self._stamp)
