@@ -1,160 +1,187 @@
 """`segtool predict`: runs and images in, a prediction folder out."""
 
 import logging
+import math
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 
-from segtool.core import artifacts
 from segtool.core.artifacts import Output, State
-from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
-from segtool.core.files import digest_bytes, digest_file
-from segtool.core.images import image_size
-from segtool.core.inference.predictor import Member, Predictor, default_batch, equal_size_batches
+from segtool.core.catalog import Record, with_masks
+from segtool.core.inference.job import Group, Job, read_job
+from segtool.core.inference.members import load_members
+from segtool.core.inference.predictor import Predictor
 from segtool.core.inference.stream import read_ahead
-from segtool.core.models.checkpoint import load_checkpoint, restore_network
+from segtool.core.memory import memory_errors
 from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, output_files, write_index
-from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result
-from segtool.core.selection import Samples, members_for, out_of_fold, read_samples
-from segtool.core.training.distributed import choose_device, memory_errors, require_one_process
-from segtool.errors import SegtoolError, UsageError
+from segtool.core.scoring.widths import shrunk_away
+from segtool.core.selection import limit
+from segtool.core.shards import ShardOutput
+from segtool.core.training.distributed import World, choose_device, join
+from segtool.errors import SegtoolError
 from segtool.settings.options import Size, comparable
 from segtool.settings.predict import PredictSettings
 
 log = logging.getLogger(__name__)
 
+Predictors = Mapping[tuple[str, ...], Predictor]
 
-@dataclass(frozen=True)
-class Run:
-    """A trained run to predict with."""
-
-    path: Path
-    checkpoint: Path
-    digest: str
-    samples: Samples
-
-
-@dataclass(frozen=True)
-class Group:
-    """Images of one size that the same runs predict: one forward pass."""
-
-    records: tuple[Record, ...]
-    runs: tuple[str, ...]
+# Training masks that are looked at before a resize.
+MASKS = 50
 
 
 def run(settings: PredictSettings) -> Result:
     """Predict what is not there yet."""
-    require_one_process("predict")
+    started = time.monotonic()
     if settings.machine.threads:
         torch.set_num_threads(settings.machine.threads)
     device = choose_device(settings.machine.device)
-    dataset = load_dataset(settings.data)
-    runs = {str(path): _open_run(path, settings.inference.checkpoint) for path in settings.run}
-    if len({path.resolve() for path in settings.run}) < len(settings.run):
-        raise UsageError("--run: the same run is given twice")
-    records = _records(dataset, settings.subset)
-    if not records:
-        raise UsageError(f"--subset {settings.subset}: {dataset.path} has no such images")
-    digests = {record.image_id: digest_file(record.image) for record in records}
-    samples = {name: its.samples for name, its in runs.items()}
-    members = members_for(settings.subset, digests, samples)
-    chosen = [record for record in records if record.image_id in members]
-
-    output = Output(settings.output.out, "predict", owns=OWNS)
-    inputs = {**dataset.digests(chosen), **{f"run {i}": r.digest for i, r in enumerate(runs.values(), 1)}}
-    inputs["members"] = digest_bytes(repr([members[r.image_id] for r in chosen]).encode())
-    state = output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite)
-    if state is State.DONE:
-        return Result(f"{output.path} is up to date")
-
-    batch = default_batch(settings.inference.batch, device)
-    with output.discarded_on_error(unless="masks/**/*.png"), memory_errors("try --batch 1 or --device cpu"):
-        sizes = {r.image_id: image_size(r.image) for r in chosen}
-        groups = _group(chosen, sizes, members, batch)
-        todo = [g for g in groups if state is State.NEW or not _is_done(g, sizes, dataset, settings)]
-        if len(todo) < len(groups):
-            log.info("%d of %d images are there already", len(chosen) - sum(len(g.records) for g in todo), len(chosen))
-        rate = _predict(todo, dataset, runs, settings, device) if todo else ""
-    unseen = out_of_fold(members, digests, samples)
-    listed = [
-        {
-            "run": str(r.path),
-            "checkpoint": r.checkpoint.name,
-            "digest": r.digest,
-            "tta": list(settings.inference.tta or ()),
-        }
-        for r in runs.values()
-    ]
-    write_index(output.path, sizes, unseen, classes=dataset.classes, subset=settings.subset, members=listed)
-    output.finish(output_files(output.path, sizes, keep_probs=settings.probs))
-    return Result(f"{output.path}: {len(sizes)} images ({settings.subset}) by {len(runs)} run(s){rate}")
-
-
-def _records(dataset: Dataset, subset: str) -> list[Record]:
-    """The images a subset is taken from; those to be scored have a mask."""
-    if subset == "test":
-        return list(dataset.test)
-    return list(dataset.train) if subset == "train" else with_masks(dataset.train)
-
-
-def _open_run(path: Path, checkpoint: str) -> Run:
-    artifacts.require_done(path, "run folder")
-    file = path / f"{checkpoint}.pt"
-    if not file.is_file():
-        raise SegtoolError(f"{path} has no {file.name}: not a run folder, or its checkpoint is gone")
-    return Run(path, file, digest_file(file), read_samples(path / "samples.csv"))
-
-
-def _group(
-    records: list[Record], sizes: dict[str, Size], members: dict[str, tuple[str, ...]], batch: int
-) -> list[Group]:
-    """The forward passes: a function of all images, not of what is still to do, so that a resumed job repeats them."""
-    groups = []
-    for names in dict.fromkeys(members[r.image_id] for r in records):
-        same = [r for r in records if members[r.image_id] == names]
-        for indices in equal_size_batches([sizes[r.image_id] for r in same], batch):
-            groups.append(Group(tuple(same[i] for i in indices), names))
-    return groups
-
-
-def _is_done(group: Group, sizes: dict[str, Size], dataset: Dataset, settings: PredictSettings) -> bool:
-    return all(
-        is_whole(settings.output.out, r.image_id, sizes[r.image_id], len(dataset.classes), keep_probs=settings.probs)
-        for r in group.records
-    )
-
-
-def _load_members(runs: dict[str, Run], dataset: Dataset, device: str) -> dict[str, Member]:
-    members = {}
-    for name, its in runs.items():
-        spec, network = restore_network(load_checkpoint(its.checkpoint), its.checkpoint)
-        if spec.classes != dataset.classes:
+    with join(device) as world:
+        if not world.main:
+            logging.getLogger("segtool").setLevel(logging.ERROR)
+        job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
+        output = _output(settings)
+        state = world.decide(
+            lambda: output.begin(comparable(settings), job.inputs(), overwrite=settings.output.overwrite)
+        )
+        if state is State.DONE:
+            return _up_to_date(output) if world.main else Result()
+        mistakes = output.discarded_on_error(unless="masks/**/*.png") if world.main else nullcontext()
+        with mistakes, memory_errors("try --batch 1, a smaller --window or --device cpu"):
+            predictors = _predictors(job, settings, device)
+            # By images, not by groups: how many make a group may hang on the machine.
+            share = job.records[settings.shard.number - 1 :: settings.shard.total] if settings.shard else job.records
+            groups = list(job.groups(share, predictors))
+            mine = groups[world.rank :: world.size]
+            there = set() if state is State.NEW else _there(mine, job, settings)
+            todo = [group for group in mine if any(record.image_id not in there for record in group.records)]
+            done = _predict(todo, there, job, predictors, settings, started, world)
+        left = sum(world.gather(len(todo) - done))
+        if not world.main:
+            raise SystemExit(1 if left else 0)
+        if left:
             raise SegtoolError(
-                f"{its.checkpoint} was trained on other classes ({', '.join(spec.classes)}) than {dataset.path} has"
-                f" ({', '.join(dataset.classes)})"
+                f"--max-time is over: {left} of {len(groups)} batches are left; the same command goes on with them"
             )
-        if spec.channels != dataset.channels:
-            raise SegtoolError(
-                f"{its.checkpoint} takes {spec.channels} channels, {dataset.path} has {dataset.channels}"
-            )
-        members[name] = Member(spec, network.to(device).to(memory_format=torch.channels_last))
-    return members
+        return _finish(output, job, share, predictors, settings)
+
+
+def _up_to_date(output: Output) -> Result:
+    missing = output.missing_shards() if isinstance(output, ShardOutput) else []
+    told = f"; shards {', '.join(map(str, missing))} are missing" if missing else ""
+    return Result(f"{output.path} is up to date{told}")
+
+
+def _output(settings: PredictSettings) -> Output:
+    if settings.shard:
+        return ShardOutput(settings.output.out, "predict", owns=OWNS, shard=settings.shard)
+    return Output(settings.output.out, "predict", owns=OWNS)
+
+
+def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
+    """Who predicts: one predictor for each set of runs that some image has."""
+    asked = settings.inference
+    members = dict(zip(job.runs, load_members(list(job.runs.values()), job.dataset, device), strict=True))
+    predictors = {
+        names: Predictor(
+            [member for name in names for member in members[name]], device, asked.views, asked.windows, asked.batch
+        )
+        for names in dict.fromkeys(job.members[record.image_id] for record in job.records)
+    }
+    sizes = {asked.windows.resize or member.spec.resize for its in members.values() for member in its}
+    for size in filter(None, sizes):
+        _warn_of_small_objects(job, size)
+    return predictors
+
+
+def _warn_of_small_objects(job: Job, resize: Size) -> None:
+    classes = job.dataset.classes
+    masks = (job.dataset.read_mask(record) for record in limit(with_masks(job.dataset.train), MASKS))
+    found = [f"{name} {after:.0f} ({before:.0f})" for name, before, after in shrunk_away(masks, classes, resize)]
+    if found:
+        log.warning(
+            "resizing to %s shrinks small objects away: pixels across the median object, and before: %s;"
+            " --window predicts large images at their own size",
+            *(resize, ", ".join(found)),
+        )
+
+
+def _there(groups: Sequence[Group], job: Job, settings: PredictSettings) -> set[str]:
+    """Ids of images whose files are there, whole."""
+    folder, classes, probs = settings.output.out, len(job.dataset.classes), settings.probs
+    ids = [record.image_id for group in groups for record in group.records]
+    there = {image_id for image_id in ids if is_whole(folder, image_id, job.sizes[image_id], classes, keep_probs=probs)}
+    if there:
+        log.info("%d of %d images are there already", len(there), len(ids))
+    return there
 
 
 def _predict(
-    groups: list[Group], dataset: Dataset, runs: dict[str, Run], settings: PredictSettings, device: str
-) -> str:
-    members = _load_members(runs, dataset, device)
-    track = tracker(settings.output.quiet)
-    started = time.monotonic()
-    reading = read_ahead(lambda g: [dataset.read_image(r) for r in g.records], groups, settings.machine.workers)
+    todo: Sequence[Group],
+    there: Collection[str],
+    job: Job,
+    predictors: Predictors,
+    settings: PredictSettings,
+    started: float,
+    world: World,
+) -> int:
+    """Predict groups until the time is over, and write what is not there; returns how many."""
+    dataset = job.dataset
+    if not todo:
+        return 0
+    track = tracker(settings.output.quiet) if world.main else silent
+    reading = read_ahead(
+        lambda group: [dataset.read_image(record) for record in group.records],
+        _in_time(todo, started, settings.max_time),
+        settings.machine.workers,
+        lambda group: sum(math.prod(job.sizes[r.image_id]) * dataset.channels for r in group.records),
+    )
+    done, images_done, began = 0, 0, time.monotonic()
     with PredictionWriter(settings.output.out, keep_probs=settings.probs, palette=dataset.palette) as writer:
-        for group, images in track(reading, total=len(groups), label="predicting"):
-            predictor = Predictor([members[name] for name in group.runs], device, settings.inference.tta or ())
-            for record, probs in zip(group.records, predictor(images), strict=True):
-                writer.write(record.image_id, probs)
-    count = sum(len(group.records) for group in groups)
-    return f", {count / max(time.monotonic() - started, 1e-9):.1f} images/s"
+        for group, images in track(reading, total=len(todo), label="predicting"):
+            for index, top, band in predictors[group.runs].stream(images):
+                image_id = group.records[index].image_id
+                if image_id not in there:
+                    writer.write(image_id, job.sizes[image_id], top, band)
+            done, images_done = done + 1, images_done + len(images)
+            # Large images are not to lie in memory while the next are read.
+            del images
+    log.info("%.1f images/s", images_done / max(time.monotonic() - began, 1e-9))
+    return done
+
+
+def _in_time(groups: Sequence[Group], started: float, limit: float | None) -> Iterator[Group]:
+    """The groups that are begun in time; one always is, so that every call comes further."""
+    for number, group in enumerate(groups):
+        if number and limit and time.monotonic() - started > limit:
+            return
+        yield group
+
+
+def _finish(
+    output: Output, job: Job, share: Sequence[Record], predictors: Predictors, settings: PredictSettings
+) -> Result:
+    """Write the stamps, and once all images are there, the index."""
+    if isinstance(output, ShardOutput):
+        ids = [record.image_id for record in share]
+        missing = output.finish_shard(output_files(output.path, ids, keep_probs=settings.probs, index=False))
+        if missing:
+            others = ", ".join(map(str, missing))
+            return Result(f"{output.path}: shard {settings.shard}, {len(ids)} images; shards {others} are missing")
+    views = [view.name for view in next(iter(predictors.values())).views]
+    members = [
+        {"run": str(run.path), "checkpoint": file.name, "digest": digest, "views": views}
+        for run in job.runs.values()
+        for file, digest in run.checkpoints.items()
+    ]
+    dataset = job.dataset
+    write_index(output.path, job.sizes, job.unseen, classes=dataset.classes, subset=job.subset, members=members)
+    output.finish(output_files(output.path, job.sizes, keep_probs=settings.probs))
+    return Result(
+        f"{output.path}: {len(job.sizes)} images ({job.subset}) by {len(members)} network(s) in {len(views)} view(s):"
+        f" {', '.join(views)}"
+    )

@@ -14,6 +14,7 @@ from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.data.seeding import make_deterministic
 from segtool.core.files import write_json
+from segtool.core.memory import memory_errors
 from segtool.core.models.build import NetworkSpec, check_names
 from segtool.core.models.normalisation import normalisation
 from segtool.core.models.optim import check_optimizer
@@ -22,7 +23,7 @@ from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import select, without_twins, write_samples
 from segtool.core.training import store
-from segtool.core.training.distributed import World, choose_device, join, memory_errors
+from segtool.core.training.distributed import World, choose_device, join
 from segtool.core.training.loop import Loop
 from segtool.core.training.setup import Parts, prepare
 from segtool.errors import SegtoolError, UsageError

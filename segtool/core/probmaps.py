@@ -27,9 +27,10 @@ def quantise(probs: Probs) -> npt.NDArray[np.uint16]:
 
 
 class ProbWriter:
-    """Writes one image's probabilities band by band; the file appears under its name only when all is written.
+    """Writes one image's probabilities band by band, from the top; the file appears under its name when all is written.
 
-    Use as a context manager. Args: `path` ends in `.b2nd`; `shape` is (C, H, W).
+    As a context manager it ends by `finish`, or where an error comes, by `discard`.
+    Args: `path` ends in `.b2nd`; `shape` is (C, H, W).
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
@@ -38,7 +39,9 @@ class ProbWriter:
         self.temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
         self.temporary.unlink(missing_ok=True)
         classes, height, width = shape
-        rows = max(1, min(height, CHUNK_BYTES // (2 * classes * width)))
+        self.rows = rows = max(1, min(height, CHUNK_BYTES // (2 * classes * width)))
+        self.top = 0
+        self.rest = np.empty((classes, 0, width), np.uint16)
         cparams = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
         try:
             self.array = blosc2.empty(
@@ -56,12 +59,31 @@ class ProbWriter:
             self.temporary.unlink(missing_ok=True)
             raise self._failed() from error
 
-    def write(self, top: int, probs: Probs) -> None:
-        """Store rows `top` onwards: probs float32 (C, rows, W) in [0, 1]. Raises OSError where the disk takes none."""
+    def write(self, probs: Probs) -> None:
+        """Store the next rows, float32 (C, rows, W) in [0, 1]. Raises OSError where the disk takes none."""
+        levels = quantise(probs)
+        if self.rest.shape[1]:
+            levels = np.concatenate([self.rest, levels], axis=1)
+        # Whole chunks only: one that is written twice leaves a hole in the file.
+        last = self.top + levels.shape[1] == self.array.shape[1]
+        count = levels.shape[1] if last else levels.shape[1] // self.rows * self.rows
         try:
-            self.array[:, top : top + probs.shape[1], :] = quantise(probs)
+            if count:
+                self.array[:, self.top : self.top + count, :] = np.ascontiguousarray(levels[:, :count])
         except RuntimeError as error:
             raise self._failed() from error
+        self.top += count
+        self.rest = levels[:, count:].copy()
+
+    def finish(self) -> None:
+        """All rows are written: give the file its name."""
+        del self.array
+        self.temporary.replace(self.path)
+
+    def discard(self) -> None:
+        """Leave no file."""
+        del self.array
+        self.temporary.unlink(missing_ok=True)
 
     def _failed(self) -> OSError:
         # blosc2 keeps the system's reason to itself.
@@ -73,17 +95,16 @@ class ProbWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self.array
         if kind is None:
-            self.temporary.replace(self.path)
+            self.finish()
         else:
-            self.temporary.unlink(missing_ok=True)
+            self.discard()
 
 
 def write_probs(path: Path, probs: Probs) -> None:
     """Write a whole map, float32 (C, H, W) in [0, 1]."""
     with ProbWriter(path, probs.shape) as writer:
-        writer.write(0, probs)
+        writer.write(probs)
 
 
 class ProbReader:

@@ -1,19 +1,135 @@
 """From checkpoints to probabilities."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from segtool.settings.options import option, parse_names
+from segtool.errors import UsageError
+from segtool.settings.options import Size, option, parse_floats, parse_names, parse_size
 
-TTA_VIEWS = ("hflip", "vflip")
+PRESETS = {
+    "flip": ("hflip", "vflip"),
+    "d4": ("hflip", "rot90:90/180/270"),
+    "multiscale": ("scale:0.75/1.25",),
+}
+ANGLES = (90, 180, 270)
 
 
-def _views(text: str) -> tuple[str, ...]:
-    names = parse_names(text)
-    for name in names:
-        if name not in TTA_VIEWS:
-            raise ValueError(f"unknown view {name!r}; known are {', '.join(TTA_VIEWS)}")
-    return names
+def parse_tta(text: str) -> tuple[str, ...]:
+    """`d4,scale:0.5` → ("hflip", "rot90:90/180/270", "scale:0.5"): presets spelled out, each transform once."""
+    spelled = dict.fromkeys(_transform(part) for name in parse_names(text) for part in PRESETS.get(name, (name,)))
+    names = [name.partition(":")[0] for name in spelled]
+    if twice := next((name for name in names if names.count(name) > 1 and name in ("rot90", "scale")), None):
+        raise ValueError(f"{text!r} holds {twice} twice: write its values behind one colon, such as scale:0.75/1.25")
+    return tuple(spelled)
+
+
+def _transform(name: str) -> str:
+    """One transform in its canonical spelling."""
+    kind, _, values = name.partition(":")
+    if kind in ("hflip", "vflip") and not values:
+        return name
+    if kind == "rot90":
+        angles = values.split("/") if values else [str(angle) for angle in ANGLES]
+        if all(angle in map(str, ANGLES) for angle in angles):
+            return "rot90:" + "/".join(dict.fromkeys(angles))
+        raise ValueError(f"{name!r}: the angles of rot90 are 90, 180 and 270")
+    if kind == "scale":
+        factors = [float(f) for f in values.split("/") if re.fullmatch(r"\d+\.?\d*|\.\d+", f)]
+        if factors and len(factors) == values.count("/") + 1 and all(0.1 <= f <= 10 for f in factors):
+            return "scale:" + "/".join(dict.fromkeys(f"{f:g}" for f in factors))
+        raise ValueError(f"{name!r}: write the factors of scale as scale:0.75/1.25, from 0.1 to 10")
+    raise ValueError(
+        f"unknown transform {name!r}; known are hflip, vflip, rot90:90/180/270, scale:0.75/1.25"
+        f" and the presets {', '.join(PRESETS)}"
+    )
+
+
+def parse_checkpoint(text: str) -> str:
+    """`best`, `last`, `epoch:28` or `last:5`."""
+    if text in ("best", "last") or re.fullmatch(r"(epoch|last):0*[1-9]\d*", text):
+        return text
+    raise ValueError(f"{text!r} is not a checkpoint: write best, last, epoch:28 or last:5 (the last five epochs)")
+
+
+def _batch(text: str) -> int | None:
+    """`auto` → None."""
+    if text in ("auto", "0"):
+        return None
+    if not text.isdigit() or int(text) == 0:
+        raise ValueError(f"{text!r} is neither a whole number above 0 nor `auto`")
+    return int(text)
+
+
+def _weights(text: str) -> tuple[float, ...]:
+    weights = parse_floats(text)
+    if min(weights) < 0 or not any(weights):
+        raise ValueError(f"{text!r}: weights are not negative, and one is above 0")
+    return weights
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Test-time augmentation."""
+
+    panel: ClassVar[str] = "Views"
+
+    tta: tuple[str, ...] | None = option(
+        None,
+        parse=parse_tta,
+        metavar="hflip,...",
+        help="Views of each image: hflip, vflip, rot90:90/180/270, scale:0.75/1.25, or a preset: flip (hflip,vflip),"
+        " d4 (hflip,rot90), multiscale (scale:0.75/1.25). They multiply, and the image as it is, is always one",
+    )
+    merge: Literal["mean", "gmean", "sum", "max", "min", "tsharpen"] = option(
+        "mean", help="How views are merged, in probabilities, which then add up to one again"
+    )
+    sharpen: float = option(0.5, min=0.01, max=10, help="The exponent of tsharpen")
+    tta_weights: tuple[float, ...] | None = option(
+        None, parse=_weights, metavar="2,1,...", help="A weight for each view, in the order in which they are printed"
+    )
+
+    def __post_init__(self) -> None:
+        if self.tta_weights and self.merge in ("max", "min"):
+            raise UsageError(f"--tta-weights means nothing with --merge {self.merge}")
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """Large images, piece by piece."""
+
+    panel: ClassVar[str] = "Size"
+
+    resize: Size | None = option(
+        None,
+        parse=parse_size,
+        metavar="HxW",
+        help="Resize images to this, whatever the run was trained at; masks come back at the images' own size",
+    )
+    window: Size | None = option(
+        None,
+        parse=parse_size,
+        metavar="HxW",
+        help="Predict in windows of this size (after resizing), blended; memory does not grow with the image's height",
+    )
+    stride: Size | None = option(
+        None, parse=parse_size, metavar="HxW", help="At most this far from window to window; half a window if not given"
+    )
+    window_weight: Literal["gaussian", "uniform"] = option(
+        "gaussian", help="How overlapping windows blend: gaussian trusts their middle most"
+    )
+
+    def __post_init__(self) -> None:
+        if self.stride and not self.window:
+            raise UsageError("--stride needs --window")
+        if (
+            self.stride
+            and self.window
+            and (self.stride.height > self.window.height or self.stride.width > self.window.width)
+        ):
+            raise UsageError(
+                f"--stride {self.stride} is larger than --window {self.window}: pixels between would be left out"
+            )
 
 
 @dataclass(frozen=True)
@@ -22,9 +138,18 @@ class InferenceSettings:
 
     panel: ClassVar[str] = "Inference"
 
-    checkpoint: Literal["best", "last"] = option("best", help="Which weights of each run")
-    tta: tuple[str, ...] | None = option(
-        None, parse=_views, metavar="hflip,vflip", help="Test-time augmentation; views multiply, identity is always one"
+    checkpoint: str = option(
+        "best",
+        parse=parse_checkpoint,
+        metavar="best|last|epoch:N|last:N",
+        help="Which weights of each run; last:N averages the predictions of the last N epochs kept",
     )
-    merge: Literal["mean"] = option("mean", help="How views are merged, in probabilities")
-    batch: int = option(0, min=0, help="Images per forward pass; 0: 1 on CPU (the fastest there), 8 on a GPU")
+    batch: int | None = option(
+        None,
+        parse=_batch,
+        metavar="N|auto",
+        affects_result=False,
+        help="Windows or images per forward pass; auto, the default, chooses; out of memory halves it",
+    )
+    views: ViewSettings = ViewSettings()
+    windows: WindowSettings = WindowSettings()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from segtool.settings.common import MachineSettings, OutputSettings
 from segtool.settings.inference import InferenceSettings
-from segtool.settings.options import option
+from segtool.settings.options import Shard, option, parse_duration, parse_shard
 
 
 @dataclass(frozen=True)
@@ -20,5 +20,19 @@ class PredictSettings:
         "test", help="valid: the images held out by the runs; oof: each image by the runs that did not see it"
     )
     probs: bool = option(True, help="Write probabilities too, for ensembles and thresholds")
+    shard: Shard | None = option(
+        None,
+        parse=parse_shard,
+        metavar="K/N",
+        affects_result=False,
+        help="Predict the K-th of N parts of the images, for job arrays; the last to end completes the folder",
+    )
+    max_time: float | None = option(
+        None,
+        parse=parse_duration,
+        metavar="30m",
+        affects_result=False,
+        help="Stop in good order after this time, with exit status 1; the same command goes on",
+    )
     inference: InferenceSettings = InferenceSettings()
     machine: MachineSettings = MachineSettings()

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with the prediction of one image, three classes."""
     probs = np.random.default_rng(0).dirichlet(np.ones(3), SIZE).astype(np.float32).transpose(2, 0, 1)
     with PredictionWriter(tmp_path, keep_probs=True, palette=None) as writer:
-        writer.write("a/b", np.ascontiguousarray(probs))
+        writer.write("a/b", SIZE, 0, np.ascontiguousarray(probs))
     return tmp_path
 
 

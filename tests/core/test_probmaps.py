@@ -67,7 +67,7 @@ def test_bands_written_and_read_equal_the_whole(tmp_path: Path, rows: int) -> No
     write_probs(tmp_path / "whole.b2nd", probs)
     with ProbWriter(tmp_path / "deep" / "bands.b2nd", probs.shape) as writer:
         for top in range(0, probs.shape[1], rows):
-            writer.write(top, probs[:, top : top + rows])
+            writer.write(probs[:, top : top + rows])
     reader = ProbReader(tmp_path / "deep" / "bands.b2nd")
     assert reader.shape == probs.shape
     assert (reader.probs() == read_probs(tmp_path / "whole.b2nd")).all()
@@ -90,7 +90,7 @@ def test_an_interrupted_map_does_not_appear(tmp_path: Path, error: type[BaseExce
     write_probs(tmp_path / "x.b2nd", probs)
     before = (tmp_path / "x.b2nd").read_bytes()
     with pytest.raises(error), ProbWriter(tmp_path / "x.b2nd", probs.shape) as writer:
-        writer.write(0, probs[:, :10])
+        writer.write(probs[:, :10])
         raise error
     assert [path.name for path in tmp_path.iterdir()] == ["x.b2nd"]
     assert (tmp_path / "x.b2nd").read_bytes() == before

@@ -1,80 +1,152 @@
 """From images to class probabilities at the images' own size."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from segtool.core.data.batches import pad_into, round_up
-from segtool.core.images import Array, resize_image
-from segtool.core.inference.tta import views
-from segtool.core.models.build import DIVISOR, NetworkSpec
+from segtool.core.images import Array
+from segtool.core.inference.batching import batch_size, group_alike
+from segtool.core.inference.canvas import Canvas, Piece, Place
+from segtool.core.inference.merging import Merge
+from segtool.core.inference.plan import Plan, make_plan
+from segtool.core.inference.tta import make_views
+from segtool.core.memory import out_of_memory
+from segtool.core.models.build import NetworkSpec
 from segtool.core.models.inputs import amp, network_input
 from segtool.core.probmaps import Probs
-from segtool.errors import SegtoolError
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.inference import ViewSettings, WindowSettings
 from segtool.settings.options import Size
+
+log = logging.getLogger(__name__)
+
+NO_VIEWS, WHOLE = ViewSettings(), WindowSettings()
 
 
 @dataclass(frozen=True)
 class Member:
-    """One network of an average."""
+    """One network of an average; `forward` is what computes its logits, itself unless another backend does."""
 
     spec: NetworkSpec
     network: nn.Module
+    forward: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 class Predictor:
     """Asks one network or the average of several.
 
-    Logits → probabilities → views averaged → back to the image's size → members averaged. (For means the order of the
-    second and third step does not matter, and one resize is cheaper than one per view.)
+    Logits → probabilities → windows blended and back at the image's size → views merged → members averaged. (Sums
+    commute: a mean over views is taken before blending and resizing, which is less work and the same.)
     """
 
-    def __init__(self, members: Sequence[Member], device: str, tta: Sequence[str] = ()) -> None:
-        self.members, self.device, self.tta = members, device, tta
-
-    @torch.inference_mode()
-    def __call__(self, images: Sequence[Array]) -> list[Probs]:
-        """Probabilities, float32 (C, H, W) each, of images uint8 (H, W, C) that all have one size.
+    def __init__(
+        self,
+        members: Sequence[Member],
+        device: str,
+        views: ViewSettings = NO_VIEWS,
+        windows: WindowSettings = WHOLE,
+        batch: int | None = None,
+    ) -> None:
+        """
+        Args:
+            batch: tiles per forward pass; None chooses.
 
         Raises:
-            SegtoolError: the network answers NaN.
+            UsageError: there are not as many weights as views.
         """
-        total = reduce(torch.add, (self._ask(member, images) for member in self.members)) / len(self.members)
-        if not total.sum().isfinite():
-            raise SegtoolError(
-                "the network answers NaN: its training has diverged, or half precision overflows;"
-                " train with a lower --lr, --clip 1, or --precision fp32"
+        self.members, self.device, self.windows, self.batch = members, device, windows, batch
+        self.merge = Merge(views.merge, views.sharpen)
+        self.views = make_views(views.tta or ())
+        given = views.tta_weights or (1.0,) * len(self.views)
+        if len(given) != len(self.views):
+            raise UsageError(
+                f"--tta-weights has {len(given)} numbers for {len(self.views)} views:"
+                f" {', '.join(view.name for view in self.views)}"
             )
-        # Averages of numbers that sum to one may end a rounding error above it.
-        return [np.ascontiguousarray(p) for p in total.clamp(0, 1).cpu().numpy()]
+        # Views that do not count are not asked.
+        self.views = tuple(view for view, weight in zip(self.views, given, strict=True) if weight)
+        self.weights = tuple(weight / sum(given) for weight in given if weight)
+        self.classes = len(members[0].spec.classes)
+        self.plan = cache(self._plan)
 
-    def _ask(self, member: Member, images: Sequence[Array]) -> torch.Tensor:
-        """One member's probabilities (N, C, H, W) at the images' size, the mean over the views."""
-        probs = list(self._views(member, images))
-        return reduce(torch.add, probs) / len(probs)
+    def _plan(self, size: Size) -> Plan:
+        specs = [member.spec for member in self.members]
+        return make_plan(size, specs, self.views, self.weights, self.windows, linear=self.merge.linear)
 
-    def _views(self, member: Member, images: Sequence[Array]) -> Iterator[torch.Tensor]:
-        """The probabilities that each view gives, turned back and at the images' size."""
-        spec = member.spec
-        size = images[0].shape[:2]
-        seen = [resize_image(image, spec.resize) for image in images] if spec.resize else images
-        height, width = seen[0].shape[:2]
-        padded = np.empty((len(seen), round_up(height, DIVISOR), round_up(width, DIVISOR), spec.channels), np.uint8)
-        for slot, image in enumerate(seen):
-            pad_into(padded[slot], image, spec.fill)
-        pixels = network_input(torch.from_numpy(padded), spec, self.device)
-        for transform, inverse in views(self.tta):
-            with amp(spec.precision, self.device):
-                logits = member.network(transform(pixels))
-            probs = inverse(to_probs(logits.float()))[:, :, :height, :width]
-            if (height, width) != size:
-                probs = F.interpolate(probs, size=size, mode="bilinear", align_corners=False)
-            yield probs
+    def group(self, sizes: Sequence[Size]) -> list[list[int]]:
+        """Indices of images that are best predicted together, so that batches are full."""
+        return list(group_alike([self.plan(size) for size in sizes], self.batch, self.device))
+
+    def __call__(self, images: Sequence[Array]) -> list[Probs]:
+        """Probabilities, float32 (C, H, W) each, of images uint8 (H, W, channels).
+
+        Raises:
+            SegtoolError: a network answers NaN.
+        """
+        maps = [np.empty((self.classes, *image.shape[:2]), np.float32) for image in images]
+        for index, top, band in self.stream(images):
+            maps[index][:, top : top + band.shape[1]] = band
+        return maps
+
+    @torch.inference_mode()
+    def stream(self, images: Sequence[Array]) -> Iterator[tuple[int, int, Probs]]:
+        """The same in bands of rows, as they become final: the image's index, the band's top row, float32 (C, rows, W).
+
+        Bands of an image come in order, those of several may alternate.
+        """
+        canvases = [self._canvas(image) for image in images]
+        for step in range(max(len(canvas.plan.steps) for canvas in canvases)):
+            for index, member in enumerate(self.members):
+                self._ask(member, [piece for canvas in canvases for piece in canvas.pieces(step, index)])
+            for index, canvas in enumerate(canvases):
+                for top, band in canvas.bands(step):
+                    yield index, top, _checked(band)
+
+    def _canvas(self, image: Array) -> Canvas:
+        plan = self.plan(Size(*image.shape[:2]))
+        return Canvas(image, plan, self.merge, self.weights, self.classes, self.device)
+
+    def _ask(self, member: Member, pieces: Sequence[Piece]) -> None:
+        """Ask a network for pieces, in batches of one shape, and add its answers where they belong."""
+        shapes: dict[Size, list[Piece]] = {}
+        for piece in pieces:
+            shapes.setdefault(piece.shape, []).append(piece)
+        for shape, alike in shapes.items():
+            batch = batch_size(self.batch, self.device, shape)
+            pixels = lru_cache(1)(partial(self._pixels, member.spec))
+            for start in range(0, len(alike), batch):
+                some = alike[start : start + batch]
+                places = list(dict.fromkeys(piece.place for piece in some))
+                tiles = pixels(tuple(places))
+                turned = [p.turn(tiles[places.index(p.place)][None]) for p in some]
+                answers = self._probs(member, torch.cat(turned).contiguous(memory_format=torch.channels_last))
+                for piece, probs in zip(some, answers, strict=True):
+                    piece.add(probs)
+
+    def _pixels(self, spec: NetworkSpec, places: Sequence[Place]) -> torch.Tensor:
+        """The tiles at some places, (N, channels, h, w), normalised."""
+        tiles = np.stack([place.tile(spec.fill) for place in places])
+        return network_input(torch.from_numpy(tiles), spec, self.device)
+
+    def _probs(self, member: Member, pixels: torch.Tensor) -> torch.Tensor:
+        """A network's probabilities, (N, C, h, w); out of memory, in halves, and in smaller batches from now on."""
+        try:
+            with amp(member.spec.precision, self.device):
+                logits = (member.forward or member.network)(pixels)
+            return to_probs(logits.float())
+        except (MemoryError, RuntimeError) as error:
+            if len(pixels) == 1 or not out_of_memory(error):
+                raise
+        # Outside of the handler, whose traceback holds what filled the memory.
+        self.batch = len(pixels) // 2
+        log.warning("out of memory: going on with batches of %d", self.batch)
+        torch.cuda.empty_cache()
+        return torch.cat([self._probs(member, half) for half in pixels.split(-(-len(pixels) // 2))])
 
 
 def to_probs(logits: torch.Tensor) -> torch.Tensor:
@@ -85,17 +157,11 @@ def to_probs(logits: torch.Tensor) -> torch.Tensor:
     return logits.softmax(1)
 
 
-def default_batch(asked: int, device: str) -> int:
-    """Images per forward pass: on a CPU single images run fastest, as their features stay in its cache."""
-    return asked or (8 if device == "cuda" else 1)
-
-
-def equal_size_batches(sizes: Sequence[Size], batch: int) -> Iterator[list[int]]:
-    """Indices grouped into batches of images of one size, the order kept within a size."""
-    waiting: dict[Size, list[int]] = {}
-    for index, size in enumerate(sizes):
-        group = waiting.setdefault(size, [])
-        group.append(index)
-        if len(group) == batch:
-            yield waiting.pop(size)
-    yield from waiting.values()
+def _checked(band: torch.Tensor) -> Probs:
+    if not band.sum().isfinite():
+        raise SegtoolError(
+            "the network answers NaN: its training has diverged, or half precision overflows;"
+            " train with a lower --lr, --clip 1, or --precision fp32"
+        )
+    # Averages of numbers that sum to one may end a rounding error above it.
+    return band.clamp_(0, 1).contiguous().cpu().numpy()

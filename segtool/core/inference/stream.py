@@ -8,9 +8,18 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
+# Decoded images that wait do not fill the memory; larger ones are read when it is their turn.
+WAITING_BYTES = 256 << 20
 
-def read_ahead(read: Callable[[Item], Value], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Value]]:
-    """Yield (item, read(item)) in order, with up to two items per worker under way; 0 workers read on demand."""
+
+def read_ahead(
+    read: Callable[[Item], Value], items: Iterable[Item], workers: int, size: Callable[[Item], int] = lambda item: 0
+) -> Iterator[tuple[Item, Value]]:
+    """Yield (item, read(item)) in order, with up to two items per worker under way; 0 workers read on demand.
+
+    Args:
+        size: bytes that the value of an item will take.
+    """
     if workers == 0:
         for item in items:
             yield item, read(item)
@@ -19,12 +28,17 @@ def read_ahead(read: Callable[[Item], Value], items: Iterable[Item], workers: in
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
+                while waiting and (
+                    len(waiting) > 2 * workers or sum(size(one) for one, _ in waiting) + size(item) > WAITING_BYTES
+                ):
+                    yield _next(waiting)
                 waiting.append((item, pool.submit(read, item)))
-                if len(waiting) > 2 * workers:
-                    first, value = waiting.popleft()
-                    yield first, value.result()
             while waiting:
-                first, value = waiting.popleft()
-                yield first, value.result()
+                yield _next(waiting)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _next(waiting: deque[tuple[Item, Future[Value]]]) -> tuple[Item, Value]:
+    first, value = waiting.popleft()
+    return first, value.result()

@@ -88,19 +88,6 @@ def join(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-@contextmanager
-def memory_errors(advice: str) -> Iterator[None]:
-    """Turn "out of memory" of torch and NumPy, and the death of a data worker, into a SegtoolError with `advice`."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        signs = ("can't allocate memory", "DataLoader worker")
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(s in str(error) for s in signs):
-            raise
-        reason = " ".join(str(error).split())[:150]
-        raise SegtoolError(f"out of memory, it seems ({reason}): {advice}") from error
-
-
 def choose_device(asked: str) -> str:
     """`auto` → cuda where there is one. Raises SegtoolError when cuda is asked for and missing."""
     if asked == "auto":

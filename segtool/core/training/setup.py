@@ -10,7 +10,7 @@ from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, make_loader, round_up
 from segtool.core.data.seeding import seed_torch
-from segtool.core.inference.predictor import Member, Predictor, default_batch
+from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, untouched_parameters
 from segtool.core.models.losses import Criterion
 from segtool.core.models.optim import make_optimizer
@@ -59,7 +59,6 @@ def prepare(settings: TrainSettings, parts: Parts) -> Loop:
             parts.dataset,
             records,
             updater.criterion,
-            batch=default_batch(0, parts.device),
             workers=settings.machine.workers,
             world=world,
             track=parts.track,

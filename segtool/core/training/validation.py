@@ -8,7 +8,7 @@ import torch
 
 from segtool.core.catalog import Dataset, Record
 from segtool.core.images import IGNORE, image_size
-from segtool.core.inference.predictor import Predictor, equal_size_batches
+from segtool.core.inference.predictor import Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.models.losses import Criterion, Share
 from segtool.core.probmaps import Probs, decide
@@ -32,7 +32,6 @@ def validate(
     records: Sequence[Record],
     criterion: Criterion,
     *,
-    batch: int,
     workers: int,
     world: World,
     track: Track,
@@ -44,8 +43,7 @@ def validate(
     """
     for member in predictor.members:
         member.network.eval()
-    sizes = [image_size(record.image) for record in records] if batch > 1 else []
-    groups = list(equal_size_batches(sizes, batch)) if batch > 1 else [[i] for i in range(len(records))]
+    groups = predictor.group([image_size(record.image) for record in records])
     mine = groups[world.rank :: world.size]
     rows: list[tuple[int, np.ndarray, float]] = []
     reading = read_ahead(lambda group: [dataset.read_pair(records[i]) for i in group], mine, workers)

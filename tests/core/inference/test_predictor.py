@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from segtool.core.inference.predictor import Member, Predictor, equal_size_batches, to_probs
+from segtool.core.inference.predictor import Member, Predictor, to_probs
 from segtool.core.inference.stream import read_ahead
 from segtool.core.models.build import NetworkSpec
 from segtool.core.probmaps import decide
+from segtool.settings.inference import ViewSettings
 from segtool.settings.options import Size
 
 
@@ -47,7 +48,7 @@ def expected(network: PerPixel, image: np.ndarray) -> np.ndarray:
 def test_any_size_comes_back_at_its_own_and_an_equivariant_network_is_unmoved_by_views(height, width, tta) -> None:
     network = PerPixel()
     batch = images(2, height, width)
-    for image, probs in zip(batch, Predictor([member(network)], "cpu", tta)(batch), strict=True):
+    for image, probs in zip(batch, Predictor([member(network)], "cpu", ViewSettings(tta=tta))(batch), strict=True):
         assert probs.shape == (3, height, width)
         assert probs.dtype == np.float32
         np.testing.assert_allclose(probs, expected(network, image), atol=1e-6)
@@ -59,10 +60,10 @@ def test_views_are_the_four_flips() -> None:
 
     class Watch(PerPixel):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            seen.append(x.clone())
+            seen.extend(x.clone().split(1))
             return super().forward(x)
 
-    Predictor([member(Watch())], "cpu", ("hflip", "vflip"))(images(1, 32, 32))
+    Predictor([member(Watch())], "cpu", ViewSettings(tta=("hflip", "vflip")))(images(1, 32, 32))
     plain = seen[0]
     flips = [plain, plain.flip(3), plain.flip(2), plain.flip(2, 3)]
     assert len(seen) == 4
@@ -88,13 +89,6 @@ def test_one_logit_gives_background_and_foreground() -> None:
     torch.testing.assert_close(probs[:, 1:], logits.sigmoid())
     # One half is a tie, and a tie is the lower class.
     assert decide(probs[0].numpy()).tolist() == [[0, 0, 1]]
-
-
-def test_batches_hold_images_of_one_size_each_once_and_full_where_possible() -> None:
-    a, b = Size(1, 2), Size(3, 4)
-    groups = list(equal_size_batches([a, b, a, a, b, a, a], 2))
-    assert sorted(i for group in groups for i in group) == list(range(7))
-    assert groups == [[0, 2], [1, 4], [3, 5], [6]]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

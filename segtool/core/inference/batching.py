@@ -1,0 +1,42 @@
+"""How many tiles a network gets at once, and which images are predicted together so that batches are full."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from segtool.core.inference.plan import Plan
+from segtool.settings.options import Size
+
+# On a CPU small tiles run fastest up to about so many pixels a batch, as features stay in its cache; larger ones alone.
+CPU_PIXELS = 256 * 256
+# A GPU starts here; out of memory halves it.
+GPU_PIXELS = 32 * 512 * 512
+FULL = 0.9
+
+
+def batch_size(asked: int | None, device: str, tile: Size) -> int:
+    """Tiles per forward pass; `asked` None chooses."""
+    pixels = GPU_PIXELS if device == "cuda" else CPU_PIXELS
+    return asked or max(1, pixels // (tile.height * tile.width))
+
+
+def group_alike(plans: Sequence[Plan], asked: int | None, device: str) -> Iterator[list[int]]:
+    """Indices of images that are predicted together; the order is kept among alike ones.
+
+    Which go together hangs on all images, not on what is still to do: a resumed job asks the same batches.
+    """
+    waiting: dict[tuple[object, ...], list[int]] = {}
+    for index, plan in enumerate(plans):
+        group = waiting.setdefault(plan.alike, [])
+        group.append(index)
+        if len(group) == _enough(plan, asked, device):
+            yield waiting.pop(plan.alike)
+    yield from waiting.values()
+
+
+def _enough(plan: Plan, asked: int | None, device: str) -> int:
+    """The fewest images whose tiles fill batches to nine tenths."""
+    layer = plan.layers[0]
+    batch = batch_size(asked, device, layer.tile)
+    tiles = len(layer.columns.starts) * sum(ask.member == layer.asks[0].member for ask in layer.asks)
+    filled = (images * tiles / batch / math.ceil(images * tiles / batch) for images in range(1, batch + 1))
+    return next(images for images, share in enumerate(filled, 1) if share >= FULL)

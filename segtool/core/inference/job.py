@@ -1,0 +1,95 @@
+"""What a prediction is to do: which images, by which runs, in which groups."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
+from segtool.core.files import digest_bytes, digest_file
+from segtool.core.images import image_size
+from segtool.core.inference.members import Run, open_run
+from segtool.core.inference.predictor import Predictor
+from segtool.core.selection import members_for, out_of_fold
+from segtool.errors import UsageError
+from segtool.settings.options import Size
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that the same runs predict, in batches that they share."""
+
+    records: tuple[Record, ...]
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """The images of a subset, and who predicts them.
+
+    Attributes:
+        runs: the runs by their names.
+        records: the images, in the order of the data set.
+        digests: image_id → digest of the content, of all images the subset was taken from.
+        members: image_id → names of the runs that predict it.
+    """
+
+    dataset: Dataset
+    subset: str
+    runs: Mapping[str, Run]
+    records: tuple[Record, ...]
+    digests: Mapping[str, str]
+    members: Mapping[str, tuple[str, ...]]
+
+    @cached_property
+    def sizes(self) -> dict[str, Size]:
+        """image_id → height and width, from the headers."""
+        return {record.image_id: image_size(record.image) for record in self.records}
+
+    @property
+    def unseen(self) -> set[str]:
+        """Ids of images that no run which predicts them was trained on."""
+        return out_of_fold(self.members, self.digests, {name: run.samples for name, run in self.runs.items()})
+
+    def inputs(self) -> dict[str, str]:
+        """Digests of everything that is read."""
+        members = digest_bytes(repr([self.members[r.image_id] for r in self.records]).encode())
+        runs = {
+            f"run {number}" + (f" {file.name}" if len(run.checkpoints) > 1 else ""): digest
+            for number, run in enumerate(self.runs.values(), 1)
+            for file, digest in run.checkpoints.items()
+        }
+        return {**self.dataset.digests(self.records), **runs, "members": members}
+
+    def groups(self, records: Sequence[Record], predictors: Mapping[tuple[str, ...], Predictor]) -> Iterator[Group]:
+        """Images in groups; to be asked of all that one command predicts, so that a resumed one asks the same."""
+        for names, predictor in predictors.items():
+            same = [record for record in records if self.members[record.image_id] == names]
+            for indices in predictor.group([self.sizes[record.image_id] for record in same]):
+                yield Group(tuple(same[index] for index in indices), names)
+
+
+def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> Job:
+    """Read the data set and the runs, and find who predicts what.
+
+    Raises:
+        SegtoolError, UsageError: a run is unfinished or given twice, there are no such images, or a run has seen them.
+    """
+    dataset = load_dataset(data)
+    if len({path.resolve() for path in runs}) < len(runs):
+        raise UsageError("--run: the same run is given twice")
+    opened = {str(path): open_run(path, checkpoint) for path in runs}
+    records = _records(dataset, subset)
+    if not records:
+        raise UsageError(f"--subset {subset}: {dataset.path} has no such images")
+    digests = {record.image_id: digest_file(record.image) for record in records}
+    members = members_for(subset, digests, {name: run.samples for name, run in opened.items()})
+    chosen = tuple(record for record in records if record.image_id in members)
+    return Job(dataset, subset, opened, chosen, digests, members)
+
+
+def _records(dataset: Dataset, subset: str) -> list[Record]:
+    """The images a subset is taken from; those to be scored have a mask."""
+    if subset == "test":
+        return list(dataset.test)
+    return list(dataset.train) if subset == "train" else with_masks(dataset.train)

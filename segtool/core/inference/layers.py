@@ -1,0 +1,96 @@
+"""Probabilities of one image at one size, growing from top to bottom; rows leave as soon as they are final."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from segtool.core.inference.windows import Axis
+from segtool.settings.options import Size
+
+
+class Layer:
+    """Adds up what windows answer, and gives the final rows at the image's own size.
+
+    Only the rows that windows still write to, or that have not been taken, are held: (rows, W, C) in memory, as the
+    networks answer in channels-last order.
+    """
+
+    def __init__(self, rows: Axis, columns: Axis, size: Size, classes: int, device: str) -> None:
+        """
+        Args:
+            rows, columns: the grid of windows over the layer, at the size the network sees.
+            size: the image's own size.
+            classes: number of classes C.
+        """
+        self.rows, self.columns, self.size = rows, columns, size
+        self.held = torch.empty((0, columns.length, classes), device=device)
+        self.first = 0
+        self.final = 0
+
+    def add(self, row: int, column: int, probs: torch.Tensor, weight: float) -> None:
+        """Add `weight` times the answer of a window, (C, h, w), which may hang over the lower and right edge."""
+        vertical, horizontal = self.rows.weights[row], self.columns.weights[column]
+        values = probs.permute(1, 2, 0)[: len(vertical), : len(horizontal)]
+        if len(self.rows.starts) == len(self.columns.starts) == 1:
+            # Most images are one window; the first answer needs no room beside it.
+            self.held = self.held.add_(values, alpha=weight) if len(self.held) else values * weight
+            return
+        top, left = self.rows.starts[row], self.columns.starts[column]
+        self._reach(top + len(vertical))
+        place = self.held[top - self.first : top - self.first + len(vertical), left : left + len(horizontal)]
+        shares = torch.outer(torch.from_numpy(vertical), torch.from_numpy(horizontal)).mul_(weight)
+        place.addcmul_(values, shares.to(place.device)[:, :, None])
+
+    def close(self, row: int) -> None:
+        """Say that every answer for a row of windows has been added."""
+        self.final = self.rows.final(row)
+
+    @property
+    def ready(self) -> int:
+        """How many rows of the image, from its first, can be taken."""
+        if self.final == self.rows.length:
+            return self.size.height
+        if self._own_size:
+            return self.final
+        # A row of the image lies between two of the layer, and the lower must be final.
+        return max(0, math.floor((self.final - 0.5) * self.size.height / self.rows.length - 0.5))
+
+    @property
+    def _own_size(self) -> bool:
+        return (self.rows.length, self.columns.length) == self.size
+
+    def take(self, top: int, bottom: int) -> torch.Tensor:
+        """Rows [top, bottom) at the image's size, (C, rows, W), interpolated bilinearly; what lies above is dropped."""
+        height, width = self.size
+        if self._own_size:
+            band = self.held[top - self.first : bottom - self.first]
+            self._drop(bottom)
+            return band.permute(2, 0, 1)
+        upper, lower, share = self._sources(top, bottom)
+        start, end = int(upper[0]), int(lower[-1]) + 1
+        strip = self.held[start - self.first : end - self.first].permute(2, 0, 1)[None]
+        # The width first, on the few rows there are; F.interpolate leaves a height alone that does not change.
+        wide = F.interpolate(strip, size=(end - start, width), mode="bilinear", align_corners=False)[0]
+        band = torch.lerp(wide[:, upper - start], wide[:, lower - start], share[:, None])
+        if bottom < height:
+            self._drop(int(self._sources(bottom, bottom + 1)[0][0]))
+        return band
+
+    def _sources(self, top: int, bottom: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The two rows that each row of the image lies between, and the share of the lower (pixel centres aligned)."""
+        rows = torch.arange(top, bottom, dtype=torch.float64, device=self.held.device)
+        place = ((rows + 0.5) * (self.rows.length / self.size.height) - 0.5).clamp_(0, self.rows.length - 1)
+        upper = place.long()
+        return upper, (upper + 1).clamp_(max=self.rows.length - 1), (place - upper).float()
+
+    def _reach(self, bottom: int) -> None:
+        """Hold all rows above `bottom`, new ones as zeros."""
+        missing = bottom - self.first - len(self.held)
+        if missing > 0:
+            self.held = torch.cat([self.held, self.held.new_zeros((missing, *self.held.shape[1:]))])
+
+    def _drop(self, top: int) -> None:
+        """Let go of the rows above `top`; the memory is freed when the next row of windows begins."""
+        self.held = self.held[top - self.first :]
+        self.first = top

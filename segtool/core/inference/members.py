@@ -1,0 +1,80 @@
+"""The trained runs that a prediction is made of: which checkpoints of them, and their networks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from segtool.core import artifacts
+from segtool.core.catalog import Dataset
+from segtool.core.files import digest_file
+from segtool.core.inference.predictor import Member
+from segtool.core.models.checkpoint import load_checkpoint, restore_network
+from segtool.core.selection import Samples, read_samples
+from segtool.errors import SegtoolError, UsageError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run.
+
+    Attributes:
+        checkpoints: the files whose networks are asked, with the digest of each.
+        samples: the images it has seen.
+    """
+
+    path: Path
+    checkpoints: Mapping[Path, str]
+    samples: Samples
+
+
+def open_run(path: Path, which: str) -> Run:
+    """A finished run folder.
+
+    Args:
+        which: `best`, `last`, `epoch:N`, or `last:N` for the last N epochs.
+
+    Raises:
+        SegtoolError: it is unfinished or no run folder, or a file of it is gone.
+        UsageError: the run has not kept those epochs.
+    """
+    artifacts.require_done(path, "run folder")
+    files = _checkpoints(path, which)
+    return Run(path, {file: digest_file(file) for file in files}, read_samples(path / "samples.csv"))
+
+
+def _checkpoints(path: Path, which: str) -> list[Path]:
+    if which in ("best", "last"):
+        file = path / f"{which}.pt"
+        if not file.is_file():
+            raise SegtoolError(f"{path} has no {file.name}: not a run folder, or its checkpoint is gone")
+        return [file]
+    kept = {int(file.stem.removeprefix("epoch_")): file for file in path.glob("epoch_*.pt")}
+    kind, _, number = which.partition(":")
+    wanted = [int(number)] if kind == "epoch" else sorted(kept)[-int(number) :]
+    if any(epoch not in kept for epoch in wanted) or (kind == "last" and len(wanted) < int(number)):
+        there = f"it has kept {', '.join(map(str, sorted(kept)))}" if kept else "it has kept none"
+        raise UsageError(f"--checkpoint {which}: {path} has not kept these epochs ({there}); train with --keep-last N")
+    return [kept[epoch] for epoch in wanted]
+
+
+def load_members(runs: Sequence[Run], dataset: Dataset, device: str) -> list[list[Member]]:
+    """The networks of each run, on the device and in channels-last memory, which is faster almost everywhere.
+
+    Raises:
+        SegtoolError: a run was trained on other classes or channels than the data set has.
+    """
+    return [[_load(file, dataset, device) for file in run.checkpoints] for run in runs]
+
+
+def _load(file: Path, dataset: Dataset, device: str) -> Member:
+    spec, network = restore_network(load_checkpoint(file), file)
+    if spec.classes != dataset.classes:
+        raise SegtoolError(
+            f"{file} was trained on other classes ({', '.join(spec.classes)}) than {dataset.path} has"
+            f" ({', '.join(dataset.classes)})"
+        )
+    if spec.channels != dataset.channels:
+        raise SegtoolError(f"{file} takes {spec.channels} channels, {dataset.path} has {dataset.channels}")
+    return Member(spec, network.to(device).to(memory_format=torch.channels_last))

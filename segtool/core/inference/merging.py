@@ -1,0 +1,54 @@
+"""Merging the views of an image, in probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+# What keeps the logarithm of 0 and a division by 0 away.
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class Merge:
+    """How views are merged; with weights w that add up to one:
+
+    mean, sum: Σ w p. gmean: Π p^w. max, min: over the views. tsharpen: Σ w p^exponent (Kaggle's temperature
+    sharpening, as in ttach). All but the first are then divided by their sum over the classes.
+    """
+
+    mode: str = "mean"
+    exponent: float = 0.5
+
+    @property
+    def linear(self) -> bool:
+        """Whether merging commutes with resizing, blending windows and averaging runs."""
+        return self.mode in ("mean", "sum")
+
+    def __call__(self, views: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+        """Merge the views' probabilities, float32 (C, ...) each, into one; `weights` add up to one.
+
+        A pixel for which every class is impossible in some view gets equal probabilities from `gmean` and `min`.
+        """
+        merged = self._combine(views, weights)
+        return merged if self.linear else merged / merged.sum(0, keepdim=True)
+
+    def _combine(self, views: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+        if self.mode == "max":
+            return torch.stack(list(views)).amax(0)
+        if self.mode == "min":
+            return torch.stack(list(views)).amin(0).clamp_(min=TINY)
+        if self.mode == "gmean":
+            # In logarithms: a product of 16 small probabilities is 0 in float32. The largest class is put at 1.
+            logs = _weighted([view.clamp(min=TINY).log_() for view in views], weights)
+            return (logs - logs.amax(0, keepdim=True)).exp_()
+        if self.mode == "tsharpen":
+            return _weighted([view.pow(self.exponent) for view in views], weights)
+        return _weighted(views, weights)
+
+
+def _weighted(values: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    total = values[0] * weights[0]
+    for value, weight in zip(values[1:], weights[1:], strict=True):
+        total.add_(value, alpha=weight)
+    return total

@@ -1,0 +1,25 @@
+"""Running out of memory: how it is told from other errors, and what is said about it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from segtool.errors import SegtoolError
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch or NumPy say that memory is short, on a CPU or a GPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def memory_errors(advice: str) -> Iterator[None]:
+    """Turn "out of memory", and the death of a data worker, into a SegtoolError with `advice`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error) and "DataLoader worker" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:150]
+        raise SegtoolError(f"out of memory, it seems ({reason}): {advice}") from error

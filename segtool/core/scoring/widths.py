@@ -1,0 +1,43 @@
+"""How wide objects are, and what a resize leaves of them."""
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from segtool.core.images import Array
+from segtool.settings.options import Size
+
+# Below this many pixels networks with a stride of 32 hardly see an object.
+VISIBLE = 8
+SPECK = 9
+
+
+def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Size) -> list[tuple[str, float, float]]:
+    """The classes whose median object a resize leaves narrower than it was, and narrower than 8 pixels.
+
+    An object is an 8-connected component of at least 9 pixels (smaller ones are mostly slips of the pen); its width is
+    the shorter side of its bounding box. Class 0 of two is the background, which is no object.
+
+    Args:
+        masks: uint8 (H, W), class ids and 255 = ignore.
+
+    Returns:
+        class name, median width before, median width after.
+    """
+    before: list[list[float]] = [[] for _ in classes]
+    after: list[list[float]] = [[] for _ in classes]
+    for mask in masks:
+        height, width = mask.shape
+        for index in range(len(classes) == 2, len(classes)):
+            _, _, stats, _ = cv2.connectedComponentsWithStats((mask == index).view(np.uint8), connectivity=8)
+            objects = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= SPECK]
+            sides = objects[:, [cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]]
+            before[index] += sides.min(1).tolist()
+            after[index] += (sides * (resize.height / height, resize.width / width)).min(1).tolist()
+    found = (
+        (name, float(np.median(old)), float(np.median(new)))
+        for name, old, new in zip(classes, before, after, strict=True)
+        if old
+    )
+    return [(name, old, new) for name, old, new in found if new < min(VISIBLE, old)]
