@@ -1,0 +1,155 @@
+"""Other engines than plain PyTorch for a network's forward pass: torch.compile, ONNX Runtime, OpenVINO."""
+
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from segtool.core.inference.predictor import to_probs
+from segtool.core.memory import out_of_memory
+from segtool.core.models.build import NetworkSpec
+from segtool.errors import SegtoolError, UsageError
+
+log = logging.getLogger(__name__)
+
+Backend = Literal["torch", "onnx", "openvino"]
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+# The largest difference in probability from plain PyTorch that is taken for rounding.
+TOLERANCE = 1e-3
+
+_PACKAGES = {"torch": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
+
+
+def accelerate(network: nn.Module, spec: NetworkSpec, backend: Backend, *, compiled: bool, device: str) -> Forward:
+    """The network's forward pass by another engine: float32 (N, channels, H, W) → logits float32 (N, K, H, W).
+
+    `torch` without `compiled` gives the network itself. Anything else is made from the first input it gets, serves all
+    sizes and batches, and is compared with the network on the first input of each shape; it runs on
+    `torch.get_num_threads()` threads, for one caller at a time.
+
+    Raises:
+        UsageError: a package is missing; or what was asked for does not go together, or not with this network or
+            device.
+        SegtoolError: later, by the callable: the network cannot be exported, or answers otherwise by this engine than
+            by PyTorch.
+    """
+    if backend == "torch" and not compiled:
+        return network
+    option = "--compile" if backend == "torch" else f"--backend {backend}"
+    if backend != "torch" and compiled:
+        raise UsageError(f"--compile is PyTorch's own: it does not go with {option}")
+    if backend != "torch" and device != "cpu":
+        raise UsageError(f"{option} is for the CPU: add --device cpu, or leave it out on {device}")
+    if spec.precision != "fp32":
+        raise UsageError(
+            f"{option} takes networks of --precision fp32 only: {spec.precision} rounds too much to check the answers"
+        )
+    for package in _PACKAGES[backend]:
+        if not find_spec(package):
+            raise UsageError(f"{option} needs the package {package}: pip install 'segtool[{backend}]'")
+    return _Checked(network, option, {"torch": _compile, "onnx": _onnx, "openvino": _openvino}[backend])
+
+
+class _Checked:
+    """An engine that is made at the first input and compared with the network at every new shape."""
+
+    def __init__(self, network: nn.Module, option: str, make: Callable[[nn.Module, torch.Tensor], Forward]) -> None:
+        self.network, self.option, self.make = network, option, make
+        self.engine: Forward | None = None
+        self.shapes: set[torch.Size] = set()
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        if pixels.shape not in self.shapes:
+            self._check(pixels)
+            self.shapes.add(pixels.shape)
+        assert self.engine
+        return self.engine(pixels)
+
+    @torch.no_grad()
+    def _check(self, pixels: torch.Tensor) -> None:
+        try:
+            if not self.engine:
+                started = time.monotonic()
+                self.engine = self.make(self.network, pixels)
+                self.engine(pixels)
+                log.info("%s: made in %.1f s", self.option, time.monotonic() - started)
+            answer = to_probs(self.engine(pixels))
+        except Exception as error:  # Each engine has its own kinds of error, and they share no base.
+            if out_of_memory(error):
+                raise
+            reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+            raise SegtoolError(
+                f"{self.option}: fails on this network for {_shape(pixels)}; use --backend torch ({reason})"
+            ) from error
+        difference = (answer - to_probs(self.network(pixels))).abs().max().item()
+        # Not `>`: NaN where PyTorch has a number is wrong too.
+        if not difference <= TOLERANCE:
+            raise SegtoolError(
+                f"{self.option}: probabilities for {_shape(pixels)} differ from PyTorch's by {difference:.2g}, more"
+                f" than {TOLERANCE:g}; use --backend torch"
+            )
+
+
+def _shape(pixels: torch.Tensor) -> str:
+    return f"an input of {'x'.join(map(str, pixels.shape))}"
+
+
+def _compile(network: nn.Module, pixels: torch.Tensor) -> Forward:
+    # Code for any shape took over four minutes to generate for a U-Net, for a given one half a minute to one.
+    forward: Forward = torch.compile(network, dynamic=False)
+    return forward
+
+
+def _example(pixels: torch.Tensor) -> torch.Tensor:
+    """What to trace with: a real size, and two images, so that no axis of length one is taken for a constant."""
+    return pixels[:1].repeat(2, 1, 1, 1)
+
+
+def _onnx(network: nn.Module, pixels: torch.Tensor) -> Forward:
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(StringIO()):
+        # Tracing warns of every size that it reads: the comparison at each new shape tells if that does harm.
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "network.onnx"
+        axes = {0: "batch", 2: "height", 3: "width"}
+        # The newer exporter (dynamo) does not come to an end with these networks when height and width are free.
+        torch.onnx.export(
+            network,
+            (_example(pixels),),
+            path,
+            dynamo=False,
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamic_axes={"pixels": axes, "logits": axes},
+        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        # Its threads would wait busily, and keep the cores from PyTorch's softmax and resizing.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {"pixels": x.contiguous().numpy()})[0])
+
+
+def _openvino(network: nn.Module, pixels: torch.Tensor) -> Forward:
+    import openvino
+
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        shape = openvino.PartialShape([-1, pixels.shape[1], -1, -1])
+        model = openvino.convert_model(network, example_input=_example(pixels), input=[shape])
+    # It would choose bfloat16 by itself on processors that have it.
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    engine = openvino.Core().compile_model(model, "CPU", options)
+    return lambda x: torch.from_numpy(engine([x.contiguous().numpy()])[0])
