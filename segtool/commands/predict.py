@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import torch
 
 from segtool.core.artifacts import Output, State
-from segtool.core.catalog import Record, with_masks
+from segtool.core.catalog import with_masks
 from segtool.core.inference.job import Group, Job, read_job
 from segtool.core.inference.members import load_members
 from segtool.core.inference.predictor import Predictor
@@ -45,17 +45,17 @@ def run(settings: PredictSettings) -> Result:
             logging.getLogger("segtool").setLevel(logging.ERROR)
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
         output = _output(settings)
-        state = world.decide(
-            lambda: output.begin(comparable(settings), job.inputs(), overwrite=settings.output.overwrite)
-        )
+        # Batches hang on the device, and shards on the batches.
+        compared = {**comparable(settings), "device": device}
+        state = world.decide(lambda: output.begin(compared, job.inputs(), overwrite=settings.output.overwrite))
         if state is State.DONE:
             return _up_to_date(output) if world.main else Result()
         mistakes = output.discarded_on_error(unless="masks/**/*.png") if world.main else nullcontext()
         with mistakes, memory_errors("try --batch 1, a smaller --window or --device cpu"):
             predictors = _predictors(job, settings, device)
-            # By images, not by groups: how many make a group may hang on the machine.
-            share = job.records[settings.shard.number - 1 :: settings.shard.total] if settings.shard else job.records
-            groups = list(job.groups(share, predictors))
+            groups = list(job.groups(predictors))
+            if settings.shard:
+                groups = groups[settings.shard.number - 1 :: settings.shard.total]
             mine = groups[world.rank :: world.size]
             there = set() if state is State.NEW else _there(mine, job, settings)
             todo = [group for group in mine if any(record.image_id not in there for record in group.records)]
@@ -67,7 +67,7 @@ def run(settings: PredictSettings) -> Result:
             raise SegtoolError(
                 f"--max-time is over: {left} of {len(groups)} batches are left; the same command goes on with them"
             )
-        return _finish(output, job, share, predictors, settings)
+        return _finish(output, job, groups, predictors, settings)
 
 
 def _up_to_date(output: Output) -> Result:
@@ -163,11 +163,11 @@ def _in_time(groups: Sequence[Group], started: float, limit: float | None) -> It
 
 
 def _finish(
-    output: Output, job: Job, share: Sequence[Record], predictors: Predictors, settings: PredictSettings
+    output: Output, job: Job, groups: Sequence[Group], predictors: Predictors, settings: PredictSettings
 ) -> Result:
     """Write the stamps, and once all images are there, the index."""
     if isinstance(output, ShardOutput):
-        ids = [record.image_id for record in share]
+        ids = [record.image_id for group in groups for record in group.records]
         missing = output.finish_shard(output_files(output.path, ids, keep_probs=settings.probs, index=False))
         if missing:
             others = ", ".join(map(str, missing))

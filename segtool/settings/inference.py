@@ -148,7 +148,6 @@ class InferenceSettings:
         None,
         parse=_batch,
         metavar="N|auto",
-        affects_result=False,
         help="Windows or images per forward pass; auto, the default, chooses; out of memory halves it",
     )
     views: ViewSettings = ViewSettings()

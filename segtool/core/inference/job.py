@@ -61,10 +61,10 @@ class Job:
         }
         return {**self.dataset.digests(self.records), **runs, "members": members}
 
-    def groups(self, records: Sequence[Record], predictors: Mapping[tuple[str, ...], Predictor]) -> Iterator[Group]:
-        """Images in groups; to be asked of all that one command predicts, so that a resumed one asks the same."""
+    def groups(self, predictors: Mapping[tuple[str, ...], Predictor]) -> Iterator[Group]:
+        """The images in groups: a function of all of them, so that a resumed job, and every shard, asks the same."""
         for names, predictor in predictors.items():
-            same = [record for record in records if self.members[record.image_id] == names]
+            same = [record for record in self.records if self.members[record.image_id] == names]
             for indices in predictor.group([self.sizes[record.image_id] for record in same]):
                 yield Group(tuple(same[index] for index in indices), names)
 

@@ -12,8 +12,7 @@ from segtool.settings.options import Size
 class Layer:
     """Adds up what windows answer, and gives the final rows at the image's own size.
 
-    Only the rows that windows still write to, or that have not been taken, are held: (rows, W, C) in memory, as the
-    networks answer in channels-last order.
+    Only the rows that windows still write to, or that have not been taken, are held.
     """
 
     def __init__(self, rows: Axis, columns: Axis, size: Size, classes: int, device: str) -> None:
@@ -24,23 +23,23 @@ class Layer:
             classes: number of classes C.
         """
         self.rows, self.columns, self.size = rows, columns, size
-        self.held = torch.empty((0, columns.length, classes), device=device)
+        self.held = torch.empty((classes, 0, columns.length), device=device)
         self.first = 0
         self.final = 0
 
     def add(self, row: int, column: int, probs: torch.Tensor, weight: float) -> None:
         """Add `weight` times the answer of a window, (C, h, w), which may hang over the lower and right edge."""
         vertical, horizontal = self.rows.weights[row], self.columns.weights[column]
-        values = probs.permute(1, 2, 0)[: len(vertical), : len(horizontal)]
+        values = probs[:, : len(vertical), : len(horizontal)]
         if len(self.rows.starts) == len(self.columns.starts) == 1:
             # Most images are one window; the first answer needs no room beside it.
-            self.held = self.held.add_(values, alpha=weight) if len(self.held) else values * weight
+            self.held = self.held.add_(values, alpha=weight) if self.held.shape[1] else values * weight
             return
         top, left = self.rows.starts[row], self.columns.starts[column]
         self._reach(top + len(vertical))
-        place = self.held[top - self.first : top - self.first + len(vertical), left : left + len(horizontal)]
+        place = self.held[:, top - self.first : top - self.first + len(vertical), left : left + len(horizontal)]
         shares = torch.outer(torch.from_numpy(vertical), torch.from_numpy(horizontal)).mul_(weight)
-        place.addcmul_(values, shares.to(place.device)[:, :, None])
+        place.addcmul_(values, shares.to(place.device))
 
     def close(self, row: int) -> None:
         """Say that every answer for a row of windows has been added."""
@@ -64,12 +63,12 @@ class Layer:
         """Rows [top, bottom) at the image's size, (C, rows, W), interpolated bilinearly; what lies above is dropped."""
         height, width = self.size
         if self._own_size:
-            band = self.held[top - self.first : bottom - self.first]
+            band = self.held[:, top - self.first : bottom - self.first]
             self._drop(bottom)
-            return band.permute(2, 0, 1)
+            return band
         upper, lower, share = self._sources(top, bottom)
         start, end = int(upper[0]), int(lower[-1]) + 1
-        strip = self.held[start - self.first : end - self.first].permute(2, 0, 1)[None]
+        strip = self.held[None, :, start - self.first : end - self.first]
         # The width first, on the few rows there are; F.interpolate leaves a height alone that does not change.
         wide = F.interpolate(strip, size=(end - start, width), mode="bilinear", align_corners=False)[0]
         band = torch.lerp(wide[:, upper - start], wide[:, lower - start], share[:, None])
@@ -86,11 +85,12 @@ class Layer:
 
     def _reach(self, bottom: int) -> None:
         """Hold all rows above `bottom`, new ones as zeros."""
-        missing = bottom - self.first - len(self.held)
+        classes, rows, width = self.held.shape
+        missing = bottom - self.first - rows
         if missing > 0:
-            self.held = torch.cat([self.held, self.held.new_zeros((missing, *self.held.shape[1:]))])
+            self.held = torch.cat([self.held, self.held.new_zeros((classes, missing, width))], dim=1)
 
     def _drop(self, top: int) -> None:
         """Let go of the rows above `top`; the memory is freed when the next row of windows begins."""
-        self.held = self.held[top - self.first :]
+        self.held = self.held[:, top - self.first :]
         self.first = top
