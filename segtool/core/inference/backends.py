@@ -72,13 +72,13 @@ class _Checked:
         if pixels.shape not in self.shapes:
             self._check(pixels)
             self.shapes.add(pixels.shape)
-        assert self.engine
+        assert self.engine is not None
         return self.engine(pixels)
 
     @torch.no_grad()
     def _check(self, pixels: torch.Tensor) -> None:
         try:
-            if not self.engine:
+            if self.engine is None:
                 started = time.monotonic()
                 self.engine = self.make(self.network, pixels)
                 self.engine(pixels)
@@ -105,7 +105,8 @@ def _shape(pixels: torch.Tensor) -> str:
 
 
 def _compile(network: nn.Module, pixels: torch.Tensor) -> Forward:
-    # Code for any shape took over four minutes to generate for a U-Net, for a given one half a minute to one.
+    # Code for all shapes at once takes minutes to generate, for one shape half a minute to one. After eight shapes
+    # PyTorch generates no more, and runs others as they are.
     forward: Forward = torch.compile(network, dynamic=False)
     return forward
 
