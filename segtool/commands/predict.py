@@ -59,7 +59,7 @@ def run(settings: PredictSettings) -> Result:
             mine = groups[world.rank :: world.size]
             there = set() if state is State.NEW else _there(mine, job, settings)
             todo = [group for group in mine if any(record.image_id not in there for record in group.records)]
-            done = _predict(todo, there, job, predictors, settings, started, world)
+            done = predict_groups(todo, there, job, predictors, settings, started, world)
         left = sum(world.gather(len(todo) - done))
         if not world.main:
             raise SystemExit(1 if left else 0)
@@ -85,7 +85,8 @@ def _output(settings: PredictSettings) -> Output:
 def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
     """Who predicts: one predictor for each set of runs that some image has."""
     asked = settings.inference
-    members = dict(zip(job.runs, load_members(list(job.runs.values()), job.dataset, device), strict=True))
+    loaded = load_members(list(job.runs.values()), job.dataset, device, asked.backend, compiled=asked.compile)
+    members = dict(zip(job.runs, loaded, strict=True))
     predictors = {
         names: Predictor(
             [member for name in names for member in members[name]], device, asked.views, asked.windows, asked.batch
@@ -120,7 +121,7 @@ def _there(groups: Sequence[Group], job: Job, settings: PredictSettings) -> set[
     return there
 
 
-def _predict(
+def predict_groups(
     todo: Sequence[Group],
     there: Collection[str],
     job: Job,

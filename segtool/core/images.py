@@ -4,6 +4,7 @@ In memory a mask is uint8 (H, W) with the class ids and 255 for pixels to ignore
 An image is uint8 (H, W, C).
 """
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ IGNORE = 255
 MAX_CLASSES = 255
 # Pascal VOC's colour for pixels that do not count.
 IGNORE_COLOUR = (224, 224, 192)
+# Rows that are handed over at once.
+STRIP = 2048
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jp2")
 
 # A competition's satellite or histology image may be larger than what Pillow takes for an attack.
@@ -39,17 +42,17 @@ def read_image(path: Path, channels: int = 3) -> Array:
     """
     image = _open(path)
     try:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
         if image.mode in ("I;16", "I;16B", "I", "F"):
             pixels = _to_8_bit(np.asarray(image), path)
             image = Image.fromarray(pixels)
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-        pixels = np.array(image.convert(mode) if image.mode != mode else image)
+        pixels = _pixels(image.convert(mode) if image.mode != mode else image)
     except (OSError, SyntaxError, ValueError) as error:
         raise SegtoolError(f"cannot read image {path}: {error}; is it truncated?") from error
     finally:
         image.close()
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    return pixels
 
 
 def read_indices(path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
@@ -167,7 +170,7 @@ def resize_mask(mask: Array, size: Size) -> Array:
 def write_mask(path: Path, mask: Array, palette: Sequence[Sequence[int]] | None = None) -> None:
     """Write an index PNG (mode P with a palette, else L), atomically and without fsync.
 
-    The compression is zlib's fastest: index masks shrink well at any level and writing is on the hot path.
+    Run lengths alone are looked for: on index masks that is the fastest strategy of zlib, and the smallest files.
     """
     image = Image.fromarray(mask)
     if palette:
@@ -175,7 +178,19 @@ def write_mask(path: Path, mask: Array, palette: Sequence[Sequence[int]] | None 
         colours = [*palette, *[IGNORE_COLOUR] * (256 - len(palette))]
         image.putpalette([value for colour in colours for value in colour])
     with atomic(path, "wb", sync=False) as file:
-        image.save(file, format="PNG", compress_level=1)
+        image.save(file, format="PNG", compress_level=3, compress_type=zlib.Z_RLE)
+
+
+def _pixels(image: Image.Image) -> Array:
+    """The pixels of an 8-bit image, (H, W, channels); strip by strip, as Pillow copies twice what it hands over."""
+    width, height = image.size
+    if height <= STRIP:
+        return np.array(image).reshape(height, width, -1)
+    pixels = np.empty((height, width, len(image.getbands())), np.uint8)
+    for top in range(0, height, STRIP):
+        strip = np.asarray(image.crop((0, top, width, min(top + STRIP, height))))
+        pixels[top : top + STRIP] = strip.reshape(-1, *pixels.shape[1:])
+    return pixels
 
 
 def _open(path: Path) -> Image.Image:

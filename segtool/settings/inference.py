@@ -150,5 +150,11 @@ class InferenceSettings:
         metavar="N|auto",
         help="Windows or images per forward pass; auto, the default, chooses; out of memory halves it",
     )
+    backend: Literal["torch", "onnx", "openvino"] = option(
+        "torch",
+        help="What computes the networks, on a CPU; onnx and openvino are extras to install, and are checked against"
+        " torch to 1e-3 in probability",
+    )
+    compile: bool = option(False, help="torch.compile the networks: a minute or two for each input size, then faster")
     views: ViewSettings = ViewSettings()
     windows: WindowSettings = WindowSettings()

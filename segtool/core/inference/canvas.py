@@ -15,7 +15,7 @@ from segtool.core.inference.plan import Ask, LayerPlan, Plan
 from segtool.settings.options import Size
 
 # Bytes of a band of probabilities (float32): bands of a large image do not fill the memory.
-BAND_BYTES = 32 << 20
+BAND_BYTES = 16 << 20
 
 
 class Place(NamedTuple):

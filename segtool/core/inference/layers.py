@@ -88,9 +88,11 @@ class Layer:
         classes, rows, width = self.held.shape
         missing = bottom - self.first - rows
         if missing > 0:
+            # First let go of the rows that have left: they share their memory with those that stay.
+            self.held = self.held.clone()
             self.held = torch.cat([self.held, self.held.new_zeros((classes, missing, width))], dim=1)
 
     def _drop(self, top: int) -> None:
-        """Let go of the rows above `top`; the memory is freed when the next row of windows begins."""
+        """Leave out the rows above `top`; their memory is freed when the next row of windows begins."""
         self.held = self.held[:, top - self.first :]
         self.first = top

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from segtool.core import artifacts
 from segtool.core.catalog import Dataset
 from segtool.core.files import digest_file
+from segtool.core.inference.backends import Backend, accelerate
 from segtool.core.inference.predictor import Member
+from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.selection import Samples, read_samples
 from segtool.errors import SegtoolError, UsageError
@@ -59,16 +62,26 @@ def _checkpoints(path: Path, which: str) -> list[Path]:
     return [kept[epoch] for epoch in wanted]
 
 
-def load_members(runs: Sequence[Run], dataset: Dataset, device: str) -> list[list[Member]]:
+def load_members(
+    runs: Sequence[Run], dataset: Dataset, device: str, backend: Backend = "torch", *, compiled: bool = False
+) -> list[list[Member]]:
     """The networks of each run, on the device and in channels-last memory, which is faster almost everywhere.
 
     Raises:
         SegtoolError: a run was trained on other classes or channels than the data set has.
+        UsageError: the backend is not installed, or does not go with the network or the device.
     """
-    return [[_load(file, dataset, device) for file in run.checkpoints] for run in runs]
+
+    def load(file: Path) -> Member:
+        spec, network = _load(file, dataset)
+        network = network.to(device).to(memory_format=torch.channels_last)
+        forward = accelerate(network, spec, backend, compiled=compiled, device=device)
+        return Member(spec, network, None if forward is network else forward)
+
+    return [[load(file) for file in run.checkpoints] for run in runs]
 
 
-def _load(file: Path, dataset: Dataset, device: str) -> Member:
+def _load(file: Path, dataset: Dataset) -> tuple[NetworkSpec, nn.Module]:
     spec, network = restore_network(load_checkpoint(file), file)
     if spec.classes != dataset.classes:
         raise SegtoolError(
@@ -77,4 +90,4 @@ def _load(file: Path, dataset: Dataset, device: str) -> Member:
         )
     if spec.channels != dataset.channels:
         raise SegtoolError(f"{file} takes {spec.channels} channels, {dataset.path} has {dataset.channels}")
-    return Member(spec, network.to(device).to(memory_format=torch.channels_last))
+    return spec, network

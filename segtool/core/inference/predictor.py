@@ -17,6 +17,7 @@ from segtool.core.inference.plan import Plan, make_plan
 from segtool.core.inference.tta import make_views
 from segtool.core.memory import out_of_memory
 from segtool.core.models.build import NetworkSpec
+from segtool.core.models.folding import fold_norms
 from segtool.core.models.inputs import amp, network_input
 from segtool.core.probmaps import Probs
 from segtool.errors import SegtoolError, UsageError
@@ -28,17 +29,20 @@ log = logging.getLogger(__name__)
 NO_VIEWS, WHOLE = ViewSettings(), WindowSettings()
 
 
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
 @dataclass(frozen=True)
 class Member:
-    """One network of an average; `forward` is what computes its logits, itself unless another backend does."""
+    """One network of an average, and what computes its logits where that is another backend."""
 
     spec: NetworkSpec
     network: nn.Module
-    forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+    forward: Forward | None = None
 
 
 class Predictor:
-    """Asks one network or the average of several.
+    """Asks one network or the average of several, as their weights are at the first question.
 
     Logits → probabilities → windows blended and back at the image's size → views merged → members averaged. (Sums
     commute: a mean over views is taken before blending and resizing, which is less work and the same.)
@@ -73,6 +77,7 @@ class Predictor:
         self.weights = tuple(weight / sum(given) for weight in given if weight)
         self.classes = len(members[0].spec.classes)
         self.plan = cache(self._plan)
+        self.folded: dict[int, Forward] = {}
 
     def _plan(self, size: Size) -> Plan:
         specs = [member.spec for member in self.members]
@@ -133,11 +138,22 @@ class Predictor:
         tiles = np.stack([place.tile(spec.fill) for place in places])
         return network_input(torch.from_numpy(tiles), spec, self.device)
 
+    def _forward(self, member: Member, pixels: torch.Tensor) -> Forward:
+        """What computes a member's logits: its backend, or its network with batch norms folded."""
+        if member.forward is not None:
+            return member.forward
+        # Half precision rounds too much to tell whether the folded network is the same.
+        if member.spec.precision != "fp32":
+            return member.network
+        if id(member) not in self.folded:
+            self.folded[id(member)] = fold_norms(member.network, pixels)
+        return self.folded[id(member)]
+
     def _probs(self, member: Member, pixels: torch.Tensor) -> torch.Tensor:
         """A network's probabilities, (N, C, h, w); out of memory, in halves, and in smaller batches from now on."""
         try:
             with amp(member.spec.precision, self.device):
-                logits = (member.forward or member.network)(pixels)
+                logits = self._forward(member, pixels)(pixels)
             return to_probs(logits.float())
         except (MemoryError, RuntimeError) as error:
             if len(pixels) == 1 or not out_of_memory(error):

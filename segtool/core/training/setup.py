@@ -51,11 +51,10 @@ def prepare(settings: TrainSettings, parts: Parts) -> Loop:
     if state:
         course = store.restore(updater, state, folder / "last.pt")
         log.info("going on after epoch %d, update %d", course.epoch, course.update)
-    predictor = Predictor([Member(spec, updater.network)], parts.device)
 
     def validate_on(records: list[Record]) -> Callable[[str], Validation]:
         return lambda label: validate(
-            predictor,
+            Predictor([Member(spec, updater.network)], parts.device),
             parts.dataset,
             records,
             updater.criterion,

@@ -63,7 +63,9 @@ def test_views_are_the_four_flips() -> None:
             seen.extend(x.clone().split(1))
             return super().forward(x)
 
-    Predictor([member(Watch())], "cpu", ViewSettings(tta=("hflip", "vflip")))(images(1, 32, 32))
+    Predictor([Member(member(PerPixel()).spec, PerPixel(), Watch())], "cpu", ViewSettings(tta=("hflip", "vflip")))(
+        images(1, 32, 32)
+    )
     plain = seen[0]
     flips = [plain, plain.flip(3), plain.flip(2), plain.flip(2, 3)]
     assert len(seen) == 4
