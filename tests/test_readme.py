@@ -119,7 +119,8 @@ def test_every_option_a_page_speaks_of_exists(page: str) -> None:
     known = {"--help"}
     for callback in COMMANDS.values():
         for parameter in inspect.signature(callback).parameters.values():
-            known |= {f"--{parameter.name.replace('_', '-')}"}
+            name = parameter.name.replace("_", "-")
+            known |= {f"--{name}", f"--no-{name}"} if parameter.default in (True, False) else {f"--{name}"}
     assert spoken <= known
 
 
