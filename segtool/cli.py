@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from segtool import __version__, bind
+from segtool.settings.bundle import BundleSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.demo import DemoSettings
 from segtool.settings.evaluate import EvaluateSettings
@@ -43,6 +44,7 @@ bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
 bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
+bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings)
 
 
 def main() -> None:

@@ -175,8 +175,8 @@ def _finish(
             return Result(f"{output.path}: shard {settings.shard}, {len(ids)} images; shards {others} are missing")
     views = [view.name for view in next(iter(predictors.values())).views]
     members = [
-        {"run": str(run.path), "checkpoint": file.name, "digest": digest, "views": views}
-        for run in job.runs.values()
+        {"run": name, "checkpoint": file.name, "digest": digest, "views": views}
+        for name, run in job.runs.items()
         for file, digest in run.checkpoints.items()
     ]
     dataset = job.dataset

@@ -15,7 +15,9 @@ class PredictSettings:
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
-    run: tuple[Path, ...] = option(help="Folder of a trained run; give it several times to average")
+    run: tuple[Path, ...] = option(
+        help="Folder of a trained run, or a file of `segtool bundle`; give it several times to average"
+    )
     subset: Literal["test", "train", "valid", "oof"] = option(
         "test", help="valid: the images held out by the runs; oof: each image by the runs that did not see it"
     )

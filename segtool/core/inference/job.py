@@ -8,7 +8,7 @@ from pathlib import Path
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_bytes, digest_file
 from segtool.core.images import image_size
-from segtool.core.inference.members import Run, open_run
+from segtool.core.inference.members import Run, open_runs
 from segtool.core.inference.predictor import Predictor
 from segtool.core.selection import members_for, out_of_fold
 from segtool.errors import UsageError
@@ -76,9 +76,7 @@ def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> 
         SegtoolError, UsageError: a run is unfinished or given twice, there are no such images, or a run has seen them.
     """
     dataset = load_dataset(data)
-    if len({path.resolve() for path in runs}) < len(runs):
-        raise UsageError("--run: the same run is given twice")
-    opened = {str(path): open_run(path, checkpoint) for path in runs}
+    opened = open_runs(runs, checkpoint)
     records = _records(dataset, subset)
     if not records:
         raise UsageError(f"--subset {subset}: {dataset.path} has no such images")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from segtool.core import artifacts
+from segtool.core.bundles import unpack_bundle
 from segtool.core.catalog import Dataset
 from segtool.core.files import digest_file
 from segtool.core.inference.backends import Backend, accelerate
@@ -45,6 +46,29 @@ def open_run(path: Path, which: str) -> Run:
     artifacts.require_done(path, "run folder")
     files = _checkpoints(path, which)
     return Run(path, {file: digest_file(file) for file in files}, read_samples(path / "samples.csv"))
+
+
+def open_runs(paths: Sequence[Path], which: str) -> dict[str, Run]:
+    """The runs at some paths by their names: run folders, and files that `segtool bundle` wrote, of one run or more.
+
+    Raises:
+        SegtoolError, UsageError: as `open_run`, or a bundle is broken, or a run is given twice.
+    """
+    opened = {}
+    for path in paths:
+        folders = unpack_bundle(path) if path.is_file() else [path]
+        for number, folder in enumerate(folders):
+            name = f"{path}:{number}" if folder != path else str(path)
+            try:
+                opened[name] = open_run(folder, which)
+            except SegtoolError as error:
+                # Where a bundle was unpacked to says nothing to its user.
+                raise type(error)(str(error).replace(str(folder), name)) from error
+    if len({run.path.resolve() for run in opened.values()}) < len(opened) or len({p.resolve() for p in paths}) < len(
+        paths
+    ):
+        raise UsageError("--run: the same run is given twice")
+    return opened
 
 
 def _checkpoints(path: Path, which: str) -> list[Path]:
