@@ -137,6 +137,7 @@ def _spec(settings: TrainSettings, dataset: Dataset) -> NetworkSpec:
         std=colours.std,
         resize=settings.size.resize,
         precision=settings.optimizer.precision,
+        aux_head=settings.model.aux_head > 0,
     )
 
 

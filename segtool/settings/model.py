@@ -18,6 +18,12 @@ class ModelSettings:
     encoder_weights: str = option(
         "imagenet", metavar="imagenet|none|FILE", file_or_word=True, help="FILE: safetensors or pth, needs no network"
     )
+    aux_head: float = option(
+        0.0,
+        min=0,
+        help="Weight of the loss of an auxiliary head that tells which classes an image holds, as `predict --gate`"
+        " wants it; 0: no such head",
+    )
     mean: tuple[float, ...] | None = option(
         None,
         parse=parse_floats,

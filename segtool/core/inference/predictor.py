@@ -19,6 +19,7 @@ from segtool.core.memory import out_of_memory
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.folding import fold_norms
 from segtool.core.models.inputs import amp, network_input
+from segtool.core.models.outputs import read_answer
 from segtool.core.probmaps import Probs
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.inference import ViewSettings, WindowSettings
@@ -153,8 +154,8 @@ class Predictor:
         """A network's probabilities, (N, C, h, w); out of memory, in halves, and in smaller batches from now on."""
         try:
             with amp(member.spec.precision, self.device):
-                logits = self._forward(member, pixels)(pixels)
-            return to_probs(logits.float())
+                answer = read_answer(self._forward(member, pixels)(pixels))
+            return to_probs(answer.logits.float())
         except (MemoryError, RuntimeError) as error:
             if len(pixels) == 1 or not out_of_memory(error):
                 raise

@@ -9,11 +9,15 @@ import timm
 import torch
 from torch import nn
 
+from segtool.core.models.outputs import read_answer
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.options import Size
 
 # Every architecture takes multiples of 32, and some say so only by an obscure error inside.
 DIVISOR = 32
+
+# Segmentation-models' own default.
+AUX_DROPOUT = 0.2
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,18 @@ class NetworkSpec:
     std: tuple[float, ...]
     resize: Size | None
     precision: str
+    # Whether an auxiliary head tells which classes an image holds.
+    aux_head: bool = False
 
     @property
     def outputs(self) -> int:
         """Logits per pixel: one for two classes, else one per class."""
         return 1 if len(self.classes) == 2 else len(self.classes)
+
+    @property
+    def presence(self) -> int:
+        """Outputs of the auxiliary head, one per class; 0 without one."""
+        return len(self.classes) if self.aux_head else 0
 
     @property
     def fill(self) -> tuple[int, ...]:
@@ -75,8 +86,12 @@ def check_names(arch: str, encoder: str) -> None:
         raise UsageError(f"--encoder: unknown encoder {encoder!r}{hint}; tu-NAME takes any of timm's")
 
 
-def build_network(arch: str, encoder: str, channels: int, outputs: int) -> nn.Module:
+def build_network(arch: str, encoder: str, channels: int, outputs: int, presence: int = 0) -> nn.Module:
     """A network with random weights: float (N, channels, H, W) → logits (N, outputs, H, W), H and W multiples of 32.
+
+    Args:
+        presence: classes of an auxiliary head on the encoder's last features, which then answers beside it with
+            logits (N, presence); 0 for none. See `outputs.read_answer`.
 
     Raises:
         UsageError: unknown names, or an architecture that cannot stand on this encoder.
@@ -90,6 +105,8 @@ def build_network(arch: str, encoder: str, channels: int, outputs: int) -> nn.Mo
             extra["strict_img_size"] = False
         elif name.startswith(("vit", "deit", "eva", "beit")):
             extra["dynamic_img_size"] = True
+    if presence:
+        extra["aux_params"] = {"classes": presence, "pooling": "avg", "dropout": AUX_DROPOUT, "activation": None}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -115,7 +132,8 @@ def untouched_parameters(network: nn.Module, channels: int, size: Size) -> list[
     training = network.training
     network.eval()
     try:
-        network(torch.zeros(1, channels, *size, device=device)).sum().backward()
+        answer = read_answer(network(torch.zeros(1, channels, *size, device=device)))
+        torch.cat([part.flatten() for part in answer if part is not None]).sum().backward()
     except (RuntimeError, AssertionError, ValueError) as error:
         raise SegtoolError(f"the network fails on images of {size}: {' '.join(str(error).split())[:300]}") from error
     untouched = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]

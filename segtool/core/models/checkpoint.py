@@ -57,7 +57,7 @@ def restore_network(content: dict[str, Any], path: Path) -> tuple[NetworkSpec, n
     """
     try:
         spec = NetworkSpec.from_plain(content["network"])
-        network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs)
+        network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.presence)
         network.load_state_dict(content["weights"])
     except UsageError as error:
         raise SegtoolError(f"the network of {path} cannot be built here: {error}") from error

@@ -86,7 +86,7 @@ def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> 
     """A network with its optimizer; `pretrained`: with the encoder weights asked for, else with random ones."""
     spec, world = parts.spec, parts.world
     seed_torch(settings.loop.seed)
-    network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs)
+    network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.presence)
     if pretrained:
         # On rank 0 alone: the others get its weights when the processes are joined.
         log.info(world.decide(lambda: load_encoder_weights(network, settings.model, spec.channels)))
@@ -97,6 +97,7 @@ def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> 
         make_optimizer(network, settings.optimizer),
         Criterion(settings.loss.loss),
         clip=settings.optimizer.clip,
+        aux_weight=settings.model.aux_head,
         seed=settings.loop.seed,
         device=parts.device,
         world=world,

@@ -14,6 +14,8 @@ from segtool.core.models.build import NetworkSpec
 from segtool.core.models.inputs import amp, network_input
 from segtool.core.models.losses import Criterion, Share, weighted_pixels
 from segtool.core.models.optim import set_lr
+from segtool.core.models.outputs import read_answer
+from segtool.core.models.presence import presence_loss, presence_targets
 from segtool.core.training.distributed import World
 from segtool.errors import SegtoolError, UsageError
 
@@ -33,14 +35,17 @@ class Updater:
         device: str,
         world: World,
         untouched: Sequence[str] = (),
+        aux_weight: float = 0.0,
     ) -> None:
         """
         Args:
+            aux_weight: of the auxiliary head's loss, where the network has that head.
             clip: largest gradient norm, 0 for none.
             untouched: names of parameters that never get a gradient; processes must not wait for them.
         """
         self.network, self.spec, self.optimizer, self.criterion = network, spec, optimizer, criterion
         self.clip, self.seed, self.device, self.world = clip, seed, device, world
+        self.aux_weight = aux_weight
         self.scaler = torch.amp.GradScaler(device, enabled=spec.precision == "fp16")
         self.parallel: DistributedDataParallel | None = None
         if world.size > 1:
@@ -89,7 +94,7 @@ class Updater:
         weights = batch.weights.to(self.device, non_blocking=True)
         try:
             with amp(self.spec.precision, self.device):
-                logits = (self.parallel or self.network)(images)
+                answer = read_answer((self.parallel or self.network)(images))
         except ValueError as error:
             if len(images) > 1 or "more than 1 value per channel" not in str(error):
                 raise
@@ -97,7 +102,11 @@ class Updater:
                 f"--arch {self.spec.arch} with --encoder {self.spec.encoder} has batch norm over a single pixel and"
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
             ) from error
-        loss = self.criterion(logits, masks, weights, share)
+        loss = self.criterion(answer.logits, masks, weights, share)
+        if answer.presence is not None:
+            targets = presence_targets(masks, answer.presence.shape[1])
+            aux = presence_loss(answer.presence, targets, masks, weights)
+            loss = loss + self.aux_weight * aux / share.parts
         # Processes' gradients are averaged, but their losses are parts of one sum.
         self.scaler.scale(loss * self.world.size).backward()
         return loss

@@ -1,0 +1,29 @@
+"""Which classes an image holds: the targets and the loss of the auxiliary head."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segtool.core.images import IGNORE
+
+
+def presence_targets(masks: Tensor, classes: int) -> Tensor:
+    """uint8 (N, H, W) → float (N, classes): 1 where a class has a pixel in the mask."""
+    present = torch.zeros(len(masks), 256, device=masks.device)
+    return present.scatter_(1, masks.flatten(1).long(), 1.0)[:, :classes]
+
+
+def presence_loss(logits: Tensor, targets: Tensor, masks: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy, the mean over the classes and the weighted mean over the images of a micro-batch.
+
+    Images without a valid pixel tell nothing and do not count.
+
+    Args:
+        logits: (N, C), any float dtype.
+        targets: float (N, C) in [0, 1].
+        masks: uint8 (N, H, W), 255 = ignored.
+        weights: float (N,), of the images.
+    """
+    known = weights * (masks != IGNORE).flatten(1).any(1)
+    losses = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(1)
+    return (losses * known).sum() / known.sum().clamp(min=1e-6)
