@@ -1,6 +1,6 @@
-"""Optimizers by name, and the learning rate as a pure function of the update."""
+"""Optimizers by name."""
 
-import math
+from typing import Any
 
 import timm.optim
 import torch
@@ -19,40 +19,42 @@ def check_optimizer(name: str) -> None:
 
 
 def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Any of timm's optimizers; norms and biases (one-dimensional parameters) get no weight decay.
+    """Any of timm's optimizers; norms and biases get no weight decay, the encoder its own learning rate.
+
+    Lookahead (Zhang et al. 2019) takes six steps, then goes half the way back to where its slow weights are; what is
+    validated are the fast weights.
 
     Raises:
         UsageError: timm has no optimizer of this name.
     """
     check_optimizer(settings.optimizer)
+    name = settings.optimizer.lower()
+    if settings.lookahead and not name.startswith("lookahead_"):
+        name = f"lookahead_{name}"
     optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
-        network, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay
+        _groups(network, settings), opt=name, lr=settings.lr
     )
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer
 
 
-def warmup_updates(settings: OptimizerSettings, epochs: int, updates_per_epoch: int) -> int:
-    """Updates of warm-up: as asked, else one epoch, or a tenth of a run shorter than ten epochs."""
-    asked = min(1.0, epochs / 10) if settings.warmup is None else settings.warmup
-    return round(asked * updates_per_epoch)
+def _groups(network: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Parameter groups: with and without decay; of the encoder behind the others', when its rate is another."""
+    scale = settings.encoder_lr_scale
+    if scale == 1:
+        return _decay_groups(network, settings)
+    rest = nn.ModuleDict({name: child for name, child in network.named_children() if name != "encoder"})
+    encoder = [
+        {**group, "lr": settings.lr * scale} for group in _decay_groups(network.get_submodule("encoder"), settings)
+    ]
+    return _decay_groups(rest, settings) + encoder
 
 
-def lr_factor(schedule: str, update: int, total: int, warmup: int) -> float:
-    """The learning rate of an update, in units of the highest: linear warm-up, then cosine to zero or constant.
-
-    Args:
-        update: counted from 0.
-        total: updates of the whole run.
-        warmup: updates of warm-up among them.
-    """
-    if update < warmup:
-        return (update + 1) / (warmup + 1)
-    if schedule == "constant":
-        return 1.0
-    progress = min(1.0, (update - warmup) / max(1, total - warmup))
-    return 0.5 * (1 + math.cos(math.pi * progress))
+def _decay_groups(module: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    # timm gives groups that say nothing of it the full decay, so each says its own.
+    groups = timm.optim.param_groups_weight_decay(module, weight_decay=settings.weight_decay)
+    return [group for group in groups if group["params"]]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from segtool.core.data.batches import Batch, Plan
-from segtool.core.models.optim import lr_factor, warmup_updates
+from segtool.core.models.schedule import lr_factor, warmup_updates
 from segtool.core.reporting.progress import Track
 from segtool.core.training.course import Clock, Course
 from segtool.core.training.store import RunStore
@@ -87,7 +87,7 @@ class Loop:
         course = self.course
         done = course.epoch * updates + update
         warmup = warmup_updates(self.optimizer, course.epochs, updates)
-        factor = lr_factor(self.optimizer.schedule, done, course.epochs * updates, warmup)
+        factor = lr_factor(self.optimizer, done, course.epochs * updates, warmup)
         micro = [next(batches) for _ in range(self.optimizer.accumulate)]
         loss = self.updater.step(micro, factor, course.epoch, update)
         course.loss_sum += loss

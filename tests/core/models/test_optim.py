@@ -1,33 +1,12 @@
-"""Learning-rate curves by hand, weight decay, and names."""
-
-import math
+"""Parameter groups, Lookahead and names."""
 
 import pytest
 import torch
 from torch import nn
 
-from segtool.core.models.optim import lr_factor, make_optimizer, set_lr, warmup_updates
+from segtool.core.models.optim import make_optimizer, set_lr
 from segtool.errors import UsageError
 from segtool.settings.optimizer import OptimizerSettings
-
-
-def test_cosine_with_warmup_by_hand() -> None:
-    factors = [lr_factor("cosine", u, total=12, warmup=2) for u in range(12)]
-    assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
-    assert factors[7] == pytest.approx(0.5)  # half of the ten updates after the warm-up
-    assert factors[11] == pytest.approx(0.5 * (1 + math.cos(0.9 * math.pi)))
-    assert lr_factor("cosine", 99, total=12, warmup=2) == pytest.approx(0)  # never climbs again
-
-
-def test_constant() -> None:
-    assert [lr_factor("constant", u, 10, 1) for u in range(3)] == pytest.approx([0.5, 1, 1])
-
-
-def test_default_warmup_is_an_epoch_or_a_tenth_of_a_short_run() -> None:
-    assert warmup_updates(OptimizerSettings(), epochs=20, updates_per_epoch=30) == 30
-    assert warmup_updates(OptimizerSettings(), epochs=2, updates_per_epoch=30) == 6
-    assert warmup_updates(OptimizerSettings(warmup=3), epochs=2, updates_per_epoch=30) == 90
-    assert warmup_updates(OptimizerSettings(warmup=0), epochs=2, updates_per_epoch=30) == 0
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "radam", "adamp", "lookahead_adamw"])
@@ -39,6 +18,48 @@ def test_norms_and_biases_have_no_weight_decay(name: str) -> None:
     assert [decay[id(p)] for p in (network[0].bias, network[1].weight, network[1].bias)] == [0, 0, 0]
     assert set_lr(optimizer, 0.5) == pytest.approx(0.25)
     assert {group["lr"] for group in optimizer.param_groups} == {0.25}
+
+
+class WithEncoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+        self.head = nn.Conv2d(2, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lookahead_radam"])
+def test_the_encoder_has_its_own_rate_and_norms_still_no_decay(name: str) -> None:
+    network = WithEncoder()
+    options = OptimizerSettings(optimizer=name, weight_decay=0.1, lr=0.5, encoder_lr_scale=0.1)
+    optimizer = make_optimizer(network, options)
+    assert set_lr(optimizer, 0.5) == pytest.approx(0.25)
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    conv, norm = network.encoder
+    assert len(found) == len(list(network.parameters()))
+    assert found[id(conv.weight)] == pytest.approx((0.025, 0.1))
+    assert [found[id(p)] for p in (conv.bias, norm.weight, norm.bias)] == [pytest.approx((0.025, 0))] * 3
+    assert found[id(network.head.weight)] == pytest.approx((0.25, 0.1))
+    assert found[id(network.head.bias)] == pytest.approx((0.25, 0))
+
+
+def test_lookahead_goes_half_the_way_back_at_every_sixth_step_after_its_first() -> None:
+    def walk(lookahead: bool) -> list[float]:
+        weight = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(weight.weight)
+        options = OptimizerSettings(optimizer="momentum", lr=1, weight_decay=0, lookahead=lookahead)
+        optimizer = make_optimizer(weight, options)
+        places = []
+        for _ in range(12):
+            weight.weight.grad = torch.ones_like(weight.weight)
+            for group in optimizer.param_groups:
+                group["momentum"] = 0
+            optimizer.step()
+            places.append(float(weight.weight.detach()))
+        return places
+
+    assert walk(False) == [-float(step) for step in range(1, 13)]
+    # The slow weights are those of step 6, where they begin; at step 12 half the way from -12 back to -6.
+    assert walk(True) == [-float(step) for step in range(1, 12)] + [-9.0]
 
 
 def test_an_unknown_optimizer_is_named_with_its_neighbours() -> None:

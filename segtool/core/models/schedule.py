@@ -1,0 +1,65 @@
+"""The learning rate as a pure function of the update, in units of the highest."""
+
+import math
+
+from segtool.settings.optimizer import OptimizerSettings
+
+# One-cycle: where the peak is, as a part of the run, and the rate it starts from (Smith and Topin 2018).
+PEAK = 0.3
+ONECYCLE_START = 1 / 25
+# The lowest rate of cyclic (Smith 2017).
+CYCLIC_LOW = 0.1
+POLY_POWER = 0.9
+# Triangles of cyclic where --restarts does not say how many.
+TRIANGLES = 4
+
+
+def warmup_updates(settings: OptimizerSettings, epochs: int, updates_per_epoch: int) -> int:
+    """Updates of linear warm-up: as asked, else one epoch, or a tenth of a run shorter than ten epochs.
+
+    One-cycle and cyclic begin low as they are, and warm up only when asked to.
+    """
+    own = 0.0 if settings.schedule in ("onecycle", "cyclic") else min(1.0, epochs / 10)
+    asked = own if settings.warmup is None else settings.warmup
+    return round(asked * updates_per_epoch)
+
+
+def lr_factor(settings: OptimizerSettings, update: int, total: int, warmup: int) -> float:
+    """The learning rate of an update: linear warm-up to where the schedule's curve begins, then the curve.
+
+    Args:
+        update: counted from 0; beyond `total` the curve stays at its end.
+        total: updates of the whole run.
+        warmup: updates of warm-up among them.
+    """
+    if update < warmup:
+        return _curve(settings, 0, 1) * (update + 1) / (warmup + 1)
+    span = max(1, total - warmup)
+    return _curve(settings, min(update - warmup, span), span)
+
+
+def _curve(settings: OptimizerSettings, done: int, span: int) -> float:
+    """Of a schedule, after `done` of `span` updates. A plateau's reductions are the run's own state."""
+    progress = done / span
+    if settings.schedule == "cosine":
+        return _cosine(_within_cycle(done, span, settings.restarts or 1))
+    if settings.schedule == "poly":
+        return float((1 - progress) ** POLY_POWER)
+    if settings.schedule == "onecycle":
+        if progress < PEAK:
+            return ONECYCLE_START + (1 - ONECYCLE_START) * progress / PEAK
+        return _cosine((progress - PEAK) / (1 - PEAK))
+    if settings.schedule == "cyclic":
+        height = 1 - abs(2 * _within_cycle(done, span, settings.restarts or TRIANGLES) - 1)
+        return CYCLIC_LOW + (1 - CYCLIC_LOW) * height
+    return 1.0
+
+
+def _cosine(progress: float) -> float:
+    """From 1 down to 0."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _within_cycle(done: int, span: int, cycles: int) -> float:
+    """Where in its cycle a run is, from 0 to 1; at the run's end the last cycle ends and none begins."""
+    return 1.0 if done == span else done * cycles % span / span
