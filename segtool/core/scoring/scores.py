@@ -140,6 +140,12 @@ def divide(part: Any, whole: Any) -> Any:
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
 
 
+def miou_of_counts(counts: npt.NDArray[Any]) -> Floats:
+    """The mIoU of (..., 3, C) hits, truth and predicted pixels per class, for every leading index."""
+    iou = _iou(counts)
+    return _row_means(iou.reshape(-1, iou.shape[-1])).reshape(iou.shape[:-1])
+
+
 def _counts(matrix: Matrix) -> Matrix:
     """int64 (3, C): hits (TP), truth pixels (TP + FN), predicted pixels (TP + FP)."""
     counts = np.empty((3, len(matrix)), np.int64)
