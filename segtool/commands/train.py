@@ -12,8 +12,11 @@ import torch
 from segtool import __version__
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.data.augmentation import rehearse
+from segtool.core.data.presets import pipeline_digest
 from segtool.core.data.seeding import make_deterministic
 from segtool.core.files import write_json
+from segtool.core.images import image_size
 from segtool.core.memory import memory_errors
 from segtool.core.models.build import NetworkSpec, check_names
 from segtool.core.models.normalisation import normalisation
@@ -82,6 +85,7 @@ def read_parts(settings: TrainSettings, device: str, world: World) -> Parts:
     check_optimizer(settings.optimizer.optimizer)
     dataset = load_dataset(settings.data)
     train, valid = select(dataset, settings.folds)
+    rehearse(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
     track = tracker(settings.output.quiet) if world.main else silent
     return Parts(dataset, train, valid, _spec(settings, dataset), device, world, track)
 
@@ -117,6 +121,7 @@ def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], vali
         **{f"train {k}": v for k, v in dataset.digests(train).items()},
         **{f"valid {k}": v for k, v in dataset.digests(valid).items()},
         **weights_digest(settings.model),
+        **pipeline_digest(settings.augmentation.augment),
     }
 
 

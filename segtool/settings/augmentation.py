@@ -1,10 +1,28 @@
 """Augmentation of training images."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple
 
 from segtool.errors import UsageError
 from segtool.settings.options import option, parse_floats
+
+
+class Basics(NamedTuple):
+    """What every preset says of the four basic changes; each can be typed on its own."""
+
+    hflip: float
+    scale: tuple[float, float]
+    brightness: float
+    contrast: float
+
+
+# What a preset holds beside these stands in core/data/presets.py.
+PRESETS = {
+    "none": Basics(0.0, (1.0, 1.0), 0.0, 0.0),
+    "light": Basics(0.5, (0.75, 1.5), 0.2, 0.2),
+    "medium": Basics(0.5, (0.5, 2.0), 0.3, 0.3),
+    "heavy": Basics(0.5, (0.5, 2.0), 0.4, 0.4),
+}
 
 
 def _range(text: str) -> tuple[float, ...]:
@@ -20,13 +38,43 @@ class AugmentationSettings:
 
     panel: ClassVar[str] = "Augmentation"
 
-    hflip: float = option(0.5, min=0, max=1, help="Probability of a horizontal flip")
-    scale: tuple[float, float] | None = option(
-        (0.75, 1.5), parse=_range, metavar="LOW,HIGH", help="Random scale; 1,1 for none"
+    augment: str = option(
+        "light",
+        metavar="none|light|medium|heavy|FILE",
+        file_or_word=True,
+        help="light: flip 0.5, scale 0.75-1.5, brightness and contrast 0.2. medium: scale 0.5-2, brightness and"
+        " contrast 0.3, with rotation to 10 degrees, hue and saturation, gamma, blur or noise. heavy: contrast 0.4,"
+        " rotation to 20 degrees, shear, distortion, more colour, CLAHE, blur, noise, JPEG. FILE: an albumentations"
+        " pipeline (A.to_dict as JSON or YAML), applied before the crop",
     )
-    brightness: float = option(0.2, min=0, max=1, help="Largest change of brightness, as a share of the full range")
-    contrast: float = option(0.2, min=0, max=1, help="Largest change of contrast, as a share")
+    hflip: float | None = option(None, min=0, max=1, help="Probability of a horizontal flip; wins over --augment")
+    scale: tuple[float, float] | None = option(
+        None, parse=_range, metavar="LOW,HIGH", help="Random scale; 1,1 for none; wins over --augment"
+    )
+    brightness: float | None = option(
+        None, min=0, max=1, help="Largest change of brightness, as a share of the full range; wins over --augment"
+    )
+    contrast: float | None = option(
+        None, min=0, max=1, help="Largest change of contrast, as a share; wins over --augment"
+    )
+    cutout: float = option(
+        0.0, min=0, max=1, help="Probability of holes of the mean colour: 1 to 4, each side 10-30 % of the image's"
+    )
+    gridmask: float = option(
+        0.0, min=0, max=1, help="Probability of a grid of holes of the mean colour, a quarter of the pixels"
+    )
+    dropped_pixels: Literal["keep", "ignore"] = option(
+        "keep", help="Pixels in the holes of --cutout and --gridmask keep their label, or are ignored"
+    )
 
     def __post_init__(self) -> None:
         if self.scale and len(self.scale) != 2:
             raise UsageError(f"--scale takes LOW,HIGH, not {self.scale}")
+        if self.dropped_pixels == "ignore" and not (self.cutout or self.gridmask):
+            raise UsageError("--dropped-pixels ignore needs --cutout or --gridmask")
+
+    @property
+    def basics(self) -> Basics:
+        """The four basic changes: as typed, else the preset's, else (with a FILE) none."""
+        typed = {name: value for name in Basics._fields if (value := getattr(self, name)) is not None}
+        return PRESETS.get(self.augment, PRESETS["none"])._replace(**typed)

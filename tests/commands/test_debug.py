@@ -44,7 +44,7 @@ def settings(data: Path, **optimizer: float) -> DebugSettings:
     return DebugSettings(
         output=OutputSettings(out=data / "debug", quiet=True),
         data=data,
-        augmentation=AugmentationSettings(scale=None),
+        augmentation=AugmentationSettings(scale=(1, 1)),
         model=ModelSettings(arch="linknet", encoder="tu-test_efficientnet", encoder_weights="none"),
         optimizer=OptimizerSettings(**{"lr": 3e-3, **optimizer}),  # type: ignore[arg-type]
         loop=LoopSettings(epochs=8),

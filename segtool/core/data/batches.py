@@ -108,9 +108,8 @@ class TrainingSamples(TorchDataset[Sample]):
             image, mask = resize_image(image, self.resize), resize_mask(mask, self.resize)
         try:
             image, mask = self.augmentation(image, mask, self.seed, *key)
-        except (cv2.error, ValueError) as error:
-            size = Size(*mask.shape)
-            raise SegtoolError(f"cannot augment {record.image} ({size}): {error}; try a milder --scale") from error
+        except SegtoolError as error:
+            raise SegtoolError(f"{record.image}: {error}") from error
         return image, mask, record.weight
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample] | SegtoolError:

@@ -10,6 +10,7 @@ from segtool.core.catalog import load_dataset
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.batches import Collate, Key, Plan, TrainingSamples, make_loader, round_up
 from segtool.settings.augmentation import AugmentationSettings
+from segtool.settings.data import SizeSettings
 from segtool.settings.options import Size
 
 SETTINGS = {"batch": 4, "accumulate": 2, "seed": 3}
@@ -48,7 +49,7 @@ def test_processes_share_the_same_updates(world: int) -> None:
 @pytest.fixture
 def samples(tiny: Path) -> TrainingSamples:
     dataset = load_dataset(tiny)
-    augmentation = Augmentation(AugmentationSettings(), Size(24, 40), (128, 128, 128))
+    augmentation = Augmentation(AugmentationSettings(), SizeSettings(crop=Size(24, 40)), (128, 128, 128))
     return TrainingSamples(dataset, dataset.train, None, augmentation, seed=1)
 
 
@@ -80,7 +81,8 @@ def test_workers_change_nothing(samples: TrainingSamples, workers: int) -> None:
 def test_what_lies_outside_the_image_is_ignored_and_no_label_is_invented(crop: Size | None) -> None:
     image = np.full((32, 40, 3), 200, np.uint8)
     mask = np.full((32, 40), 4, np.uint8)
-    augmentation = Augmentation(AugmentationSettings(scale=(0.5, 2.0), brightness=0, contrast=0), crop, (10, 20, 30))
+    settings = AugmentationSettings(scale=(0.5, 2.0), brightness=0, contrast=0)
+    augmentation = Augmentation(settings, SizeSettings(crop=crop), (10, 20, 30))
     outside = 0
     for epoch in range(30):
         changed, labels = augmentation(image, mask, 0, epoch)
@@ -97,7 +99,7 @@ def test_flip_moves_image_and_mask_together() -> None:
     image = np.zeros((8, 8, 1), np.uint8)
     image[:, :4] = 255
     mask = (image[..., 0] > 0).astype(np.uint8)
-    flip = Augmentation(AugmentationSettings(hflip=1, scale=None, brightness=0, contrast=0), None, (0,))
+    flip = Augmentation(AugmentationSettings(augment="none", hflip=1), SizeSettings(), (0,))
     changed, labels = flip(image, mask, 0)
     assert changed.shape == (8, 8, 1)
     assert np.array_equal(labels, mask[:, ::-1])

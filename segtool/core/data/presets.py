@@ -1,0 +1,122 @@
+"""What the augmentation presets hold beyond the basics, and pipelines from files; with `augmentation` and `crops` the
+only modules that know albumentations."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segtool.core.files import digest_bytes
+from segtool.core.images import IGNORE
+from segtool.errors import SegtoolError, UsageError, near
+from segtool.settings.augmentation import PRESETS
+
+# At import the library asks a package index for its latest version unless told not to.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import albumentations as A
+
+Steps = list[A.BasicTransform]
+
+
+def geometry(preset: str, outside: dict[str, Any]) -> Steps:
+    """A preset's changes of shape, before the crop; `outside` says what lies beyond the image's border."""
+    if preset == "medium":
+        return [A.Affine(rotate=(-10, 10), p=0.5, **outside)]
+    if preset == "heavy":
+        shear = {"x": (-8, 8), "y": (-8, 8)}
+        bend = [A.Perspective(scale=(0.03, 0.08), p=1, **outside), A.GridDistortion(distort_limit=0.2, p=1, **outside)]
+        return [A.Affine(rotate=(-20, 20), shear=shear, p=0.7, **outside), A.OneOf(bend, p=0.3)]
+    return []
+
+
+def colours(preset: str, channels: int) -> Steps:
+    """A preset's changes of colour, after the crop; those that only colour images have are left out for others."""
+    if preset not in ("medium", "heavy"):
+        return []
+    heavy = preset == "heavy"
+    hue, share = ((15, 40, 20), 0.7) if heavy else ((8, 20, 10), 0.5)
+    colour = channels == 3
+    steps: Steps = [A.HueSaturationValue(*hue, p=share)] if colour else []
+    tones: Steps = [A.RandomGamma(gamma_limit=(70, 140) if heavy else (80, 125), p=1)]
+    if heavy and channels != 4:
+        tones.append(A.CLAHE(clip_limit=(1, 3), p=1))
+    blurs = [A.GaussianBlur(sigma_limit=(0.3, 1.5 if heavy else 1.0), p=1)]
+    noises: Steps = [A.GaussNoise(std_range=(0.01, 0.06 if heavy else 0.03), p=1)]
+    if heavy:
+        blurs.append(A.MotionBlur(blur_limit=(3, 7), p=1))
+        if channels != 4:
+            noises.append(A.ImageCompression(quality_range=(40, 90), p=1))
+    # Each one of its kind: chances within a OneOf are relative.
+    return [*steps, A.OneOf(tones, p=0.3), A.OneOf([*blurs, *noises], p=0.4 if heavy else 0.3)]
+
+
+def load_pipeline(path: Path) -> A.BaseCompose:
+    """The pipeline that `A.to_dict` wrote as JSON or YAML.
+
+    Where its transforms label what lies outside the image 0, as the library does unless told otherwise, it is 255.
+
+    Raises:
+        SegtoolError: not such a file, an unknown transform, or a wrong argument.
+    """
+    content = _read(path)
+    try:
+        with warnings.catch_warnings():
+            # Unknown arguments only warn, and the default is used in their place.
+            warnings.simplefilter("error", UserWarning)
+            pipeline = A.from_dict(content)
+    except KeyError as error:
+        raise SegtoolError(f"{path}: albumentations {A.__version__} knows no {error} to build the pipeline") from error
+    except (TypeError, ValueError, AttributeError, UserWarning) as error:
+        raise SegtoolError(
+            f"{path} is not a pipeline that albumentations {A.__version__} can build: {error}"
+        ) from error
+    if not isinstance(pipeline, A.BaseCompose):
+        pipeline = A.Compose([pipeline])
+    for transform in leaves(pipeline):
+        if getattr(transform, "fill_mask", None) == 0:
+            transform.fill_mask = IGNORE
+    return pipeline
+
+
+def leaves(pipeline: A.BaseCompose) -> Iterator[A.BasicTransform]:
+    """All transforms of a pipeline, those of the pipelines within it too."""
+    for transform in pipeline.transforms:
+        if isinstance(transform, A.BaseCompose):
+            yield from leaves(transform)
+        else:
+            yield transform
+
+
+def pipeline_digest(augment: str) -> dict[str, str]:
+    """The digest of a pipeline's file, as an input of the run; nothing for a preset.
+
+    Raises:
+        UsageError: neither a preset nor a file.
+    """
+    if augment in PRESETS:
+        return {}
+    return {"augment": digest_bytes(_bytes(Path(augment)))}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"--augment {path}: neither a file nor a preset{near(str(path), PRESETS)}") from None
+    except OSError as error:
+        raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        # JSON is YAML too.
+        content = yaml.safe_load(_bytes(path).decode())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SegtoolError(f"{path} is neither JSON nor YAML: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("transform"), dict):
+        raise SegtoolError(f"{path} holds no `transform`: write it with albumentations' A.to_dict")
+    return content
