@@ -27,7 +27,7 @@ from segtool.core.models.optim import make_optimizer
 from segtool.core.training.distributed import World
 from segtool.core.training.update import Updater
 from segtool.settings.augmentation import AugmentationSettings
-from segtool.settings.data import SizeSettings
+from segtool.settings.loss import LossSettings
 from segtool.settings.optimizer import OptimizerSettings
 from segtool.settings.options import Size
 
@@ -86,10 +86,9 @@ def segtool_loop(dataset: catalog.Dataset, batch: int, workers: int) -> Iterator
     spec = NetworkSpec("unet", ENCODER, dataset.classes, 3, MEAN, STD, None, "fp32")
     network = build_network("unet", ENCODER, 3, CLASSES).to(memory_format=torch.channels_last).train()
     options = OptimizerSettings(batch=batch)
-    optimizer, criterion = make_optimizer(network, options), Criterion("ce+dice")
+    optimizer, criterion = make_optimizer(network, options), Criterion(LossSettings(loss="ce+dice"))
     updater = Updater(network, spec, optimizer, criterion, clip=0, seed=SEED, device="cpu", world=World())
-    augment = Augmentation(AugmentationSettings(), SizeSettings(crop=CROP), FILL)
-    samples = TrainingSamples(dataset, dataset.train, None, augment, SEED)
+    samples = TrainingSamples(dataset, dataset.train, None, Augmentation(AugmentationSettings(), CROP, FILL), SEED)
     plan = Plan(len(dataset.train), batch=batch, accumulate=1, seed=SEED, epochs=range(1000))
     for number, micro in enumerate(make_loader(samples, plan, Collate(FILL, 32), workers)):
         updater.step([micro], 1.0, 0, number)

@@ -1,18 +1,26 @@
-"""Losses: sums of pixel-wise and batch-wise terms, right with ignored pixels, image weights and absent classes."""
+"""The loss: a sum of terms, right with ignored pixels, image and class weights, absent classes and mixed targets."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from segtool.core.images import IGNORE
+from segtool.core.models import loss_terms
+from segtool.core.models.loss_terms import TINY, Target
+from segtool.settings.loss import LossSettings
+
+# Weights of false and of missed pixels. Lovász-softmax is the other term that compares regions.
+ERRORS = {"dice": (0.5, 0.5), "jaccard": (1.0, 1.0)}
+REGION_TERMS = {*ERRORS, "tversky", "lovasz"}
 
 
 class Share(NamedTuple):
     """What part of an update a micro-batch is.
 
-    pixels: the weighted count of valid pixels of the whole update, over all its micro-batches and processes.
+    pixels: the weighted count of valid pixels (`Criterion.pixels`) of the whole update, over all its micro-batches and
+        processes.
     parts: the number of these micro-batches, over all processes.
     """
 
@@ -20,77 +28,128 @@ class Share(NamedTuple):
     parts: int
 
 
-class Criterion:
-    """A sum of loss terms, such as `ce+dice`.
+class Mixed(NamedTuple):
+    """The second target of images that are mixed from two.
 
-    Pixel-wise terms are means over the valid pixels of the whole update, so that accumulation and several processes
-    change nothing. Batch-wise terms are computed per micro-batch and averaged.
+    masks: uint8 (N, H, W), 255 = ignored.
+    share: float (N,), from 0 to 1: how much it counts; the first target counts 1 - share.
     """
 
-    def __init__(self, loss: str) -> None:
-        self.terms = loss.split("+")
+    masks: Tensor
+    share: Tensor
 
-    def __call__(self, logits: Tensor, masks: Tensor, weights: Tensor, share: Share) -> Tensor:
+
+class Criterion:
+    """A weighted sum of loss terms, such as `ce+0.5*dice`.
+
+    Pixel-wise terms (ce, bce, focal) are means over the valid pixels of the whole update, so that accumulation and
+    several processes change nothing. Batch-wise terms (topk, dice, jaccard, lovasz, tversky) are computed per
+    micro-batch and averaged.
+
+    Weights: the image's and the class's weigh a pixel in the means of ce, bce, focal and topk (sum of w * loss / sum of
+    w). In the others the image's weighs its pixels, and the class's the mean over classes.
+    Mixed targets: a pixel counts towards both, by their shares; ignored in one, it counts by the other alone.
+    """
+
+    def __init__(self, settings: LossSettings, class_weights: Sequence[float] | None = None) -> None:
+        """
+        Args:
+            class_weights: not negative, one per class; by default all classes weigh 1.
+        """
+        self.settings = settings
+        # Of every value a mask may hold.
+        self.weight_of = torch.ones(IGNORE + 1)
+        if class_weights is not None:
+            self.weight_of[: len(class_weights)] = torch.tensor(class_weights)
+        self.weight_of[IGNORE] = 0
+
+    def __call__(
+        self, logits: Tensor, masks: Tensor, weights: Tensor, share: Share, second: Mixed | None = None
+    ) -> Tensor:
         """This micro-batch's part of the update's loss; the parts add up to it.
 
         Args:
-            logits: (N, K, H, W), any float dtype; K = 1 for two classes.
+            logits: (N, K, H, W), any float dtype (half precision is raised to float32); K = 1 for two classes.
             masks: uint8 (N, H, W), 255 = ignored.
             weights: float (N,), of the images.
             share: see `Share`.
+            second: the second target of mixed images.
 
         Returns:
-            A float32 scalar; zero (with a zero gradient) where no pixel is valid.
+            A scalar; zero (with a zero gradient) where no pixel is valid.
         """
-        logits = logits.float()
-        valid = masks != IGNORE
-        pixel_weights = valid * weights[:, None, None]
-        targets = torch.where(valid, masks, 0).long()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logp = loss_terms.log_probabilities(logits)
+        targets = [_target(ids, image_weights, logp) for ids, image_weights in _targets(masks, weights, second)]
+        # A gradient, of zero, where no term sees a pixel.
         loss = logits.sum() * 0.0
-        for term in self.terms:
-            if term == "ce":
-                loss = loss + (cross_entropy(logits, targets) * pixel_weights).sum() / _at_least_one(share.pixels)
+        for weight, name in self.settings.terms:
+            if name not in REGION_TERMS:
+                loss = loss + weight * self._pixel_term(name, logp, targets, share)
+        if any(name in REGION_TERMS for _, name in self.settings.terms):
+            loss = loss + self._region_terms(logp, targets, foreground=logits.shape[1] == 1) / share.parts
+        return loss
+
+    def pixels(self, masks: Tensor, weights: Tensor, second: Mixed | None = None) -> Tensor:
+        """Valid pixels of a micro-batch, each counted with its image's and its class's weight; a float64 scalar."""
+        weight_of = self.weight_of.to(masks.device)
+        counts = [
+            (weight_of[ids.long()].sum(dim=(1, 2), dtype=torch.float64) * image_weights).sum()
+            for ids, image_weights in _targets(masks, weights, second)
+        ]
+        return torch.stack(counts).sum()
+
+    def _pixel_term(self, name: str, logp: Tensor, targets: Sequence[Target], share: Share) -> Tensor:
+        losses, weights = torch.zeros_like(logp[:, 0]), torch.zeros_like(logp[:, 0])
+        for ids, region_weights in targets:
+            pixel_weights = region_weights * self.weight_of.to(logp)[ids]
+            losses = losses + pixel_weights * self._of_pixels(name, logp, ids)
+            weights = weights + pixel_weights
+        if name == "topk":
+            return loss_terms.hardest(losses, weights, self.settings.topk) / share.parts
+        return losses.sum() / _at_least_tiny(share.pixels)
+
+    def _of_pixels(self, name: str, logp: Tensor, ids: Tensor) -> Tensor:
+        """A term's loss of each pixel, (N, H, W)."""
+        if name == "focal":
+            return loss_terms.focal(logp, ids, self.settings.focal_gamma)
+        return loss_terms.cross_entropy(logp, ids, 0.0 if name == "topk" else self.settings.label_smoothing)
+
+    def _region_terms(self, logp: Tensor, targets: Sequence[Target], *, foreground: bool) -> Tensor:
+        """The weighted sum of the terms that compare regions; `foreground`: those of class 1 alone."""
+        probs = logp.exp()
+        sums = loss_terms.overlap(probs, targets)
+        true = sums.true.clone()
+        if foreground:
+            true[0] = 0
+        class_weights = self.weight_of.to(logp)[: len(true)]
+        loss = torch.zeros_like(true[0])
+        for weight, name in self.settings.terms:
+            if name == "lovasz":
+                losses = loss_terms.lovasz(probs, targets, true)
+            elif name in REGION_TERMS:
+                errors = ERRORS.get(name, (self.settings.tversky_alpha, self.settings.tversky_beta))
+                losses = loss_terms.tversky(sums, *errors)
             else:
-                loss = loss + dice_loss(logits, targets, pixel_weights) / share.parts
+                continue
+            loss = loss + weight * loss_terms.class_mean(losses, true, class_weights)
         return loss
 
 
-def weighted_pixels(masks: Tensor, weights: Tensor) -> Tensor:
-    """Valid pixels of a micro-batch, each counted with its image's weight; a float64 scalar."""
-    return ((masks != IGNORE).sum(dim=(1, 2)) * weights.double()).sum()
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each pixel, (N, H, W); of the sigmoid where there is one logit."""
-    if logits.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(logits[:, 0], targets.float(), reduction="none")
-    return F.cross_entropy(logits, targets, reduction="none")
-
-
-def dice_loss(logits: Tensor, targets: Tensor, pixel_weights: Tensor) -> Tensor:
-    """1 - Dice, the mean over the classes that occur in the targets (Milletari et al. 2016).
-
-    Sums in the denominator, not squares. Segmentation-models' Dice divides by all classes, so that its scale hangs on
-    how many a batch happens to hold.
-    With one logit it is the foreground's. Zero where no class (or no foreground) has a valid pixel.
-    """
-    if logits.shape[1] == 1:
-        probs = logits[:, 0].sigmoid() * pixel_weights
-        truth = targets * pixel_weights
-        hits, guessed, true = ((probs * targets).sum()[None], probs.sum()[None], truth.sum()[None])
+def _targets(masks: Tensor, weights: Tensor, second: Mixed | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """The masks a batch is compared with, and the images' weights in each."""
+    if second is None:
+        yield masks, weights
     else:
-        classes = logits.shape[1]
-        probs = logits.softmax(1) * pixel_weights[:, None]
-        of_target = probs.gather(1, targets[:, None]).flatten()
-        zeros = probs.new_zeros(classes)
-        hits = zeros.index_add(0, targets.flatten(), of_target)
-        true = zeros.index_add(0, targets.flatten(), pixel_weights.flatten().to(probs.dtype))
-        guessed = probs.sum(dim=(0, 2, 3))
-    present = true > 0
-    dice = 2 * hits / (guessed + true).clamp(min=1e-6)
-    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+        yield masks, weights * (1 - second.share)
+        yield second.masks, weights * second.share
 
 
-def _at_least_one(pixels: float | Tensor) -> float | Tensor:
+def _target(masks: Tensor, image_weights: Tensor, like: Tensor) -> Target:
+    valid = masks != IGNORE
+    return Target(torch.where(valid, masks, 0).long(), valid * image_weights[:, None, None].to(like))
+
+
+def _at_least_tiny(pixels: float | Tensor) -> float | Tensor:
     """Guards the all-ignored update; any real one has a weighted pixel count far above the floor."""
-    return pixels.clamp(min=1e-6) if isinstance(pixels, Tensor) else max(pixels, 1e-6)
+    return pixels.clamp(min=TINY) if isinstance(pixels, Tensor) else max(pixels, TINY)

@@ -12,6 +12,7 @@ from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, mak
 from segtool.core.data.seeding import seed_torch
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, untouched_parameters
+from segtool.core.models.class_weights import class_weights
 from segtool.core.models.losses import Criterion
 from segtool.core.models.optim import make_optimizer
 from segtool.core.models.pretrained import load_encoder_weights
@@ -95,7 +96,7 @@ def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> 
         network,
         spec,
         make_optimizer(network, settings.optimizer),
-        Criterion(settings.loss.loss),
+        Criterion(settings.loss, world.decide(lambda: _class_weights(settings, parts))),
         clip=settings.optimizer.clip,
         aux_weight=settings.model.aux_head,
         seed=settings.loop.seed,
@@ -103,6 +104,11 @@ def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> 
         world=world,
         untouched=untouched_parameters(network, spec.channels, _probe_size(settings)),
     )
+
+
+def _class_weights(settings: TrainSettings, parts: Parts) -> tuple[float, ...] | None:
+    kept = settings.output.out / "class_weights.csv"
+    return class_weights(settings.loss.class_weights, parts.dataset, parts.train, kept, parts.track)
 
 
 def _planner(settings: TrainSettings, images: int, world: World) -> Callable[[range, int], Plan]:
@@ -120,7 +126,7 @@ def _planner(settings: TrainSettings, images: int, world: World) -> Callable[[ra
 
 def _loader(settings: TrainSettings, parts: Parts) -> Callable[[Plan], Iterator[Batch]]:
     spec = parts.spec
-    augmentation = Augmentation(settings.augmentation, settings.size, spec.fill)
+    augmentation = Augmentation(settings.augmentation, settings.size.crop, spec.fill)
     samples = TrainingSamples(parts.dataset, parts.train, spec.resize, augmentation, settings.loop.seed)
     collate = Collate(spec.fill, DIVISOR)
     return lambda plan: make_loader(samples, plan, collate, settings.machine.workers)

@@ -15,7 +15,7 @@ from segtool.errors import SegtoolError
 
 log = logging.getLogger(__name__)
 
-OWNS = ("*.pt", "config.json", "samples.csv", "history.csv", "per_image.csv", "clock.json")
+OWNS = ("*.pt", "config.json", "samples.csv", "history.csv", "per_image.csv", "class_weights.csv", "clock.json")
 
 
 class RunStore:

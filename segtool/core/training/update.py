@@ -12,7 +12,7 @@ from segtool.core.data.batches import Batch
 from segtool.core.data.seeding import seed_torch
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.inputs import amp, network_input
-from segtool.core.models.losses import Criterion, Share, weighted_pixels
+from segtool.core.models.losses import Criterion, Share
 from segtool.core.models.optim import set_lr
 from segtool.core.models.outputs import read_answer
 from segtool.core.models.presence import presence_loss, presence_targets
@@ -68,7 +68,7 @@ class Updater:
         """
         seed_torch(self.seed, *key, self.world.rank)
         lr = set_lr(self.optimizer, lr_factor)
-        local = torch.stack([weighted_pixels(batch.masks, batch.weights) for batch in batches]).sum()
+        local = torch.stack([self.criterion.pixels(batch.masks, batch.weights) for batch in batches]).sum()
         share = Share(float(self.world.total(local.to(self.device))), len(batches) * self.world.size)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for number, batch in enumerate(batches, 1):
@@ -86,7 +86,7 @@ class Updater:
 
     def gradients(self, batch: Batch) -> None:
         """Leave the gradients of one batch's loss in the parameters."""
-        self._backward(batch, Share(float(weighted_pixels(batch.masks, batch.weights)), 1))
+        self._backward(batch, Share(float(self.criterion.pixels(batch.masks, batch.weights)), 1))
 
     def _backward(self, batch: Batch, share: Share) -> torch.Tensor:
         images = network_input(batch.images, self.spec, self.device)

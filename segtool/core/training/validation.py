@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from segtool.core.catalog import Dataset, Record
-from segtool.core.images import IGNORE, image_size
+from segtool.core.images import image_size
 from segtool.core.inference.predictor import Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.models.losses import Criterion, Share
@@ -65,5 +65,5 @@ def map_loss(criterion: Criterion, probs: Probs, truth: np.ndarray) -> float:
     logs = torch.from_numpy(probs)[None].clamp(min=1e-7).log()
     logits = logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs
     masks = torch.from_numpy(truth)[None]
-    pixels = float(np.count_nonzero(truth != IGNORE))
-    return float(criterion(logits, masks, torch.ones(1), Share(pixels, 1)))
+    weights = torch.ones(1)
+    return float(criterion(logits, masks, weights, Share(criterion.pixels(masks, weights), 1)))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from segtool.core.models.losses import Criterion, Share, weighted_pixels
+from segtool.core.models.losses import Criterion, Share
+from segtool.settings.loss import LossSettings
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -50,7 +51,8 @@ def case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def loss_of(name: str, logits: np.ndarray, masks: np.ndarray, weights: np.ndarray, dtype=torch.float64) -> torch.Tensor:
     m, w = torch.from_numpy(masks), torch.from_numpy(weights).float()
     given = torch.from_numpy(logits).to(dtype).requires_grad_()
-    loss = Criterion(name)(given, m, w, Share(weighted_pixels(m, w), 1))
+    criterion = Criterion(LossSettings(loss=name))
+    loss = criterion(given, m, w, Share(criterion.pixels(m, w), 1))
     loss.backward()
     assert given.grad is not None and given.grad.isfinite().all()
     assert not given.grad[torch.from_numpy(masks == 255)[:, None].expand_as(given)].any()
@@ -96,7 +98,8 @@ def test_one_logit_equals_two_classes_of_softmax() -> None:
 
 def test_parts_of_an_update_add_up_to_the_whole_for_cross_entropy(case) -> None:
     logits, masks, weights = (torch.from_numpy(a) for a in case)
-    criterion, pixels = Criterion("ce"), float(weighted_pixels(masks, weights))
+    criterion = Criterion(LossSettings(loss="ce"))
+    pixels = float(criterion.pixels(masks, weights))
     whole = criterion(logits, masks, weights, Share(pixels, 1))
     parts = [criterion(logits[i : i + 1], masks[i : i + 1], weights[i : i + 1], Share(pixels, 3)) for i in range(3)]
     assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-6)

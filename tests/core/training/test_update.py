@@ -16,6 +16,7 @@ from segtool.core.models.losses import Criterion
 from segtool.core.training.distributed import World, join
 from segtool.core.training.update import Updater
 from segtool.errors import SegtoolError
+from segtool.settings.loss import LossSettings
 
 SPEC = NetworkSpec("toy", "toy", ("a", "b", "c"), 3, (0.5,) * 3, (0.25,) * 3, None, "fp32")
 
@@ -51,7 +52,15 @@ def updater(world: World, loss: str = "ce", precision: str = "fp32", clip: float
     spec = NetworkSpec(**{**SPEC.__dict__, "precision": precision})
     untouched = ["unused.weight", "unused.bias"]
     return Updater(
-        network, spec, optimizer, Criterion(loss), clip=clip, seed=0, device="cpu", world=world, untouched=untouched
+        network,
+        spec,
+        optimizer,
+        Criterion(LossSettings(loss=loss)),
+        clip=clip,
+        seed=0,
+        device="cpu",
+        world=world,
+        untouched=untouched,
     )
 
 

@@ -1,0 +1,152 @@
+"""Loss terms as functions of log-probabilities, weighted targets and nothing else.
+
+Two classes with one logit are two classes of probabilities like any others; terms that compare regions then look at
+the foreground alone.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Below any real sum of weights; keeps sums over nothing from dividing by zero.
+TINY = 1e-6
+
+
+class Target(NamedTuple):
+    """A class for every pixel, and how much it counts.
+
+    ids: int64 (N, H, W); 0 where ignored.
+    weights: float (N, H, W), not negative; 0 where ignored.
+    """
+
+    ids: Tensor
+    weights: Tensor
+
+
+class Overlap(NamedTuple):
+    """Weighted pixels of each class, (K,): predicted (by probability) and true, predicted, true."""
+
+    hits: Tensor
+    guessed: Tensor
+    true: Tensor
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Logarithms of the softmax, (N, K, H, W); of background and foreground, (N, 2, H, W), where there is one logit."""
+    if logits.shape[1] == 1:
+        return F.logsigmoid(torch.cat([-logits, logits], 1))
+    return F.log_softmax(logits, 1)
+
+
+def cross_entropy(logp: Tensor, ids: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of each pixel, (N, H, W), with targets 1 - S + S/K for its class and S/K for the others."""
+    own = F.nll_loss(logp, ids, reduction="none")
+    return (1 - smoothing) * own - smoothing * logp.mean(1) if smoothing else own
+
+
+def focal(logp: Tensor, ids: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma * -log p of each pixel's class, (N, H, W) (Lin et al. 2017, of the softmax).
+
+    Segmentation-models' multiclass focal loss is of one sigmoid per class: its softmax is no probability.
+    """
+    own = cross_entropy(logp, ids)
+    # The floor keeps the power's gradient finite at p = 1 where gamma is below 1.
+    return (-torch.expm1(-own)).clamp(min=TINY) ** gamma * own
+
+
+def hardest(losses: Tensor, weights: Tensor, percent: float) -> Tensor:
+    """Weighted mean of the largest `percent` % of the pixels' losses, at least one's; zero where no pixel counts.
+
+    Args:
+        losses: each pixel's loss times its weight, (N, H, W).
+        weights: (N, H, W); a pixel of weight 0 is no candidate.
+    """
+    counted = weights > 0
+    losses, weights = losses[counted], weights[counted]
+    count = min(max(1, round(len(losses) * percent / 100)), len(losses))
+    chosen = (losses.detach() / weights).topk(count, sorted=False).indices
+    return losses[chosen].sum() / weights[chosen].sum().clamp(min=TINY)
+
+
+def overlap(probs: Tensor, targets: Sequence[Target]) -> Overlap:
+    """Sums over all pixels of the batch, of probabilities (N, K, H, W) and of one or several targets."""
+    guessed = (probs * sum(target.weights for target in targets)[:, None]).sum(dim=(0, 2, 3))  # type: ignore[index]
+    hits, true = torch.zeros_like(guessed), torch.zeros_like(guessed)
+    for ids, weights in targets:
+        own = probs.gather(1, ids[:, None])[:, 0]
+        hits = hits + _sum_by_class(own * weights, ids, probs.shape[1])
+        true = true + _sum_by_class(weights, ids, probs.shape[1])
+    return Overlap(hits, guessed, true)
+
+
+def tversky(sums: Overlap, alpha: float, beta: float) -> Tensor:
+    """1 - Tversky index of each class, (K,) (Salehi et al. 2017): hits / (hits + alpha * false + beta * missed).
+
+    Dice (Milletari et al. 2016, with sums, not squares, below the line) at 0.5 and 0.5, Jaccard at 1 and 1.
+    """
+    hits, guessed, true = sums
+    return 1 - hits / (hits + alpha * (guessed - hits) + beta * (true - hits)).clamp(min=TINY)
+
+
+def lovasz(probs: Tensor, targets: Sequence[Target], true: Tensor) -> Tensor:
+    """Lovász extension of each class's Jaccard loss, (K,) (Lovász-softmax, Berman et al. 2018); 0 of absent classes.
+
+    A pixel of weight w counts as w pixels would, in the Jaccard sets too.
+
+    Args:
+        probs: (N, K, H, W).
+        true: weighted pixels of each class, (K,); those with none are passed over.
+    """
+    slopes, offsets = torch.zeros_like(probs), torch.zeros_like(true)
+    weights = torch.cat([target.weights.flatten() for target in targets])
+    for index in true.nonzero().flatten().tolist():
+        truth = torch.cat([(target.ids == index).flatten() for target in targets])
+        own = probs.detach()[:, index].flatten().repeat(len(targets))
+        slope = _lovasz_slopes(torch.where(truth, 1 - own, own), truth, weights)
+        offsets[index] = slope[truth].sum()
+        # An error is p or 1 - p, so that the loss is linear in p.
+        signed = torch.where(truth, -slope, slope)
+        slopes[:, index] = signed.view(len(targets), *probs[:, index].shape).sum(0)
+    return offsets + (probs * slopes).sum(dim=(0, 2, 3))
+
+
+def class_mean(losses: Tensor, true: Tensor, class_weights: Tensor) -> Tensor:
+    """Weighted mean of the classes' losses, all (K,), over those that have a true pixel; zero where none has.
+
+    Segmentation-models' divides by all classes, so that its scale hangs on how many a batch happens to hold.
+    """
+    weights = class_weights * (true > 0)
+    return (losses * weights).sum() / weights.sum().clamp(min=TINY)
+
+
+def _sum_by_class(values: Tensor, ids: Tensor, classes: int) -> Tensor:
+    """Sums of (N, H, W) values by class, (K,): row by row first, as float32 loses count in one long sum."""
+    rows = torch.arange(ids[..., 0].numel(), device=ids.device).view(*ids.shape[:-1], 1)
+    sums = values.new_zeros(rows.numel() * classes)
+    return sums.index_add(0, (ids + rows * classes).flatten(), values.flatten()).view(-1, classes).sum(0)
+
+
+def _lovasz_slopes(errors: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """How much the Jaccard loss grows as each pixel (P,) joins those with larger errors.
+
+    Written out, since differences of neighbouring Jaccard losses leave few digits of float32.
+    """
+    order = _descending(errors)
+    truth, weights = truth[order], weights[order]
+    outside = torch.where(truth, 0, weights).cumsum(0)
+    inside = torch.where(truth, weights, 0).cumsum(0)
+    shared, union = inside[-1] - inside, inside[-1] + outside
+    slopes = torch.empty_like(errors)
+    slopes[order] = weights / union * torch.where(truth, 1, shared / (union - weights).clamp(min=TINY))
+    return slopes
+
+
+def _descending(values: Tensor) -> Tensor:
+    """The order that sorts (P,) values, the largest first. On a CPU numpy takes a seventh of torch's time."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.argsort(-values.numpy()))
+    return values.argsort(descending=True)
