@@ -27,6 +27,7 @@ from segtool.core.models.optim import make_optimizer
 from segtool.core.training.distributed import World
 from segtool.core.training.update import Updater
 from segtool.settings.augmentation import AugmentationSettings
+from segtool.settings.data import SizeSettings
 from segtool.settings.loss import LossSettings
 from segtool.settings.optimizer import OptimizerSettings
 from segtool.settings.options import Size
@@ -49,7 +50,7 @@ class PlainSamples(Dataset):
     """What everyone writes: read, augment, normalise to a float tensor."""
 
     def __init__(self, dataset: catalog.Dataset) -> None:
-        self.dataset, self.augment = dataset, Augmentation(AugmentationSettings(), CROP, FILL)
+        self.dataset, self.augment = dataset, Augmentation(AugmentationSettings(), SizeSettings(crop=CROP), FILL)
 
     def __len__(self) -> int:
         return len(self.dataset.train)
@@ -88,7 +89,8 @@ def segtool_loop(dataset: catalog.Dataset, batch: int, workers: int) -> Iterator
     options = OptimizerSettings(batch=batch)
     optimizer, criterion = make_optimizer(network, options), Criterion(LossSettings(loss="ce+dice"))
     updater = Updater(network, spec, optimizer, criterion, clip=0, seed=SEED, device="cpu", world=World())
-    samples = TrainingSamples(dataset, dataset.train, None, Augmentation(AugmentationSettings(), CROP, FILL), SEED)
+    augment = Augmentation(AugmentationSettings(), SizeSettings(crop=CROP), FILL)
+    samples = TrainingSamples(dataset, dataset.train, None, augment, SEED)
     plan = Plan(len(dataset.train), batch=batch, accumulate=1, seed=SEED, epochs=range(1000))
     for number, micro in enumerate(make_loader(samples, plan, Collate(FILL, 32), workers)):
         updater.step([micro], 1.0, 0, number)

@@ -19,6 +19,7 @@ from segtool.core.files import write_json
 from segtool.core.images import image_size
 from segtool.core.memory import memory_errors
 from segtool.core.models.build import NetworkSpec, check_names
+from segtool.core.models.class_weights import class_weights_digest
 from segtool.core.models.normalisation import normalisation
 from segtool.core.models.optim import check_optimizer
 from segtool.core.models.pretrained import weights_digest
@@ -84,6 +85,7 @@ def read_parts(settings: TrainSettings, device: str, world: World) -> Parts:
     check_names(settings.model.arch, settings.model.encoder)
     check_optimizer(settings.optimizer.optimizer)
     dataset = load_dataset(settings.data)
+    settings.loss.check_classes(len(dataset.classes))
     train, valid = select(dataset, settings.folds)
     rehearse(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
     track = tracker(settings.output.quiet) if world.main else silent
@@ -122,6 +124,7 @@ def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], vali
         **{f"valid {k}": v for k, v in dataset.digests(valid).items()},
         **weights_digest(settings.model),
         **pipeline_digest(settings.augmentation.augment),
+        **class_weights_digest(settings.loss.class_weights),
     }
 
 

@@ -126,7 +126,7 @@ def _planner(settings: TrainSettings, images: int, world: World) -> Callable[[ra
 
 def _loader(settings: TrainSettings, parts: Parts) -> Callable[[Plan], Iterator[Batch]]:
     spec = parts.spec
-    augmentation = Augmentation(settings.augmentation, settings.size.crop, spec.fill)
+    augmentation = Augmentation(settings.augmentation, settings.size, spec.fill)
     samples = TrainingSamples(parts.dataset, parts.train, spec.resize, augmentation, settings.loop.seed)
     collate = Collate(spec.fill, DIVISOR)
     return lambda plan: make_loader(samples, plan, collate, settings.machine.workers)
