@@ -65,7 +65,8 @@ class Canvas:
         """
         self.plan, self.merge, self.weights = plan, merge, weights
         self.layers = [Layer(layer.rows, layer.columns, plan.size, classes, device) for layer in plan.layers]
-        self.seen: dict[Size, Array] = {plan.size: image}
+        self.image = image
+        self.resized: dict[tuple[Size, bool], Array] = {}
         self.top = 0
         self.band_rows = max(1, BAND_BYTES // (4 * classes * plan.size.width))
 
@@ -90,10 +91,12 @@ class Canvas:
 
     def _seen(self, plan: LayerPlan) -> Array:
         """The image at the size of a layer."""
-        if plan.seen not in self.seen:
-            resize = scale_image if any(ask.view.scale != 1 for ask in plan.asks) else resize_image
-            self.seen[plan.seen] = resize(self.seen[self.plan.size], plan.seen)
-        return self.seen[plan.seen]
+        if plan.seen == self.plan.size:
+            return self.image
+        key = plan.seen, plan.scaled
+        if key not in self.resized:
+            self.resized[key] = (scale_image if plan.scaled else resize_image)(self.image, plan.seen)
+        return self.resized[key]
 
     def bands(self, step: int) -> Iterator[tuple[int, torch.Tensor]]:
         """What a step completes: the top row, and probabilities (C, rows, W) at the image's size."""

@@ -23,11 +23,18 @@ class Ask:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Answers that are added up: `tile` is what a network gets, cut out of the image at the size of the two axes."""
+    """Answers that are added up.
+
+    Attributes:
+        rows, columns: the grid of windows, over the image as the networks see it.
+        tile: what a network gets, cut out of that.
+        scaled: whether it is seen through views of another scale, which are resized otherwise than in training.
+    """
 
     rows: Axis
     columns: Axis
     tile: Size
+    scaled: bool
     asks: tuple[Ask, ...]
 
     @property
@@ -74,20 +81,22 @@ def make_plan(
     Args:
         specs: the networks that are averaged.
         views, weights: how each looks at the image; the weights add up to one.
-        linear: whether views are merged by their weighted mean. Then everything that sees the image at one size is one
-            layer, as sums commute with blending and resizing; else every view of every network is a layer of its own.
+        linear: whether views are merged by their weighted mean. Then everything that sees the image at one size,
+            resized alike, is one layer, as sums commute with blending and resizing; else every view of every network is
+            a layer of its own.
     """
-    gathered: dict[object, tuple[Size, list[Ask]]] = {}
+    gathered: dict[object, tuple[Size, bool, list[Ask]]] = {}
     parts: list[list[int]] = [[]] if linear else [[] for _ in specs]
     for member, spec in enumerate(specs):
         for number, view in enumerate(views):
             seen = _scaled(windows.resize or spec.resize or size, view.scale)
-            key = seen if linear else (member, number)
-            _, asks = gathered.setdefault(key, (seen, []))
+            scaled = view.scale != 1
+            key = (seen, scaled) if linear else (member, number)
+            *_, asks = gathered.setdefault(key, (seen, scaled, []))
             asks.append(Ask(member, view, weights[number] / len(specs) if linear else 1.0))
             if not linear:
                 parts[member].append(len(gathered) - 1)
-    layers = tuple(_layer(seen, asks, windows) for seen, asks in gathered.values())
+    layers = tuple(_layer(seen, scaled, asks, windows) for seen, scaled, asks in gathered.values())
     if linear:
         parts = [list(range(len(layers)))]
     steps = sorted(
@@ -97,12 +106,12 @@ def make_plan(
     return Plan(size, layers, tuple(map(tuple, parts)), tuple(steps))
 
 
-def _layer(seen: Size, asks: Sequence[Ask], windows: WindowSettings) -> LayerPlan:
+def _layer(seen: Size, scaled: bool, asks: Sequence[Ask], windows: WindowSettings) -> LayerPlan:
     # A window, or all of the image; networks take multiples of 32.
     tile = Size(*(round_up(length, DIVISOR) for length in windows.window or seen))
     stride = windows.stride or Size(max(1, tile.height // 2), max(1, tile.width // 2))
     rows, columns = (make_axis(*lengths, windows.window_weight) for lengths in zip(seen, tile, stride, strict=True))
-    return LayerPlan(rows, columns, tile, tuple(asks))
+    return LayerPlan(rows, columns, tile, scaled, tuple(asks))
 
 
 def _scaled(size: Size, factor: float) -> Size:

@@ -84,6 +84,16 @@ def test_runs_are_averaged_in_probabilities_each_at_its_own_size() -> None:
     np.testing.assert_allclose(resized.sum(0), 1, atol=1e-5)
 
 
+def test_a_run_is_asked_alike_beside_another_that_sees_the_size_through_a_view() -> None:
+    """One run is resized to half the image; half the image is the other's scaled view, which is resized otherwise."""
+    image = images(1, 128, 96)
+    views = ViewSettings(tta=("scale:0.5",))
+    both = [member(PerPixel()), member(PerPixel(gain=5), Size(64, 48))]
+    average = Predictor(both, "cpu", views)(image)[0]
+    alone = [Predictor([one], "cpu", views)(image)[0] for one in both]
+    np.testing.assert_allclose(average, sum(alone) / 2, atol=1e-6)
+
+
 def test_one_logit_gives_background_and_foreground() -> None:
     logits = torch.tensor([-2.0, 0.0, 3.0]).view(1, 1, 1, 3)
     probs = to_probs(logits)
