@@ -23,7 +23,7 @@ def atomic(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    temporary = path.with_name(f".tmp-{_label(path)}-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = temporary_path(path)
     # Not by tempfile, whose files are private: an output has the permissions of any other file the user makes.
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
@@ -38,6 +38,11 @@ def atomic(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def temporary_path(path: Path) -> Path:
+    """A name beside `path` that nothing else has, for what is to take its place."""
+    return path.with_name(f".tmp-{_label(path)}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def remove_leftovers(path: Path) -> None:

@@ -4,7 +4,6 @@ q = round(p * 65535). LZ4 with byte shuffle: smooth maps shrink to a third at me
 """
 
 import errno
-import os
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +11,7 @@ import blosc2
 import numpy as np
 import numpy.typing as npt
 
+from segtool.core.files import temporary_path
 from segtool.errors import SegtoolError
 
 SCALE = 65535
@@ -36,8 +36,7 @@ class ProbWriter:
     def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-        self.temporary.unlink(missing_ok=True)
+        self.temporary = temporary_path(path)
         classes, height, width = shape
         self.rows = rows = max(1, min(height, CHUNK_BYTES // (2 * classes * width)))
         self.top = 0

@@ -36,6 +36,12 @@ def test_a_map_comes_back_to_half_a_level(tmp_path: Path, shape: tuple[int, int,
     assert [path.name for path in tmp_path.iterdir()] == ["x.b2nd"]
 
 
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
+    name = "가" * 83 + ".b2nd"
+    write_probs(tmp_path / name, softmax_map((2, 3, 3)))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_certainty_is_exact(tmp_path: Path) -> None:
     probs = np.float32([[[0, 1]], [[1, 0]]])
     write_probs(tmp_path / "x.b2nd", probs)
