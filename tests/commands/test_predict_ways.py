@@ -152,6 +152,13 @@ def test_a_resize_that_shrinks_objects_away_is_told(
     assert "stripe 2 (4)" in caplog.text
 
 
+def test_training_masks_are_not_needed_to_predict(folder: Path, typed: Type) -> None:
+    for mask in (folder / "tiny" / "masks").iterdir():
+        mask.unlink()
+    ended = typed("predict tiny --run run --threads 1 --resize 16 -o preds")
+    assert ended.status == 0, ended.stderr
+
+
 def test_views_are_printed(folder: Path, typed: Type) -> None:
     ended = typed(f"{PREDICT} --tta hflip,vflip,rot90 -o preds")
     assert "in 8 view(s): identity, rot90:90, rot90:180, rot90:270, vflip" in ended.stdout
