@@ -110,7 +110,8 @@ class WindowSettings:
         None,
         parse=parse_size,
         metavar="HxW",
-        help="Predict in windows of this size (after resizing), blended; memory does not grow with the image's height",
+        help="Predict in windows of this size (after resizing; up to a multiple of 32), blended; memory does not grow"
+        " with the image's height",
     )
     stride: Size | None = option(
         None, parse=parse_size, metavar="HxW", help="At most this far from window to window; half a window if not given"

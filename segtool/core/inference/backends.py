@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from segtool.core.inference.predictor import to_probs
+from segtool.core.inference.predictor import Forward, to_probs
 from segtool.core.memory import out_of_memory
 from segtool.core.models.build import NetworkSpec
 from segtool.errors import SegtoolError, UsageError
@@ -22,7 +22,6 @@ from segtool.errors import SegtoolError, UsageError
 log = logging.getLogger(__name__)
 
 Backend = Literal["torch", "onnx", "openvino"]
-Forward = Callable[[torch.Tensor], torch.Tensor]
 
 # The largest difference in probability from plain PyTorch that is taken for rounding.
 TOLERANCE = 1e-3

@@ -28,7 +28,8 @@ class Merge:
     def __call__(self, views: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
         """Merge the views' probabilities, float32 (C, ...) each, into one; `weights` add up to one.
 
-        A pixel for which every class is impossible in some view gets equal probabilities from `gmean` and `min`.
+        Where every class is impossible in some view, `min` makes all of them equal, `gmean` those that the fewest
+        views (by weight) rule out.
         """
         merged = self._combine(views, weights)
         return merged if self.linear else merged / merged.sum(0, keepdim=True)

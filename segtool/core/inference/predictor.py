@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 NO_VIEWS, WHOLE = ViewSettings(), WindowSettings()
 
-
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
