@@ -155,7 +155,7 @@ def _check_network(loop: Loop, options: TrainSettings, losses: list[float]) -> l
     updater, path = loop.updater, options.output.out / "last.pt"
     spec = updater.spec
     batch = next(loop.load(loop.plan_from(range(1), 0)))
-    few = type(batch)(batch.images[:2], batch.masks[:2], batch.weights[:2])
+    few = batch.first(2)
     _, restored = restore_network(load_checkpoint(path), path)
     restored = restored.to(memory_format=torch.channels_last)
     colours = ", ".join(f"{m:.3f}" for m in spec.mean) + " / " + ", ".join(f"{s:.3f}" for s in spec.std)

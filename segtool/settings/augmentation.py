@@ -66,12 +66,33 @@ class AugmentationSettings:
     dropped_pixels: Literal["keep", "ignore"] = option(
         "keep", help="Pixels in the holes of --cutout and --gridmask keep their label, or are ignored"
     )
+    mixup: float = option(
+        0.0, min=0, metavar="A", help="Mix two images, and the loss of both masks, with a share from Beta(A,A); 0: off"
+    )
+    cutmix: float = option(
+        0.0, min=0, metavar="A", help="Paste a box of another image and of its mask, its area from Beta(A,A); 0: off"
+    )
+    mix_p: float | None = option(
+        None, min=0, max=1, help="Share of the images that are mixed, half each with --mixup and --cutmix; 0.5"
+    )
 
     def __post_init__(self) -> None:
         if self.scale and len(self.scale) != 2:
             raise UsageError(f"--scale takes LOW,HIGH, not {self.scale}")
         if self.dropped_pixels == "ignore" and not (self.cutout or self.gridmask):
             raise UsageError("--dropped-pixels ignore needs --cutout or --gridmask")
+        if self.mix_p is not None and not self.mixing:
+            raise UsageError("--mix-p needs --mixup or --cutmix")
+
+    @property
+    def mixing(self) -> str:
+        """The option that mixes images; empty without."""
+        return next((f"--{name}" for name in ("mixup", "cutmix") if getattr(self, name)), "")
+
+    @property
+    def mix_share(self) -> float:
+        """The share of the images that are mixed."""
+        return 0.5 if self.mix_p is None else self.mix_p
 
     @property
     def basics(self) -> Basics:

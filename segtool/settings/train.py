@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from segtool.errors import UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.common import MachineSettings, OutputSettings
 from segtool.settings.data import FoldSettings, SizeSettings
@@ -27,3 +28,7 @@ class TrainSettings:
     optimizer: OptimizerSettings = OptimizerSettings()
     loop: LoopSettings = LoopSettings()
     machine: MachineSettings = MachineSettings()
+
+    def __post_init__(self) -> None:
+        if self.augmentation.mixing and not (self.size.crop or self.size.resize):
+            raise UsageError(f"{self.augmentation.mixing} mixes images of one size: it needs --crop or --resize")

@@ -61,7 +61,7 @@ class Augmentation:
         steps += _holes(settings, colour)
         # strict: a misspelt argument of a transform would otherwise only warn.
         self.compose = A.Compose(steps, strict=True)
-        self.channels = len(fill)
+        self.settings, self.channels = settings, len(fill)
         self.source = "" if settings.augment in PRESETS else settings.augment
 
     def __call__(self, image: Array, mask: Array, *key: int) -> tuple[Array, Array]:

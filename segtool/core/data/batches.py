@@ -14,13 +14,14 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import Augmentation
+from segtool.core.data.mixing import Sample, apply_mix, draw_mix
 from segtool.core.data.seeding import permutation
 from segtool.core.images import IGNORE, Array, resize_image, resize_mask
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
-# Image, mask and weight.
-Sample = tuple[Array, Array, float]
+# Ends the key of an image that is mixed into another.
+PARTNER = 1
 
 
 class Key(NamedTuple):
@@ -34,12 +35,22 @@ class Key(NamedTuple):
 class Batch(NamedTuple):
     """A micro-batch before normalisation, images padded at the bottom and right to one size.
 
-    images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,).
+    images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,). Where images are mixed from
+    two also their second masks, like the first, and how much these count, float32 (N,) from 0 to 1.
     """
 
     images: torch.Tensor
     masks: torch.Tensor
     weights: torch.Tensor
+    masks2: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+
+    def first(self, count: int) -> "Batch":
+        """The first images of the batch."""
+        one = Batch(self.images[:count], self.masks[:count], self.weights[:count])
+        if self.masks2 is None or self.share is None:
+            return one
+        return one._replace(masks2=self.masks2[:count], share=self.share[:count])
 
 
 class Plan(Sampler[list[Key]]):
@@ -93,7 +104,7 @@ class Plan(Sampler[list[Key]]):
 
 
 class TrainingSamples(TorchDataset[Sample]):
-    """Reads, resizes and augments the image of a `Key`."""
+    """Reads, resizes and augments the image of a `Key`, and mixes another into it."""
 
     def __init__(
         self, dataset: Dataset, records: Sequence[Record], resize: Size | None, augmentation: Augmentation, seed: int
@@ -102,7 +113,15 @@ class TrainingSamples(TorchDataset[Sample]):
         self.augmentation, self.seed = augmentation, seed
 
     def __getitem__(self, key: Key) -> Sample:
-        record = self.records[key.sample]
+        sample = self._augmented(key.sample, *key)
+        mix = draw_mix(self.augmentation.settings, key.sample, len(self.records), self.seed, *key)
+        if mix is None:
+            return sample
+        # The longer key is another one: a partner is not augmented as it would be in its own place.
+        return apply_mix(sample, self._augmented(mix.partner, *key, PARTNER), mix)
+
+    def _augmented(self, index: int, *key: int) -> Sample:
+        record = self.records[index]
         image, mask = self.dataset.read_pair(record)
         if self.resize:
             image, mask = resize_image(image, self.resize), resize_mask(mask, self.resize)
@@ -110,7 +129,7 @@ class TrainingSamples(TorchDataset[Sample]):
             image, mask = self.augmentation(image, mask, self.seed, *key)
         except SegtoolError as error:
             raise SegtoolError(f"{record.image}: {error}") from error
-        return image, mask, record.weight
+        return Sample(image, mask, record.weight)
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample] | SegtoolError:
         """What a loader asks for. An error is returned: raised in a worker, torch would wrap it in its traceback."""
@@ -127,15 +146,27 @@ class Collate:
         self.fill, self.divisor = fill, divisor
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        height = round_up(max(image.shape[0] for image, _, _ in samples), self.divisor)
-        width = round_up(max(image.shape[1] for image, _, _ in samples), self.divisor)
+        height = round_up(max(sample.mask.shape[0] for sample in samples), self.divisor)
+        width = round_up(max(sample.mask.shape[1] for sample in samples), self.divisor)
         images = np.empty((len(samples), height, width, len(self.fill)), np.uint8)
-        masks = np.full((len(samples), height, width), IGNORE, np.uint8)
-        for slot, (image, mask, _) in enumerate(samples):
-            pad_into(images[slot], image, self.fill)
-            masks[slot, : mask.shape[0], : mask.shape[1]] = mask
-        weights = torch.tensor([weight for _, _, weight in samples], dtype=torch.float32)
-        return Batch(torch.from_numpy(images), torch.from_numpy(masks), weights)
+        for slot, sample in enumerate(samples):
+            pad_into(images[slot], sample.image, self.fill)
+        masks = _stack_masks([sample.mask for sample in samples], height, width)
+        weights = torch.tensor([sample.weight for sample in samples], dtype=torch.float32)
+        batch = Batch(torch.from_numpy(images), masks, weights)
+        if all(sample.second is None for sample in samples):
+            return batch
+        share = torch.tensor([sample.share for sample in samples], dtype=torch.float32)
+        return batch._replace(masks2=_stack_masks([sample.second for sample in samples], height, width), share=share)
+
+
+def _stack_masks(masks: Sequence[Array | None], height: int, width: int) -> torch.Tensor:
+    """Masks in the upper left corners of (N, height, width), ignored elsewhere."""
+    stacked = np.full((len(masks), height, width), IGNORE, np.uint8)
+    for slot, mask in enumerate(masks):
+        if mask is not None:
+            stacked[slot, : mask.shape[0], : mask.shape[1]] = mask
+    return torch.from_numpy(stacked)
 
 
 def pad_into(target: Array, image: Array, fill: tuple[int, ...]) -> None:

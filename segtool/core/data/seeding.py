@@ -7,13 +7,23 @@ import numpy as np
 import torch
 
 # One stream of numbers per use.
-PERMUTATION, SAMPLE, TORCH = range(3)
+PERMUTATION, SAMPLE, TORCH, MIXING, DRAWING = range(5)
 
 
 def sample_generators(*key: int) -> tuple[np.random.Generator, random.Random]:
     """A NumPy and a Python generator for one sample; the same key gives the same streams anywhere."""
     sequence = _sequence(SAMPLE, key)
     return np.random.Generator(np.random.PCG64(sequence)), random.Random(int(sequence.generate_state(1, np.uint64)[0]))
+
+
+def mixing_generator(*key: int) -> np.random.Generator:
+    """What is mixed into a sample; a stream of its own, so that mixing leaves augmentation as it is."""
+    return np.random.Generator(np.random.PCG64(_sequence(MIXING, key)))
+
+
+def drawing_generator(*key: int) -> np.random.Generator:
+    """Which images an epoch draws more often."""
+    return np.random.Generator(np.random.PCG64(_sequence(DRAWING, key)))
 
 
 def permutation(count: int, *key: int) -> list[int]:

@@ -12,7 +12,7 @@ from segtool.core.data.batches import Batch
 from segtool.core.data.seeding import seed_torch
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.inputs import amp, network_input
-from segtool.core.models.losses import Criterion, Share
+from segtool.core.models.losses import Criterion, Mixed, Share
 from segtool.core.models.optim import set_lr
 from segtool.core.models.outputs import read_answer
 from segtool.core.models.presence import presence_loss, presence_targets
@@ -68,7 +68,9 @@ class Updater:
         """
         seed_torch(self.seed, *key, self.world.rank)
         lr = set_lr(self.optimizer, lr_factor)
-        local = torch.stack([self.criterion.pixels(batch.masks, batch.weights) for batch in batches]).sum()
+        local = torch.stack(
+            [self.criterion.pixels(batch.masks, batch.weights, _second(batch)) for batch in batches]
+        ).sum()
         share = Share(float(self.world.total(local.to(self.device))), len(batches) * self.world.size)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for number, batch in enumerate(batches, 1):
@@ -86,12 +88,13 @@ class Updater:
 
     def gradients(self, batch: Batch) -> None:
         """Leave the gradients of one batch's loss in the parameters."""
-        self._backward(batch, Share(float(self.criterion.pixels(batch.masks, batch.weights)), 1))
+        self._backward(batch, Share(float(self.criterion.pixels(batch.masks, batch.weights, _second(batch))), 1))
 
     def _backward(self, batch: Batch, share: Share) -> torch.Tensor:
         images = network_input(batch.images, self.spec, self.device)
         masks = batch.masks.to(self.device, non_blocking=True)
         weights = batch.weights.to(self.device, non_blocking=True)
+        second = _second(batch, self.device)
         try:
             with amp(self.spec.precision, self.device):
                 answer = read_answer((self.parallel or self.network)(images))
@@ -102,10 +105,9 @@ class Updater:
                 f"--arch {self.spec.arch} with --encoder {self.spec.encoder} has batch norm over a single pixel and"
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
             ) from error
-        loss = self.criterion(answer.logits, masks, weights, share)
+        loss = self.criterion(answer.logits, masks, weights, share, second)
         if answer.presence is not None:
-            targets = presence_targets(masks, answer.presence.shape[1])
-            aux = presence_loss(answer.presence, targets, masks, weights)
+            aux = _presence_loss(answer.presence, masks, weights, second)
             loss = loss + self.aux_weight * aux / share.parts
         # Processes' gradients are averaged, but their losses are parts of one sum.
         self.scaler.scale(loss * self.world.size).backward()
@@ -124,3 +126,20 @@ class Updater:
         if self.world.size > 1:
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, 0)
+
+
+def _second(batch: Batch, device: str = "cpu") -> Mixed | None:
+    """The second target of a batch, where images are mixed."""
+    if batch.masks2 is None or batch.share is None:
+        return None
+    return Mixed(batch.masks2.to(device, non_blocking=True), batch.share.to(device, non_blocking=True))
+
+
+def _presence_loss(
+    logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, second: Mixed | None
+) -> torch.Tensor:
+    """The loss of the auxiliary head; an image mixed from two counts as either, by their shares."""
+    if second is not None:
+        logits, masks = torch.cat([logits, logits]), torch.cat([masks, second.masks])
+        weights = torch.cat([weights * (1 - second.share), weights * second.share])
+    return presence_loss(logits, presence_targets(masks, logits.shape[1]), masks, weights)

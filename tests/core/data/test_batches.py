@@ -9,6 +9,7 @@ import torch
 from segtool.core.catalog import load_dataset
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.batches import Collate, Key, Plan, TrainingSamples, make_loader, round_up
+from segtool.core.data.mixing import Sample
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
 from segtool.settings.options import Size
@@ -108,7 +109,7 @@ def test_flip_moves_image_and_mask_together() -> None:
 
 def test_images_of_any_size_are_padded_to_the_divisor_and_padding_is_ignored() -> None:
     big, small = np.ones((33, 10, 3), np.uint8), np.ones((5, 40, 3), np.uint8)
-    batch = Collate((7, 8, 9), 32)([(big, big[..., 0], 1.0), (small, small[..., 0], 0.5)])
+    batch = Collate((7, 8, 9), 32)([Sample(big, big[..., 0], 1.0), Sample(small, small[..., 0], 0.5)])
     assert batch.images.shape == (2, 64, 64, 3)
     assert (batch.masks[0] == 1).sum() == 33 * 10
     assert (batch.masks[1] == 255).sum() == 64 * 64 - 5 * 40
