@@ -45,9 +45,7 @@ def run(settings: PredictSettings) -> Result:
             logging.getLogger("segtool").setLevel(logging.ERROR)
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
         output = _output(settings)
-        # Batches hang on the device, and shards on the batches.
-        compared = {**comparable(settings), "device": device}
-        state = world.decide(lambda: output.begin(compared, job.inputs(), overwrite=settings.output.overwrite))
+        state = world.decide(lambda: _begin(output, settings, device, job))
         if state is State.DONE:
             return _up_to_date(output) if world.main else Result()
         mistakes = output.discarded_on_error(unless="masks/**/*.png") if world.main else nullcontext()
@@ -82,6 +80,16 @@ def _output(settings: PredictSettings) -> Output:
     return Output(settings.output.out, "predict", owns=OWNS)
 
 
+def _begin(output: Output, settings: PredictSettings, device: str, job: Job) -> State:
+    # Batches hang on the device, and shards on the batches.
+    compared = {**comparable(settings), "device": device}
+    state = output.begin(compared, job.inputs(), overwrite=settings.output.overwrite)
+    # A mask that was edited may look whole.
+    for path in output.broken:
+        path.unlink(missing_ok=True)
+    return state
+
+
 def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
     """Who predicts: one predictor for each set of runs that some image has."""
     asked = settings.inference
@@ -104,8 +112,9 @@ def _warn_of_small_objects(job: Job, resize: Size) -> None:
     masks = (job.dataset.read_mask(record) for record in limit(with_masks(job.dataset.train), MASKS))
     try:
         found = [f"{name} {after:.0f} ({before:.0f})" for name, before, after in shrunk_away(masks, classes, resize)]
-    except SegtoolError:
+    except SegtoolError as error:
         # Predicting needs no training masks: on another machine they may be missing.
+        log.info("whether resizing to %s shrinks small objects away is not known: %s", resize, error)
         return
     if found:
         log.warning(

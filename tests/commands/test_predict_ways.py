@@ -152,6 +152,16 @@ def test_a_resize_that_shrinks_objects_away_is_told(
     assert "stripe 2 (4)" in caplog.text
 
 
+def test_what_was_changed_since_is_made_again_even_if_it_is_whole(folder: Path, typed: Type) -> None:
+    preds = opened(typed, f"{PREDICT} -o preds")
+    before = content(preds.path)
+    Image.fromarray(np.full((32, 32), 2, np.uint8)).save(preds.mask_path("train_0"), compress_level=0)
+    cut = preds.mask_path("train_1")
+    # Pillow does without a PNG's last bytes, others do not.
+    cut.write_bytes(cut.read_bytes()[:-20])
+    assert content(opened(typed, f"{PREDICT} -o preds").path) == before
+
+
 def test_training_masks_are_not_needed_to_predict(folder: Path, typed: Type) -> None:
     for mask in (folder / "tiny" / "masks").iterdir():
         mask.unlink()
