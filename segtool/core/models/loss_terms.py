@@ -65,11 +65,11 @@ def hardest(losses: Tensor, weights: Tensor, percent: float) -> Tensor:
         losses: each pixel's loss times its weight, (N, H, W).
         weights: (N, H, W); a pixel of weight 0 is no candidate.
     """
-    counted = weights > 0
-    losses, weights = losses[counted], weights[counted]
-    count = min(max(1, round(len(losses) * percent / 100)), len(losses))
-    chosen = (losses.detach() / weights).topk(count, sorted=False).indices
-    return losses[chosen].sum() / weights[chosen].sum().clamp(min=TINY)
+    losses, weights = losses.flatten(), weights.flatten()
+    counted = int((weights > 0).sum())
+    hardness = torch.where(weights > 0, losses.detach() / weights, -1)
+    chosen = hardness.topk(min(max(1, round(counted * percent / 100)), counted), sorted=False).indices
+    return losses.gather(0, chosen).sum() / weights.gather(0, chosen).sum().clamp(min=TINY)
 
 
 def overlap(probs: Tensor, targets: Sequence[Target]) -> Overlap:
@@ -104,13 +104,12 @@ def lovasz(probs: Tensor, targets: Sequence[Target], true: Tensor) -> Tensor:
     slopes, offsets = torch.zeros_like(probs), torch.zeros_like(true)
     weights = torch.cat([target.weights.flatten() for target in targets])
     for index in true.nonzero().flatten().tolist():
-        truth = torch.cat([(target.ids == index).flatten() for target in targets])
+        truth = torch.cat([(target.ids == index).flatten() for target in targets]).to(probs)
         own = probs.detach()[:, index].flatten().repeat(len(targets))
-        slope = _lovasz_slopes(torch.where(truth, 1 - own, own), truth, weights)
-        offsets[index] = slope[truth].sum()
+        slope = _lovasz_slopes((truth - own).abs(), truth, weights)
         # An error is p or 1 - p, so that the loss is linear in p.
-        signed = torch.where(truth, -slope, slope)
-        slopes[:, index] = signed.view(len(targets), *probs[:, index].shape).sum(0)
+        offsets[index] = (slope * truth).sum()
+        slopes[:, index] = (slope * (1 - 2 * truth)).view(len(targets), *probs[:, index].shape).sum(0)
     return offsets + (probs * slopes).sum(dim=(0, 2, 3))
 
 
@@ -131,18 +130,16 @@ def _sum_by_class(values: Tensor, ids: Tensor, classes: int) -> Tensor:
 
 
 def _lovasz_slopes(errors: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
-    """How much the Jaccard loss grows as each pixel (P,) joins those with larger errors.
+    """How much the Jaccard loss grows as each pixel (P,) joins those with larger errors; `truth` is 0 or 1.
 
     Written out, since differences of neighbouring Jaccard losses leave few digits of float32.
     """
     order = _descending(errors)
-    truth, weights = truth[order], weights[order]
-    outside = torch.where(truth, 0, weights).cumsum(0)
-    inside = torch.where(truth, weights, 0).cumsum(0)
+    truth, weights = truth.index_select(0, order), weights.index_select(0, order)
+    inside, outside = (truth * weights).cumsum(0), ((1 - truth) * weights).cumsum(0)
     shared, union = inside[-1] - inside, inside[-1] + outside
-    slopes = torch.empty_like(errors)
-    slopes[order] = weights / union * torch.where(truth, 1, shared / (union - weights).clamp(min=TINY))
-    return slopes
+    slopes = weights / union * (truth + (1 - truth) * shared / (union - weights).clamp(min=TINY))
+    return torch.empty_like(errors).scatter_(0, order, slopes)
 
 
 def _descending(values: Tensor) -> Tensor:

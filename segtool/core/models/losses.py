@@ -81,8 +81,7 @@ class Criterion:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logp = loss_terms.log_probabilities(logits)
         targets = [_target(ids, image_weights, logp) for ids, image_weights in _targets(masks, weights, second)]
-        # A gradient, of zero, where no term sees a pixel.
-        loss = logits.sum() * 0.0
+        loss = logp.new_zeros(())
         for weight, name in self.settings.terms:
             if name not in REGION_TERMS:
                 loss = loss + weight * self._pixel_term(name, logp, targets, share)

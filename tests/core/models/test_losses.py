@@ -1,105 +1,452 @@
-"""Losses against the formulas written out in float64."""
+"""Losses against the formulas written out in float64, pixel by pixel."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 
-from segtool.core.models.losses import Criterion, Share
+from segtool.core.models.losses import Criterion, Mixed, Share
+from segtool.core.training.validation import map_loss
 from segtool.settings.loss import LossSettings
 
+Array = np.ndarray
+PIXEL_TERMS = ["ce", "focal", "topk"]
+REGION_TERMS = ["dice", "jaccard", "tversky", "lovasz"]
+TERMS = PIXEL_TERMS + REGION_TERMS
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+
+# --- the formulas -----------------------------------------------------------------------------------------------------
 
 
-def reference_ce(logits: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> float:
-    """Sum over valid pixels of weight * -log p[class], divided by the sum of their weights."""
+@dataclass(frozen=True)
+class Case:
+    """A micro-batch: masks and image weights, of one target or of two; the weights of the classes."""
+
+    logits: Array
+    masks: tuple[Array, ...]
+    weights: tuple[Array, ...]
+    classes: Array
+
+    @property
+    def probs(self) -> Array:
+        if self.logits.shape[1] == 1:
+            foreground = 1 / (1 + np.exp(-self.logits))
+            return np.concatenate([1 - foreground, foreground], axis=1)
+        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def pixels(self) -> list[list[tuple[Array, int, float]]]:
+        """For each pixel: probabilities, class and image weight, once for every target that does not ignore it."""
+        found = []
+        for n, y, x in np.ndindex(self.masks[0].shape):
+            pairs = zip(self.masks, self.weights, strict=True)
+            found.append([(self.probs[n, :, y, x], int(m[n, y, x]), w[n]) for m, w in pairs if m[n, y, x] != 255])
+        return [pixel for pixel in found if pixel]
+
+
+def ce(probs: Array, target: int, smoothing: float = 0.0) -> float:
+    targets = np.full(len(probs), smoothing / len(probs))
+    targets[target] += 1 - smoothing
+    return -float((targets * np.log(probs)).sum())
+
+
+def focal(probs: Array, target: int, gamma: float = 2.0) -> float:
+    return -((1 - probs[target]) ** gamma) * math.log(probs[target])
+
+
+def mean_over_pixels(case: Case, loss: Callable[[Array, int], float]) -> float:
+    rows = [(w * case.classes[c], loss(p, c)) for pixel in case.pixels() for p, c, w in pixel]
+    total = sum(w for w, _ in rows)
+    return sum(w * value for w, value in rows) / total if total else 0.0
+
+
+def topk(case: Case, percent: float) -> float:
+    """Weighted mean over the hardest pixels; a pixel of two targets is as hard as their weighted mean."""
+    rows = []
+    for pixel in case.pixels():
+        weight = sum(w * case.classes[c] for _, c, w in pixel)
+        if weight:
+            rows.append((sum(w * case.classes[c] * ce(p, c) for p, c, w in pixel) / weight, weight))
+    hardest = sorted(rows, reverse=True)[: max(1, round(len(rows) * percent / 100))]
+    return sum(loss * w for loss, w in hardest) / sum(w for _, w in hardest) if rows else 0.0
+
+
+def mean_over_classes(case: Case, loss: Callable[[list[tuple[float, bool, float]]], float]) -> float:
+    """Weighted mean, over the classes that occur, of a loss of (probability, whether true, weight) of all pixels."""
     above = below = 0.0
-    probs = softmax(logits)
-    for n, y, x in np.ndindex(masks.shape):
-        if masks[n, y, x] != 255:
-            above -= weights[n] * math.log(probs[n, masks[n, y, x], y, x])
-            below += weights[n]
+    for c in range(1 if case.logits.shape[1] == 1 else 0, case.probs.shape[1]):
+        rows = [(p[c], target == c, w) for pixel in case.pixels() for p, target, w in pixel]
+        if sum(w for _, true, w in rows if true):
+            above += case.classes[c] * loss(rows)
+            below += case.classes[c]
     return above / below if below else 0.0
 
 
-def reference_dice(logits: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> float:
-    """Mean over classes present in the masks of 1 - 2 * hits / (predicted + true), all sums weighted."""
-    probs, losses = softmax(logits), []
-    for c in range(logits.shape[1]):
-        weight = weights[:, None, None] * (masks != 255)
-        hits = (weight * probs[:, c] * (masks == c)).sum()
-        true = (weight * (masks == c)).sum()
-        if true:
-            losses.append(1 - 2 * hits / ((weight * probs[:, c]).sum() + true))
-    return float(np.mean(losses)) if losses else 0.0
+def tversky(rows: list[tuple[float, bool, float]], alpha: float, beta: float) -> float:
+    hits = sum(w * p for p, true, w in rows if true)
+    false = sum(w * p for p, true, w in rows if not true)
+    missed = sum(w * (1 - p) for p, true, w in rows if true)
+    return 1 - hits / (hits + alpha * false + beta * missed)
 
 
-@pytest.fixture
-def case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    random = np.random.default_rng(0)
-    logits = random.normal(size=(3, 5, 6, 7)) * 2
-    masks = random.integers(0, 4, (3, 6, 7)).astype(np.uint8)  # class 4 never occurs
-    masks[0, :3] = 255
-    masks[1] = 255  # an image without a valid pixel
-    return logits, masks, np.array([1.0, 2.0, 0.5])
+def lovasz(rows: list[tuple[float, bool, float]]) -> float:
+    """Sum of errors, the largest first, each times what it adds to the Jaccard loss of all so far being wrong."""
+    errors = sorted(((1 - p if true else p, true, w) for p, true, w in rows), reverse=True)
+    area = sum(w for _, true, w in rows if true)
+    missed = false = before = total = 0.0
+    for error, true, w in errors:
+        missed, false = missed + w * true, false + w * (not true)
+        jaccard = 1 - (area - missed) / (area + false)
+        total, before = total + error * (jaccard - before), jaccard
+    return total
 
 
-def loss_of(name: str, logits: np.ndarray, masks: np.ndarray, weights: np.ndarray, dtype=torch.float64) -> torch.Tensor:
-    m, w = torch.from_numpy(masks), torch.from_numpy(weights).float()
-    given = torch.from_numpy(logits).to(dtype).requires_grad_()
-    criterion = Criterion(LossSettings(loss=name))
-    loss = criterion(given, m, w, Share(criterion.pixels(m, w), 1))
+def formula(name: str, case: Case) -> float:
+    if name in ("ce", "bce"):
+        return mean_over_pixels(case, ce)
+    if name == "focal":
+        return mean_over_pixels(case, focal)
+    if name == "topk":
+        return topk(case, 10)
+    if name == "lovasz":
+        return mean_over_classes(case, lovasz)
+    errors = {"dice": (0.5, 0.5), "jaccard": (1.0, 1.0), "tversky": (0.3, 0.7)}[name]
+    return mean_over_classes(case, lambda rows: tversky(rows, *errors))
+
+
+# --- cases ------------------------------------------------------------------------------------------------------------
+
+
+def make_case(classes: int = 5, *, mixed: bool = False, weigh: bool = True, seed: int = 0) -> Case:
+    """Three images; the last of several classes never occurs, the top of one image and a whole other are ignored."""
+    random = np.random.default_rng(seed)
+    occurring = max(2, classes - 1)
+
+    def masks(ignored: int) -> Array:
+        ids = random.integers(0, occurring, (3, 6, 7)).astype(np.uint8)
+        ids[0, :3] = ids[ignored] = 255
+        return ids
+
+    logits = random.normal(size=(3, 1 if classes == 2 else classes, 6, 7)) * 2
+    weights = np.array([1.0, 2.0, 0.5])
+    share = np.array([0.25, 0.5, 0.0]) if mixed else np.zeros(3)
+    all_masks = (masks(1), masks(2))[: 2 if mixed else 1]
+    all_weights = (weights * (1 - share), weights * share)[: 2 if mixed else 1]
+    class_weights = np.array([1.0, 0.5, 3.0, 2.0, 7.0])[:classes] if weigh else np.ones(classes)
+    return Case(logits, all_masks, all_weights, class_weights)
+
+
+def inputs(case: Case) -> tuple[torch.Tensor, torch.Tensor, Mixed | None]:
+    """Masks, image weights and the second target, as a criterion takes them."""
+    masks = [torch.from_numpy(mask) for mask in case.masks]
+    weights = torch.from_numpy(sum(case.weights)).float()
+    if len(masks) == 1:
+        return masks[0], weights, None
+    share = torch.from_numpy(case.weights[1] / sum(case.weights)).float()
+    return masks[0], weights, Mixed(masks[1], share)
+
+
+def criterion(loss: str, classes: Array, **options: float) -> Criterion:
+    return Criterion(LossSettings(loss=loss, **options), classes.tolist())
+
+
+def run(name: str, case: Case, dtype: torch.dtype = torch.float64, **options: float) -> tuple[float, Array]:
+    """The loss and its gradient."""
+    masks, weights, second = inputs(case)
+    logits = torch.from_numpy(case.logits).to(dtype).requires_grad_()
+    made = criterion(name, case.classes, **options)
+    loss = made(logits, masks, weights, Share(float(made.pixels(masks, weights, second)), 1), second)
     loss.backward()
-    assert given.grad is not None and given.grad.isfinite().all()
-    assert not given.grad[torch.from_numpy(masks == 255)[:, None].expand_as(given)].any()
-    return loss.detach()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+    return float(loss.detach()), logits.grad.double().numpy()
 
 
-@pytest.mark.parametrize(
-    ("name", "terms"), [("ce", (1, 0)), ("dice", (0, 1)), ("ce+dice", (1, 1))], ids=["ce", "dice", "ce+dice"]
-)
-def test_equals_the_formula_with_ignored_pixels_absent_classes_and_weights(name, terms, case) -> None:
-    expected = terms[0] * reference_ce(*case) + terms[1] * reference_dice(*case)
-    assert float(loss_of(name, *case)) == pytest.approx(expected, rel=1e-5)
+# --- values -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ce", "dice", "ce+dice"])
-def test_an_all_ignored_batch_has_no_loss_and_no_gradient(name, case) -> None:
-    logits, masks, weights = case
-    assert float(loss_of(name, logits, np.full_like(masks, 255), weights)) == 0
+@pytest.mark.parametrize("mixed", [False, True], ids=["one target", "mixed"])
+@pytest.mark.parametrize("weigh", [False, True], ids=["equal classes", "class weights"])
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("name", TERMS)
+def test_equals_the_formula_with_ignored_pixels_absent_classes_and_weights(name, classes, weigh, mixed) -> None:
+    case = make_case(classes, mixed=mixed, weigh=weigh)
+    loss, gradient = run(name, case)
+    assert loss == pytest.approx(formula(name, case), rel=1e-9)
+    ignored = np.logical_and.reduce([mask == 255 for mask in case.masks])
+    assert ignored.any() and not np.moveaxis(gradient, 1, -1)[ignored].any()
+    assert np.moveaxis(gradient, 1, -1)[~ignored].any()
+
+
+@pytest.mark.parametrize("options", [{"focal_gamma": 0.5}, {"focal_gamma": 5.0}])
+def test_focal_takes_its_gamma(options) -> None:
+    case = make_case()
+    expected = mean_over_pixels(case, lambda p, c: focal(p, c, options["focal_gamma"]))
+    assert run("focal", case, **options)[0] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("percent", [0.01, 1, 33.3, 100])
+def test_topk_takes_its_percentage_of_the_valid_pixels(percent) -> None:
+    case = make_case()
+    loss, gradient = run("topk", case, topk=percent)
+    assert loss == pytest.approx(topk(case, percent), rel=1e-9)
+    valid = int((case.masks[0] != 255).sum())
+    assert gradient.any(axis=1).sum() == max(1, round(valid * percent / 100))
+
+
+def test_tversky_takes_its_weights_and_is_dice_and_jaccard_at_their_values() -> None:
+    case = make_case()
+    for alpha, beta, name in ((0.9, 0.2, None), (0.5, 0.5, "dice"), (1, 1, "jaccard")):
+        loss, _ = run("tversky", case, tversky_alpha=alpha, tversky_beta=beta)
+        assert loss == pytest.approx(mean_over_classes(case, lambda rows: tversky(rows, alpha, beta)), rel=1e-9)  # noqa: B023
+        if name:
+            assert loss == pytest.approx(run(name, case)[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_label_smoothing_equals_the_formula(classes) -> None:
+    case = make_case(classes, mixed=True)
+    expected = mean_over_pixels(case, lambda p, c: ce(p, c, 0.3))
+    assert run("ce", case, label_smoothing=0.3)[0] == pytest.approx(expected, rel=1e-8)
+    if classes == 2:
+        assert run("bce", case, label_smoothing=0.3)[0] == pytest.approx(expected, rel=1e-8)
+
+
+def test_a_sum_is_the_weighted_sum_of_its_terms() -> None:
+    case = make_case(mixed=True)
+    weights = {"ce": 0.5, "focal": 1.0, "topk": 2.0, "dice": 0.25, "jaccard": 3.0, "lovasz": 1.0, "tversky": 0.7}
+    loss, gradient = run("+".join(f"{w}*{name}" for name, w in weights.items()), case)
+    parts = {name: run(name, case) for name in weights}
+    assert loss == pytest.approx(sum(w * parts[name][0] for name, w in weights.items()), rel=1e-12)
+    np.testing.assert_allclose(gradient, sum(w * parts[name][1] for name, w in weights.items()), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", REGION_TERMS)
+def test_equals_segmentation_models_where_every_class_occurs(name) -> None:
+    random = np.random.default_rng(0)
+    masks = random.integers(0, 4, (2, 9, 9)).astype(np.uint8)
+    masks[0, 0] = 255
+    case = Case(random.normal(size=(2, 4, 9, 9)), (masks,), (np.ones(2),), np.ones(4))
+    theirs = {
+        "dice": smp.losses.DiceLoss("multiclass", ignore_index=255),
+        # It takes no ignore_index: none is ignored.
+        "jaccard": smp.losses.JaccardLoss("multiclass"),
+        "tversky": smp.losses.TverskyLoss("multiclass", ignore_index=255, alpha=0.3, beta=0.7),
+        "lovasz": smp.losses.LovaszLoss("multiclass", ignore_index=255),
+    }
+    if name == "jaccard":
+        case = replace(case, masks=(np.where(masks == 255, 1, masks).astype(np.uint8),))
+    expected = theirs[name](torch.from_numpy(case.logits).float(), torch.from_numpy(case.masks[0]).long())
+    assert run(name, case)[0] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("name", TERMS)
+def test_gradients_are_those_of_finite_differences(name, classes) -> None:
+    case = make_case(classes, mixed=True, seed=1)
+    masks, weights, second = inputs(case)
+    made = criterion(name, case.classes)
+    share = Share(float(made.pixels(masks, weights, second)), 2)
+    logits = torch.from_numpy(case.logits).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: made(x, masks, weights, share, second), logits, atol=1e-6)
+
+
+# --- what must hold ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["one target", "mixed"])
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("name", [*TERMS, "+".join(TERMS)])
+def test_an_all_ignored_batch_has_no_loss_and_no_gradient(name, classes, mixed) -> None:
+    case = make_case(classes, mixed=mixed)
+    loss, gradient = run(name, replace(case, masks=tuple(np.full_like(m, 255) for m in case.masks)))
+    assert loss == 0 and not gradient.any()
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_an_image_without_valid_pixels_or_of_weight_0_is_as_if_not_there(name) -> None:
+    case = make_case()
+    expected = run(name, Case(case.logits[[0, 2]], (case.masks[0][[0, 2]],), (case.weights[0][[0, 2]],), case.classes))
+    ignored = run(name, case)
+    masks = np.where(case.masks[0] == 255, 3, case.masks[0]).astype(np.uint8)
+    masks[0] = case.masks[0][0]
+    weightless = run(name, replace(case, masks=(masks,), weights=(case.weights[0] * [1, 0, 1],)))
+    for loss, gradient in (ignored, weightless):
+        assert loss == pytest.approx(expected[0], rel=1e-12)
+        np.testing.assert_allclose(gradient[[0, 2]], expected[1], atol=1e-14)
+        assert not gradient[1].any()
+
+
+@pytest.mark.parametrize("name", REGION_TERMS)
+def test_a_foreground_that_does_not_occur_has_no_loss(name) -> None:
+    case = make_case(2)
+    loss, gradient = run(name, replace(case, masks=(np.where(case.masks[0] == 255, 255, 0).astype(np.uint8),)))
+    assert loss == 0 and not gradient.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_logits_do_not_overflow(dtype) -> None:
+@pytest.mark.parametrize("name", TERMS)
+def test_half_precision_logits_do_not_overflow(name, dtype) -> None:
     # 2 x 4 x 256 x 256 pixels sum to more than the largest half-precision number.
     logits = np.random.default_rng(0).normal(size=(2, 4, 256, 256))
     masks = np.random.default_rng(1).integers(0, 4, (2, 256, 256)).astype(np.uint8)
-    exact = loss_of("ce+dice", logits, masks, np.ones(2))
-    assert float(loss_of("ce+dice", logits, masks, np.ones(2), dtype)) == pytest.approx(float(exact), rel=1e-2)
+    case = Case(logits, (masks,), (np.ones(2),), np.ones(4))
+    assert run(name, case, dtype)[0] == pytest.approx(run(name, case)[0], rel=1e-2)
 
 
-def test_one_logit_equals_two_classes_of_softmax() -> None:
+@pytest.mark.parametrize("name", TERMS)
+def test_single_precision_keeps_the_gradient_of_many_pixels(name) -> None:
     random = np.random.default_rng(0)
-    logit = random.normal(size=(2, 1, 5, 5))
-    masks = random.integers(0, 2, (2, 5, 5)).astype(np.uint8)
-    masks[0, 0] = 255
-    two = np.concatenate([np.zeros_like(logit), logit], axis=1)
-    ce = loss_of("ce", logit, masks, np.ones(2))
-    assert float(ce) == pytest.approx(reference_ce(two, masks, np.ones(2)), rel=1e-5)
-    probs = softmax(two)[:, 1] * (masks != 255)
-    truth = (masks == 1).astype(float)
-    foreground = 1 - 2 * (probs * truth).sum() / (probs.sum() + truth.sum())
-    assert float(loss_of("dice", logit, masks, np.ones(2))) == pytest.approx(foreground, rel=1e-5)
+    masks = random.integers(0, 3, (1, 300, 300)).astype(np.uint8)
+    case = Case(random.normal(size=(1, 3, 300, 300)) * 3, (masks,), (np.ones(1),), np.ones(3))
+    exact, single = run(name, case), run(name, case, torch.float32)
+    assert single[0] == pytest.approx(exact[0], rel=1e-5)
+    np.testing.assert_allclose(single[1], exact[1], atol=1e-3 * np.abs(exact[1]).max())
 
 
-def test_parts_of_an_update_add_up_to_the_whole_for_cross_entropy(case) -> None:
-    logits, masks, weights = (torch.from_numpy(a) for a in case)
-    criterion = Criterion(LossSettings(loss="ce"))
-    pixels = float(criterion.pixels(masks, weights))
-    whole = criterion(logits, masks, weights, Share(pixels, 1))
-    parts = [criterion(logits[i : i + 1], masks[i : i + 1], weights[i : i + 1], Share(pixels, 3)) for i in range(3)]
-    assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-6)
+@pytest.mark.parametrize("value", [80.0, -80.0, 1e4])
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("name", TERMS)
+def test_certain_predictions_have_finite_losses_and_gradients(name, classes, value) -> None:
+    case = make_case(classes)
+    options = {"focal_gamma": 0.5} if name == "focal" else {}
+    loss, _ = run(name, replace(case, logits=np.sign(case.logits) * value), torch.float32, **options)
+    assert math.isfinite(loss)
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["one target", "mixed"])
+@pytest.mark.parametrize(
+    "options", [{"loss": "ce", "label_smoothing": 0.1}, {"loss": "focal"}, {"loss": "0.5*ce+focal"}]
+)
+def test_parts_of_an_update_add_up_to_the_whole_for_pixel_wise_terms(options, mixed) -> None:
+    case = make_case(mixed=mixed)
+    masks, weights, second = inputs(case)
+    logits, made = torch.from_numpy(case.logits), Criterion(LossSettings(**options), case.classes.tolist())
+    pixels = float(made.pixels(masks, weights, second))
+    whole = made(logits, masks, weights, Share(pixels, 1), second)
+    parts, counted = 0.0, 0.0
+    for i in range(3):
+        one = slice(i, i + 1)
+        mix = second and Mixed(second.masks[one], second.share[one])
+        counted += float(made.pixels(masks[one], weights[one], mix))
+        parts += float(made(logits[one], masks[one], weights[one], Share(pixels, 3), mix))
+    assert counted == pytest.approx(pixels, rel=1e-12)
+    assert parts == pytest.approx(float(whole), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", [*REGION_TERMS, "topk"])
+def test_batch_wise_terms_are_averaged_over_the_parts(name) -> None:
+    case = make_case()
+    masks, weights, _ = inputs(case)
+    made, logits = criterion(name, case.classes), torch.from_numpy(case.logits)
+    one, third = (float(made(logits, masks, weights, Share(1.0, parts))) for parts in (1, 3))
+    assert third == pytest.approx(one / 3, rel=1e-12)
+
+
+def test_pixels_count_with_the_weights_of_their_image_and_class() -> None:
+    masks = torch.tensor([[[0, 1, 255]], [[1, 1, 2]]], dtype=torch.uint8)
+    other = torch.tensor([[[255, 255, 2]], [[0, 255, 0]]], dtype=torch.uint8)
+    weights, made = torch.tensor([1.0, 0.5]), Criterion(LossSettings(), (1.0, 4.0, 16.0))
+    assert float(made.pixels(masks, weights)) == 1 + 4 + 0.5 * (4 + 4 + 16)
+    second = Mixed(other, torch.tensor([0.25, 0.5]))
+    assert float(made.pixels(masks, weights, second)) == 0.75 * 5 + 0.25 * 16 + 0.25 * 24 + 0.25 * 2
+    assert float(Criterion(LossSettings()).pixels(masks, weights)) == 2 + 0.5 * 3
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_share_of_0_or_1_is_one_of_the_two_targets(name) -> None:
+    case = make_case(mixed=True)
+    one, other = case.masks
+    weights = np.array([1.0, 2.0, 0.5])
+    for share, target in ((0.0, one), (1.0, other)):
+        mixed = replace(case, weights=(weights * (1 - share), weights * share))
+        plain = replace(case, masks=(target,), weights=(weights,))
+        assert run(name, mixed)[0] == pytest.approx(run(name, plain)[0], rel=1e-12)
+
+
+# --- effects ----------------------------------------------------------------------------------------------------------
+
+
+def optimum(made: Criterion, masks: list[int], outputs: int) -> Array:
+    """The probabilities that one set of logits, the same for all pixels, takes when the loss is minimised."""
+    logits = torch.zeros(1, outputs, 1, 1, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor(masks, dtype=torch.uint8).view(1, 1, -1)
+    weights = torch.ones(1)
+    share = Share(float(made.pixels(targets, weights)), 1)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = made(logits.expand(1, outputs, 1, len(masks)), targets, weights, share)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    found = logits.detach().flatten()
+    return (found.softmax(0) if outputs > 1 else found.sigmoid()).numpy()
+
+
+def test_smoothed_labels_are_what_is_learnt() -> None:
+    smooth = LossSettings(loss="ce", label_smoothing=0.1)
+    assert optimum(Criterion(smooth), [2], 4) == pytest.approx([0.025, 0.025, 0.925, 0.025], abs=1e-5)
+    two = LossSettings(loss="bce", label_smoothing=0.1)
+    assert optimum(Criterion(two), [1], 1) == pytest.approx([0.95], abs=1e-5)
+    assert optimum(Criterion(two), [0], 1) == pytest.approx([0.05], abs=1e-5)
+    # Each pixel as a whole is weighted, so that class weights do not bend what is learnt of it.
+    assert optimum(Criterion(smooth, (1.0, 9.0, 2.0, 1.0)), [2], 4) == pytest.approx(
+        [0.025, 0.025, 0.925, 0.025], abs=1e-5
+    )
+
+
+def test_class_weights_move_the_optimum_towards_the_heavy_class() -> None:
+    settings = LossSettings(loss="ce")
+    assert optimum(Criterion(settings), [0, 0, 0, 1], 3) == pytest.approx([0.75, 0.25, 0], abs=1e-3)
+    assert optimum(Criterion(settings, (1.0, 3.0, 1.0)), [0, 0, 0, 1], 3) == pytest.approx([0.5, 0.5, 0], abs=1e-3)
+    assert optimum(Criterion(settings, (1.0, 3.0)), [0, 0, 0, 1], 1) == pytest.approx([0.5], abs=1e-3)
+
+
+def test_focal_gives_the_easy_pixel_less_of_the_gradient() -> None:
+    case = Case(
+        np.array([[[[4.0, -1.0]], [[0.0, 0.0]], [[0.0, 0.0]]]]),
+        (np.zeros((1, 1, 2), np.uint8),),
+        (np.ones(1),),
+        np.ones(3),
+    )
+
+    def easy_to_hard(**options: float) -> float:
+        gradient = np.abs(run("focal", case, **options)[1]).sum(axis=1)[0, 0]
+        return float(gradient[0] / gradient[1])
+
+    assert run("focal", case, focal_gamma=0.0)[0] == pytest.approx(run("ce", case)[0], rel=1e-12)
+    assert easy_to_hard(focal_gamma=4.0) < easy_to_hard(focal_gamma=2.0) < easy_to_hard(focal_gamma=0.0)
+
+
+def test_lovasz_and_jaccard_of_certain_predictions_are_one_minus_the_jaccard_index() -> None:
+    random = np.random.default_rng(0)
+    truth, guess = random.integers(0, 3, (2, 1, 8, 8)).astype(np.uint8)
+    logits = np.moveaxis(np.eye(3)[guess], -1, 1) * 60.0
+    ious = [((truth == c) & (guess == c)).sum() / ((truth == c) | (guess == c)).sum() for c in range(3)]
+    case = Case(logits, (truth,), (np.ones(1),), np.ones(3))
+    for name in ("lovasz", "jaccard"):
+        assert run(name, case)[0] == pytest.approx(1 - np.mean(ious), rel=1e-9)
+
+
+def test_beta_above_alpha_finds_more_of_an_uncertain_foreground() -> None:
+    masks = [1] * 3 + [0] * 7
+
+    def found(alpha: float, beta: float) -> float:
+        made = Criterion(LossSettings(loss="ce+tversky", tversky_alpha=alpha, tversky_beta=beta))
+        return float(optimum(made, masks, 1)[0])
+
+    assert found(0.1, 0.9) > found(0.5, 0.5) > found(0.9, 0.1)
+
+
+def test_the_loss_of_validation_is_weighted_as_in_training() -> None:
+    case = make_case(5)
+    probs, truth = case.probs[:1].astype(np.float32), case.masks[0][:1]
+    one = Case(case.logits[:1], (truth,), (np.ones(1),), case.classes)
+    made = criterion("ce+dice", case.classes)
+    assert map_loss(made, probs[0], truth[0]) == pytest.approx(formula("ce", one) + formula("dice", one), rel=1e-5)

@@ -85,6 +85,16 @@ def test_accumulation_gives_the_single_update() -> None:
     assert_same(whole, after(updater(World()), pieces))
 
 
+def test_accumulation_counts_pixels_with_their_class_weights() -> None:
+    def step(pieces: list[Batch]) -> tuple[list[float], dict[str, torch.Tensor]]:
+        made = updater(World())
+        made.criterion = Criterion(LossSettings(loss="ce+focal", label_smoothing=0.1), (0.25, 1.0, 4.0))
+        return after(made, pieces)
+
+    batch = data(8)
+    assert_same(step([batch]), step([part(batch, slice(i, i + 2)) for i in range(0, 8, 2)]))
+
+
 def one_process(rank: int, port: int, folder: str) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
