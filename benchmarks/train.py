@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from segtool.core import catalog
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.batches import Collate, Plan, TrainingSamples, make_loader
+from segtool.core.data.units import Units
 from segtool.core.models.build import NetworkSpec, build_network
 from segtool.core.models.losses import Criterion
 from segtool.core.models.optim import make_optimizer
@@ -90,7 +91,7 @@ def segtool_loop(dataset: catalog.Dataset, batch: int, workers: int) -> Iterator
     optimizer, criterion = make_optimizer(network, options), Criterion(LossSettings(loss="ce+dice"))
     updater = Updater(network, spec, optimizer, criterion, clip=0, seed=SEED, device="cpu", world=World())
     augment = Augmentation(AugmentationSettings(), SizeSettings(crop=CROP), FILL)
-    samples = TrainingSamples(dataset, dataset.train, None, augment, SEED)
+    samples = TrainingSamples(dataset, Units(dataset.train), None, augment, SEED)
     plan = Plan(len(dataset.train), batch=batch, accumulate=1, seed=SEED, epochs=range(1000))
     for number, micro in enumerate(make_loader(samples, plan, Collate(FILL, 32), workers)):
         updater.step([micro], 1.0, 0, number)

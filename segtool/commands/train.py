@@ -13,6 +13,7 @@ from segtool import __version__
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.data.augmentation import rehearse
+from segtool.core.data.extra import extra_digests, read_extras
 from segtool.core.data.presets import pipeline_digest
 from segtool.core.data.seeding import make_deterministic
 from segtool.core.files import write_json
@@ -29,7 +30,7 @@ from segtool.core.selection import select, without_twins, write_samples
 from segtool.core.training import store
 from segtool.core.training.distributed import World, choose_device, join
 from segtool.core.training.loop import Loop
-from segtool.core.training.setup import Parts, prepare
+from segtool.core.training.setup import Parts, find_units, prepare
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import comparable, flatten
 from segtool.settings.train import TrainSettings
@@ -67,11 +68,11 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
                 # Rank 0 says so.
                 raise SystemExit(0)
             return None
-        parts = replace(parts, train=without_twins(output.path / "samples.csv", parts.train))
+        parts = replace(parts, train=without_twins(output.path / "samples.csv", parts.dataset, parts.train))
         # Until there is a checkpoint, nothing is lost by starting afresh.
         mistakes = output.discarded_on_error(unless="*.pt") if world.main else nullcontext()
         with mistakes, memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"):
-            loop = prepare(settings, parts)
+            loop = prepare(settings, replace(parts, units=find_units(settings, parts)))
             loop.on_update = on_update
             loop.run()
         world.barrier()
@@ -87,6 +88,7 @@ def read_parts(settings: TrainSettings, device: str, world: World) -> Parts:
     dataset = load_dataset(settings.data)
     settings.loss.check_classes(len(dataset.classes))
     train, valid = select(dataset, settings.folds)
+    train += read_extras(settings.extras, dataset, settings.folds.max_samples)
     rehearse(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
     track = tracker(settings.output.quiet) if world.main else silent
     return Parts(dataset, train, valid, _spec(settings, dataset), device, world, track)
@@ -120,7 +122,8 @@ def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
 def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], valid: list[Record]) -> dict[str, str]:
     """Digests of what a run reads: its images on both sides, and a file of encoder weights."""
     return {
-        **{f"train {k}": v for k, v in dataset.digests(train).items()},
+        **{f"train {k}": v for k, v in dataset.digests([r for r in train if r.origin is None]).items()},
+        **extra_digests(train),
         **{f"valid {k}": v for k, v in dataset.digests(valid).items()},
         **weights_digest(settings.model),
         **pipeline_digest(settings.augmentation.augment),

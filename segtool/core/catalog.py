@@ -2,16 +2,26 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
 from segtool.core import images
+from segtool.core.dataset_yaml import read_dataset_yaml, read_palette
 from segtool.core.files import atomic, digest_bytes, digest_stats, read_csv, write_csv
 from segtool.errors import SegtoolError
+
+
+class Origin(Protocol):
+    """Another data set, and how its masks are read."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read_mask(self, record: "Record") -> images.Array: ...
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,8 @@ class Record:
     mask: Path | None = None
     group: str = ""
     weight: float = 1.0
+    # Set where it is another data set's, added to the training images.
+    origin: Origin | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,18 @@ class Dataset:
         """The training part's records by image_id."""
         return {record.image_id: record for record in self.train}
 
+    def source(self, record: Record) -> str:
+        """The name of the data set a record comes from, as tables show it."""
+        return record.origin.name if record.origin else self.path.name
+
     def read_image(self, record: Record) -> images.Array:
         """The image as uint8 (H, W, channels)."""
         return images.read_image(record.image, self.channels)
 
     def read_mask(self, record: Record) -> images.Array:
         """The mask as uint8 (H, W): class ids, 255 = ignore. Raises SegtoolError where the record has none."""
+        if record.origin:
+            return record.origin.read_mask(record)
         if record.mask is None:
             raise SegtoolError(f"image {record.image_id!r} has no mask in {self.path}")
         return images.to_mask(
@@ -95,7 +113,7 @@ def load_dataset(data: Path) -> Dataset:
         SegtoolError: anything in the files is missing or wrong; the line says where.
     """
     path = data / "dataset.yaml" if data.is_dir() else data
-    content = _read_yaml(path)
+    content = read_dataset_yaml(path)
     classes = content.get("classes")
     if not isinstance(classes, list) or not classes:
         raise SegtoolError(f"{path}: `classes` must be a list of names, in the order of the ids in the masks")
@@ -118,7 +136,7 @@ def load_dataset(data: Path) -> Dataset:
         ignore_index=ignore,
         ignore_stated="ignore_index" in content,
         channels=channels,
-        palette=_palette(content.get("palette"), path),
+        palette=read_palette(content.get("palette"), path),
         train=_read_rows(path, content.get("train")),
         test=_read_rows(path, content.get("test")),
     )
@@ -166,37 +184,6 @@ def relative_to(path: Path, folder: Path) -> str:
 def with_masks(records: Sequence[Record]) -> list[Record]:
     """Those records that have a mask."""
     return [record for record in records if record.mask is not None]
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SegtoolError(f"{path} is missing; `segtool import` or `segtool demo` makes one") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SegtoolError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise SegtoolError(f"{path} must hold `classes:` and `train:`")
-    known = {"classes", "ignore_index", "channels", "train", "test", "palette"}
-    if unknown := content.keys() - known:
-        raise SegtoolError(
-            f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; known are {', '.join(sorted(known))}"
-        )
-    return content
-
-
-def _palette(value: Any, path: Path) -> tuple[tuple[int, int, int], ...] | None:
-    if value is None:
-        return None
-    try:
-        colours = tuple((int(r), int(g), int(b)) for r, g, b in value)
-    except (TypeError, ValueError):
-        raise SegtoolError(f"{path}: palette must be a list of [red, green, blue]") from None
-    if any(not 0 <= channel <= 255 for colour in colours for channel in colour):
-        raise SegtoolError(f"{path}: palette values go from 0 to 255")
-    if len(colours) > 256:
-        raise SegtoolError(f"{path}: palette has {len(colours)} colours; a mask has 256 values")
-    return colours
 
 
 def _read_rows(dataset: Path, name: Any) -> tuple[Record, ...]:

@@ -62,6 +62,8 @@ class Samples:
 def write_samples(path: Path, dataset: Dataset, train: Iterable[Record], valid: Iterable[Record]) -> int:
     """Write `samples.csv`: source, image_id, role, and the content digest of the image; returns the number of twins.
 
+    The source is the data set's file name, or `extra 1` and so on for those of the --extra options.
+
     Roles are `train`, `valid`, and `twin`: a training image whose content is that of a validation image. Trained on, it
     would make the validation score mean nothing, so it is left out.
     """
@@ -71,7 +73,7 @@ def write_samples(path: Path, dataset: Dataset, train: Iterable[Record], valid: 
     rows = [(r, "twin" if digest in contents else "train", digest) for r, digest in seen]
     rows += [(r, "valid", digest) for r, digest in held]
     columns = ("source", "image_id", "role", "digest")
-    write_csv(path, columns, [(dataset.path.name, r.image_id, role, digest) for r, role, digest in rows])
+    write_csv(path, columns, [(dataset.source(r), r.image_id, role, digest) for r, role, digest in rows])
     return sum(role == "twin" for _, role, _ in rows)
 
 
@@ -84,14 +86,14 @@ def read_samples(path: Path) -> Samples:
     )
 
 
-def without_twins(path: Path, train: Iterable[Record]) -> list[Record]:
+def without_twins(path: Path, dataset: Dataset, train: Iterable[Record]) -> list[Record]:
     """The training records that `samples.csv` does not call twins of validation images."""
-    twins = {row["image_id"] for row in _read_roles(path) if row["role"] == "twin"}
-    return [record for record in train if record.image_id not in twins]
+    twins = {(row["source"], row["image_id"]) for row in _read_roles(path) if row["role"] == "twin"}
+    return [record for record in train if (dataset.source(record), record.image_id) not in twins]
 
 
 def _read_roles(path: Path) -> list[dict[str, str]]:
-    rows = read_csv(path, ("image_id", "role", "digest"))
+    rows = read_csv(path, ("source", "image_id", "role", "digest"))
     for row in rows:
         if row["role"] not in ("train", "valid", "twin"):
             raise SegtoolError(f"{path}: role {row['role']!r} of {row['image_id']!r} is not train, valid or twin")

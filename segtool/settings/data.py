@@ -31,6 +31,37 @@ class FoldSettings:
 
 
 @dataclass(frozen=True)
+class ExtraSettings:
+    """What is trained on beside the data set itself, and how often each image."""
+
+    panel: ClassVar[str] = "Data"
+
+    extra: tuple[Path, ...] = option(
+        (),
+        metavar="OTHER.yaml[:WEIGHT]",
+        help="Train on another data set's images too, their loss times WEIGHT (1); never validated on. Classes are"
+        " matched by name, others are ignored. Give it several times for several",
+    )
+    extra_map: Path | None = option(
+        None,
+        help="Renames and merges classes of --extra: a CSV with columns theirs,ours or YAML of `theirs: ours`; ours may"
+        " be ignore",
+    )
+    oversample: float = option(
+        0.0,
+        min=0,
+        max=1,
+        metavar="T",
+        help="Draw images more often whose classes occur in a smaller share f of the images than T: sqrt(T/f) times as"
+        " often, for the rarest class in it (LVIS). An epoch keeps its length",
+    )
+
+    def __post_init__(self) -> None:
+        if self.extra_map and not self.extra:
+            raise UsageError("--extra-map needs --extra")
+
+
+@dataclass(frozen=True)
 class SizeSettings:
     """The sizes images have on their way into the network."""
 
@@ -38,6 +69,22 @@ class SizeSettings:
 
     resize: Size | None = option(
         None, parse=parse_size, metavar="HxW", help="Resize every image first; masks and scores stay at their own size"
+    )
+    window: Size | None = option(
+        None,
+        parse=parse_size,
+        metavar="HxW",
+        help="Train on windows of the images, each of them a training image (after --resize); --crop then crops inside"
+        " a window. A window is read by decoding its whole image",
+    )
+    stride: Size | None = option(
+        None, parse=parse_size, metavar="HxW", help="At most this far from window to window; a window if not given"
+    )
+    min_foreground: float = option(
+        0.0,
+        min=0,
+        max=1,
+        help="Leave out windows with a smaller share of pixels that are neither class 0 (background) nor ignored",
     )
     crop: Size | None = option(None, parse=parse_size, metavar="HxW", help="Train on random crops of this size")
     crop_nonempty: float = option(
@@ -60,5 +107,11 @@ class SizeSettings:
                 f"--crop-nonempty {self.crop_nonempty:g} and --crop-balance {self.crop_balance:g} are shares of the"
                 " crops: together at most 1"
             )
-        if self.resize and self.crop and (self.crop.height > self.resize.height or self.crop.width > self.resize.width):
-            raise UsageError(f"--crop {self.crop} is larger than --resize {self.resize}")
+        for name in ("stride", "min_foreground"):
+            if getattr(self, name) and not self.window:
+                raise UsageError(f"--{name.replace('_', '-')} needs --window")
+        for inner, outer in (("crop", "resize"), ("window", "resize"), ("crop", "window"), ("stride", "window")):
+            small, large = getattr(self, inner), getattr(self, outer)
+            if small and large and (small.height > large.height or small.width > large.width):
+                left_out = ": pixels between would be left out" if inner == "stride" else ""
+                raise UsageError(f"--{inner} {small} is larger than --{outer} {large}{left_out}")

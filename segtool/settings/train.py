@@ -6,7 +6,7 @@ from pathlib import Path
 from segtool.errors import UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.common import MachineSettings, OutputSettings
-from segtool.settings.data import FoldSettings, SizeSettings
+from segtool.settings.data import ExtraSettings, FoldSettings, SizeSettings
 from segtool.settings.loss import LossSettings
 from segtool.settings.model import ModelSettings
 from segtool.settings.optimizer import OptimizerSettings
@@ -22,6 +22,7 @@ class TrainSettings:
     data: Path = option(argument=True, help="dataset.yaml or its folder")
     folds: FoldSettings = FoldSettings()
     size: SizeSettings = SizeSettings()
+    extras: ExtraSettings = ExtraSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()

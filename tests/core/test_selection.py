@@ -70,7 +70,7 @@ def test_a_training_image_with_a_validation_images_content_is_a_twin(tmp_path: P
     path = tmp_path / "samples.csv"
     train = [record["copy"], record["b"], record["c"]]
     assert write_samples(path, dataset, train, [record["a"]]) == 1
-    assert without_twins(path, train) == [record["b"], record["c"]]
+    assert without_twins(path, dataset, train) == [record["b"], record["c"]]
     samples = read_samples(path)
     # The score of `valid` is that of the history: the twin is neither trained on nor scored.
     digests = {name: digest_file(tmp_path / name) for name in record}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -12,10 +13,12 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from segtool.core.catalog import Dataset, Record
+from segtool.core.catalog import Dataset
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.mixing import Sample, apply_mix, draw_mix
+from segtool.core.data.sampling import Floats, draw
 from segtool.core.data.seeding import permutation
+from segtool.core.data.units import Units
 from segtool.core.images import IGNORE, Array, resize_image, resize_mask
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
@@ -56,9 +59,10 @@ class Batch(NamedTuple):
 class Plan(Sampler[list[Key]]):
     """The micro-batches of a run, from any update on: a pure function of its arguments.
 
-    An epoch is a new permutation of the images, cut into updates of `batch * accumulate` images; the rest of the
-    permutation, less than an update, is left out. Fewer images than an update holds are repeated. Process `rank` of
-    `world` takes every world-th image of each micro-batch, so an update holds the same images for any `world`.
+    An epoch is a new permutation of the images (with `factors` as many draws, some images more often and others left
+    out), cut into updates of `batch * accumulate` images; the rest, less than an update, is left out. Fewer images than
+    an update holds are repeated. Process `rank` of `world` takes every world-th image of each micro-batch, so an update
+    holds the same images for any `world`.
     """
 
     def __init__(
@@ -72,14 +76,16 @@ class Plan(Sampler[list[Key]]):
         skip: int = 0,
         rank: int = 0,
         world: int = 1,
+        factors: Floats | None = None,
     ) -> None:
         """
         Args:
+            factors: how much more often than others each image is drawn; None: all alike.
             epochs: the epochs to go through, counted from 0.
             skip: updates of the first of them that are done already.
         """
         self.count, self.batch, self.accumulate, self.seed = count, batch, accumulate, seed
-        self.epochs, self.skip, self.rank, self.world = epochs, skip, rank, world
+        self.epochs, self.skip, self.rank, self.world, self.factors = epochs, skip, rank, world, factors
 
     @property
     def updates_per_epoch(self) -> int:
@@ -88,9 +94,17 @@ class Plan(Sampler[list[Key]]):
 
     def epoch(self, epoch: int) -> list[Key]:
         """The images of one epoch in order, over all processes."""
-        order = permutation(self.count, self.seed, epoch)
+        if self.factors is None:
+            order = permutation(self.count, self.seed, epoch)
+        else:
+            order = draw(self.factors, self.seed, epoch)
         used = self.updates_per_epoch * self.batch * self.accumulate
-        return [Key(epoch, order[i % self.count], i // self.count) for i in range(used)]
+        uses: Counter[int] = Counter()
+        keys = []
+        for sample in (order[i % self.count] for i in range(used)):
+            keys.append(Key(epoch, sample, uses[sample]))
+            uses[sample] += 1
+        return keys
 
     def __len__(self) -> int:
         return (self.updates_per_epoch * len(self.epochs) - self.skip) * self.accumulate
@@ -104,27 +118,30 @@ class Plan(Sampler[list[Key]]):
 
 
 class TrainingSamples(TorchDataset[Sample]):
-    """Reads, resizes and augments the image of a `Key`, and mixes another into it."""
+    """Reads, resizes, cuts and augments the image or window of a `Key`, and mixes another into it."""
 
     def __init__(
-        self, dataset: Dataset, records: Sequence[Record], resize: Size | None, augmentation: Augmentation, seed: int
+        self, dataset: Dataset, units: Units, resize: Size | None, augmentation: Augmentation, seed: int
     ) -> None:
-        self.dataset, self.records, self.resize = dataset, records, resize
+        self.dataset, self.units, self.resize = dataset, units, resize
         self.augmentation, self.seed = augmentation, seed
 
     def __getitem__(self, key: Key) -> Sample:
         sample = self._augmented(key.sample, *key)
-        mix = draw_mix(self.augmentation.settings, key.sample, len(self.records), self.seed, *key)
+        mix = draw_mix(self.augmentation.settings, key.sample, len(self.units), self.seed, *key)
         if mix is None:
             return sample
         # The longer key is another one: a partner is not augmented as it would be in its own place.
         return apply_mix(sample, self._augmented(mix.partner, *key, PARTNER), mix)
 
     def _augmented(self, index: int, *key: int) -> Sample:
-        record = self.records[index]
+        record = self.units.records[index]
         image, mask = self.dataset.read_pair(record)
         if self.resize:
             image, mask = resize_image(image, self.resize), resize_mask(mask, self.resize)
+        if self.units.boxes:
+            box = self.units.boxes[index]
+            image, mask = box.cut(image), box.cut(mask)
         try:
             image, mask = self.augmentation(image, mask, self.seed, *key)
         except SegtoolError as error:

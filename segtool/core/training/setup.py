@@ -9,7 +9,9 @@ import torch
 from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, make_loader, round_up
+from segtool.core.data.sampling import repeat_factors
 from segtool.core.data.seeding import seed_torch
+from segtool.core.data.units import Units, count_units, read_units
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, untouched_parameters
 from segtool.core.models.class_weights import class_weights
@@ -41,6 +43,27 @@ class Parts:
     device: str
     world: World
     track: Track
+    # What an epoch draws from; by default the images.
+    units: Units | None = None
+
+    @property
+    def drawn(self) -> Units:
+        """What an epoch draws from."""
+        return self.units or Units(tuple(self.train))
+
+
+def find_units(settings: TrainSettings, parts: Parts) -> Units | None:
+    """Windows, and pixels of each class, where they are asked for: counted once and kept with the run."""
+    size, path = settings.size, settings.output.out / "units.csv"
+    if not (size.window or size.crop_balance or settings.extras.oversample):
+        return None
+
+    def count() -> None:
+        if not path.exists():
+            count_units(path, parts.dataset, parts.train, size, parts.track)
+
+    parts.world.decide(count)
+    return read_units(path, parts.dataset, parts.train, windows=size.window is not None)
 
 
 def prepare(settings: TrainSettings, parts: Parts) -> Loop:
@@ -71,7 +94,7 @@ def prepare(settings: TrainSettings, parts: Parts) -> Loop:
         course=course,
         settings=settings.loop,
         optimizer=settings.optimizer,
-        plan_from=_planner(settings, len(parts.train), world),
+        plan_from=_planner(settings, parts.drawn, world),
         load=_loader(settings, parts),
         validate=validate_on(parts.valid) if parts.valid else None,
         store=store.RunStore(folder) if world.main else None,
@@ -111,9 +134,12 @@ def _class_weights(settings: TrainSettings, parts: Parts) -> tuple[float, ...] |
     return class_weights(settings.loss.class_weights, parts.dataset, parts.train, kept, parts.track)
 
 
-def _planner(settings: TrainSettings, images: int, world: World) -> Callable[[range, int], Plan]:
+def _planner(settings: TrainSettings, units: Units, world: World) -> Callable[[range, int], Plan]:
+    factors = None
+    if settings.extras.oversample and units.counts is not None:
+        factors = repeat_factors(units.counts, settings.extras.oversample)
     return lambda epochs, skip: Plan(
-        images,
+        len(units),
         batch=settings.optimizer.batch,
         accumulate=settings.optimizer.accumulate,
         seed=settings.loop.seed,
@@ -121,13 +147,14 @@ def _planner(settings: TrainSettings, images: int, world: World) -> Callable[[ra
         skip=skip,
         rank=world.rank,
         world=world.size,
+        factors=factors,
     )
 
 
 def _loader(settings: TrainSettings, parts: Parts) -> Callable[[Plan], Iterator[Batch]]:
-    spec = parts.spec
-    augmentation = Augmentation(settings.augmentation, settings.size, spec.fill)
-    samples = TrainingSamples(parts.dataset, parts.train, spec.resize, augmentation, settings.loop.seed)
+    spec, units = parts.spec, parts.drawn
+    augmentation = Augmentation(settings.augmentation, settings.size, spec.fill, units.shares)
+    samples = TrainingSamples(parts.dataset, units, spec.resize, augmentation, settings.loop.seed)
     collate = Collate(spec.fill, DIVISOR)
     return lambda plan: make_loader(samples, plan, collate, settings.machine.workers)
 
@@ -169,5 +196,5 @@ def _plan_time(
 
 def _probe_size(settings: TrainSettings) -> Size:
     """The size of training images where the settings say it, rounded up as batches are."""
-    size = settings.size.crop or settings.size.resize or Size(128, 128)
+    size = settings.size.crop or settings.size.window or settings.size.resize or Size(128, 128)
     return Size(round_up(size.height, DIVISOR), round_up(size.width, DIVISOR))

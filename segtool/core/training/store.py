@@ -15,7 +15,8 @@ from segtool.errors import SegtoolError
 
 log = logging.getLogger(__name__)
 
-OWNS = ("*.pt", "config.json", "samples.csv", "history.csv", "per_image.csv", "class_weights.csv", "clock.json")
+RECORDS = ("config.json", "samples.csv", "units.csv", "class_weights.csv", "history.csv", "per_image.csv")
+OWNS = ("*.pt", *RECORDS, "clock.json")
 
 
 class RunStore:

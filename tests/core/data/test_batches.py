@@ -10,6 +10,7 @@ from segtool.core.catalog import load_dataset
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.batches import Collate, Key, Plan, TrainingSamples, make_loader, round_up
 from segtool.core.data.mixing import Sample
+from segtool.core.data.units import Units
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
 from segtool.settings.options import Size
@@ -51,7 +52,7 @@ def test_processes_share_the_same_updates(world: int) -> None:
 def samples(tiny: Path) -> TrainingSamples:
     dataset = load_dataset(tiny)
     augmentation = Augmentation(AugmentationSettings(), SizeSettings(crop=Size(24, 40)), (128, 128, 128))
-    return TrainingSamples(dataset, dataset.train, None, augmentation, seed=1)
+    return TrainingSamples(dataset, Units(dataset.train), None, augmentation, seed=1)
 
 
 def test_a_sample_is_a_function_of_its_key(samples: TrainingSamples) -> None:

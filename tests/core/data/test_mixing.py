@@ -12,6 +12,7 @@ from segtool.core.catalog import load_dataset
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.batches import Batch, Collate, Key, Plan, TrainingSamples, make_loader
 from segtool.core.data.mixing import Sample, apply_mix, cutmix, draw_mix, mixup
+from segtool.core.data.units import Units
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
@@ -95,12 +96,12 @@ def samples(tiny: Path) -> TrainingSamples:
     settings = AugmentationSettings(mixup=0.5, cutmix=1, mix_p=0.8)
     dataset = load_dataset(tiny)
     augmentation = Augmentation(settings, SizeSettings(crop=Size(24, 24)), FILL)
-    return TrainingSamples(dataset, dataset.train, None, augmentation, seed=1)
+    return TrainingSamples(dataset, Units(dataset.train), None, augmentation, seed=1)
 
 
 def test_mixing_leaves_the_augmentation_of_the_image_itself_as_it_is(samples: TrainingSamples) -> None:
     plain = Augmentation(AugmentationSettings(), SizeSettings(crop=Size(24, 24)), FILL)
-    alone = TrainingSamples(samples.dataset, samples.records, None, plain, seed=1)
+    alone = TrainingSamples(samples.dataset, samples.units, None, plain, seed=1)
     kinds = set()
     for index in range(8):
         key = Key(0, index, 0)
