@@ -75,7 +75,10 @@ class ProbWriter:
         self.rest = levels[:, count:].copy()
 
     def finish(self) -> None:
-        """All rows are written: give the file its name."""
+        """All rows are written: give the file its name. Raises OSError where the disk has not taken them all."""
+        if self.top < self.array.shape[1]:
+            self.discard()
+            raise self._failed()
         del self.array
         self.temporary.replace(self.path)
 

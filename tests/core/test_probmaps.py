@@ -42,6 +42,14 @@ def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_map_that_lacks_rows_gets_no_name(tmp_path: Path) -> None:
+    writer = ProbWriter(tmp_path / "x.b2nd", (2, 9, 4))
+    writer.write(softmax_map((2, 5, 4)))
+    with pytest.raises(OSError, match="is the disk full"):
+        writer.finish()
+    assert not list(tmp_path.iterdir())
+
+
 def test_certainty_is_exact(tmp_path: Path) -> None:
     probs = np.float32([[[0, 1]], [[1, 0]]])
     write_probs(tmp_path / "x.b2nd", probs)
