@@ -105,7 +105,7 @@ def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
     if not parts.valid:
         log.info("no validation: training on all %d images; best.pt will be the last weights", len(parts.train))
     elif settings.folds.folds is None:
-        held, total = len(parts.valid), len(parts.valid) + len(parts.train)
+        held, total = len(parts.valid), len(parts.valid) + sum(r.origin is None for r in parts.train)
         log.info("no --folds given: a fixed %d of %d images are held out", held, total)
     versions = {"segtool": __version__, "python": platform.python_version(), "torch": torch.__version__}
     config = {"settings": flatten(settings), "network": parts.spec.plain(), "versions": versions, "git": _git_state()}
