@@ -168,13 +168,15 @@ def _finish(output: Output, loop: Loop) -> None:
     # Not last.pt and the epochs' checkpoints: a user may remove them from a finished run to save space.
     names = ["config.json", "samples.csv", "history.csv", "best.pt"]
     names += ["per_image.csv"] if loop.validate else []
+    names += ["ema.pt"] if loop.updater.average else []
     store.write_history(folder / "history.csv", course)
     if gone := [name for name in names if not (folder / name).exists()]:
         raise SegtoolError(
             f"{folder / gone[0]} is gone or was changed, and only training makes it: remove {folder / 'last.pt'}, then"
             " the same command trains again"
         )
-    (folder / "clock.json").unlink(missing_ok=True)
+    for needless in ("clock.json", store.EPOCH_START):
+        (folder / needless).unlink(missing_ok=True)
     output.finish(
         [folder / name for name in names],
         epochs=course.epoch,

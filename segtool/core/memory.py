@@ -13,6 +13,24 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+class PassMemoryError(MemoryError):
+    """Memory was too short for a forward and backward pass: fewer images at a time may do."""
+
+
+@contextmanager
+def pass_memory_errors() -> Iterator[None]:
+    """Turn "out of memory" into a PassMemoryError, which no longer holds the pass's tensors."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        reason = str(error)
+    else:
+        return
+    raise PassMemoryError(reason)
+
+
 @contextmanager
 def memory_errors(advice: str) -> Iterator[None]:
     """Turn "out of memory", and the death of a data worker, into a SegtoolError with `advice`."""

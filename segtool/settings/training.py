@@ -18,6 +18,17 @@ class LoopSettings:
     )
     seed: int = option(0, min=0, help="Weights, order and augmentation; never the validation set")
     monitor: Literal["miou", "image_miou", "dice", "loss"] = option("miou", help="What best.pt is best in")
+    patience: int = option(0, min=0, help="End after N epochs without a better --monitor; 0: never")
+    ema: float = option(
+        0.0,
+        min=0,
+        max=0.99999,
+        help="Decay of a moving average of the weights, such as 0.999; validated, too, and kept as ema.pt; 0: none",
+    )
+    freeze_encoder: int = option(0, min=0, help="The encoder learns nothing in the first N epochs")
+    save_images: int = option(
+        0, min=0, help="Draw N validation images with truth and prediction after each epoch: images/epoch_NNN.png"
+    )
     keep_last: int = option(0, min=0, help="Keep the checkpoints of the last N epochs as epoch_NNN.pt")
     checkpoint_every: float | None = option(
         None, parse=parse_duration, metavar="10m", affects_result=False, help="Save inside an epoch too"

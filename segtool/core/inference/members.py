@@ -37,7 +37,7 @@ def open_run(path: Path, which: str) -> Run:
     """A finished run folder.
 
     Args:
-        which: `best`, `last`, `epoch:N`, or `last:N` for the last N epochs.
+        which: `best`, `last`, `ema`, `epoch:N`, or `last:N` for the last N epochs.
 
     Raises:
         SegtoolError: it is unfinished or no run folder, or a file of it is gone.
@@ -72,8 +72,10 @@ def open_runs(paths: Sequence[Path], which: str) -> dict[str, Run]:
 
 
 def _checkpoints(path: Path, which: str) -> list[Path]:
-    if which in ("best", "last"):
+    if which in ("best", "last", "ema"):
         file = path / f"{which}.pt"
+        if which == "ema" and not file.is_file():
+            raise UsageError(f"--checkpoint ema: {path} has kept no average of its weights; train with --ema 0.999")
         if not file.is_file():
             raise SegtoolError(f"{path} has no {file.name}: not a run folder, or its checkpoint is gone")
         return [file]

@@ -93,6 +93,8 @@ def overfits(updater: Updater, batch: Batch) -> Check:
     """One batch, again and again without augmentation, at the run's highest learning rate: its loss must fall far."""
     updater.network.train()
     losses = [updater.step([batch], 1.0, 0, step) for step in range(OVERFIT_STEPS)]
+    if not all(map(math.isfinite, losses)):
+        return Check("one batch can be overfitted", False, "the loss or its gradient is NaN or infinite")
     first, last = losses[0], min(losses[-3:])
     fell = last < OVERFITTED * first
     return Check("one batch can be overfitted", fell, f"loss {first:.3f} → {last:.3f} in {OVERFIT_STEPS} steps")

@@ -2,10 +2,10 @@
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
@@ -13,14 +13,23 @@ from segtool.core.data.batches import Batch, Plan
 from segtool.core.models.schedule import lr_factor, warmup_updates
 from segtool.core.reporting.progress import Track
 from segtool.core.training.course import Clock, Course
+from segtool.core.training.history import epoch_row, in_words, monitored
+from segtool.core.training.judges import Validate
+from segtool.core.training.signals import Signals, stopped_by
 from segtool.core.training.store import RunStore
 from segtool.core.training.update import Updater
 from segtool.core.training.validation import Validation
-from segtool.errors import SegtoolError
+from segtool.errors import SegtoolError, Terminated
 from segtool.settings.optimizer import OptimizerSettings
 from segtool.settings.training import LoopSettings
 
 log = logging.getLogger(__name__)
+
+# Updates in a row whose loss or gradient is not finite, before the run goes back; and how often it does that.
+FAULTS = 5
+RETURNS = 3
+# What a return, and a plateau, do to the learning rate.
+REDUCTION = 0.5
 
 
 @dataclass
@@ -31,7 +40,10 @@ class Loop:
     plan_from: the micro-batches from (epoch, update) on, of a course of so many epochs.
     load: a stream of batches for a plan.
     validate: scores the network after an epoch (its argument is a label); None without validation images.
+    validate_average: the same for the averaged weights; None without them.
     store: writes checkpoints and tables; None on processes other than the first.
+    go_back: puts weights and optimizer back to the start of the current epoch.
+    picture: draws predictions of a few validation images after an epoch, counted from 1.
     """
 
     updater: Updater
@@ -40,10 +52,14 @@ class Loop:
     optimizer: OptimizerSettings
     plan_from: Callable[[range, int], Plan]
     load: Callable[[Plan], Iterator[Batch]]
-    validate: Callable[[str], Validation] | None
+    validate: Validate | None
+    validate_average: Validate | None
     store: RunStore | None
     clock: Clock
     track: Track
+    go_back: Callable[[], None]
+    picture: Callable[[int], None] | None = None
+    signals: Signals = field(default_factory=Signals)
     # Called with the loss of each update.
     on_update: Callable[[float], None] | None = None
     # Seconds to keep free at the end of a time limit, for one validation and the last files.
@@ -52,122 +68,181 @@ class Loop:
     def run(self) -> None:
         """Train from where the course stands to its end."""
         course = self.course
-        if course.epoch < course.epochs and not course.stopped:
-            plan = self.plan_from(range(course.epoch, course.epochs), course.update)
-            batches = self.load(plan)
-            while course.epoch < course.epochs and not course.stopped:
-                self._epoch(batches, plan)
+        with self.signals:
+            self._mend_best()
+            while self._goes_on:
+                plan = self.plan_from(range(course.epoch, course.epochs), course.update)
+                batches, returns = self.load(plan), course.returns
+                while self._goes_on and course.returns == returns:
+                    self._epoch(batches, plan.updates_per_epoch)
         if self.store and self.validate is None:
-            self.store.save_best(self.updater, course, course.epoch, None)
+            self.store.save_best(self.updater, course.epoch, None)
+            self.store.save_average(self.updater, course.epoch)
 
-    def _epoch(self, batches: Iterator[Batch], plan: Plan) -> None:
+    @property
+    def _goes_on(self) -> bool:
         course = self.course
-        self.updater.network.train()
-        updates = plan.updates_per_epoch
+        return course.update > 0 or (course.epoch < course.epochs and not course.stopped)
+
+    def _epoch(self, batches: Iterator[Batch], updates: int) -> None:
+        course = self.course
+        self.updater.train(frozen=course.epoch < self.settings.freeze_encoder)
         saved = time.monotonic()
         remaining = range(course.update, updates)
         label = f"epoch {course.epoch + 1}/{course.epochs}"
-        note = lambda: f"loss {course.loss_sum / max(1, course.update):.4f}"  # noqa: E731
+        note = lambda: f"loss {course.mean_loss:.4f}"  # noqa: E731
         for update in self.track(remaining, total=len(remaining), label=label, note=note):
-            if (course.epoch or course.update) and self._out_of_time():
-                course.stopped = f"time limit of {self.settings.time_limit:.0f} s"
+            micro = self._fetch(batches)
+            if self._must_stop():
                 break
             started = time.monotonic()
-            self._update(batches, update, updates)
+            self._update(micro, update, updates)
             course.train_seconds += time.monotonic() - started
+            if course.faults >= FAULTS:
+                self._return()
+                return
             every = self.settings.checkpoint_every
-            if self.store and every is not None and time.monotonic() - saved > every and course.update < updates:
-                course.seconds = self.clock.seconds()
-                self.store.save_last(self.updater, course)
+            if every is not None and time.monotonic() - saved > every and course.update < updates:
+                self.save()
                 saved = time.monotonic()
         if course.update:
             self._finish_epoch()
 
-    def _update(self, batches: Iterator[Batch], update: int, updates: int) -> None:
+    def _fetch(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The micro-batches of the next update; none when a signal that ended the data workers came here, too."""
+        try:
+            return [next(batches) for _ in range(self.optimizer.accumulate)]
+        except RuntimeError:
+            if not self.signals.asked:
+                raise
+            return []
+
+    def _update(self, micro: list[Batch], update: int, updates: int) -> None:
         course = self.course
         done = course.epoch * updates + update
         warmup = warmup_updates(self.optimizer, course.epochs, updates)
-        factor = lr_factor(self.optimizer, done, course.epochs * updates, warmup)
-        micro = [next(batches) for _ in range(self.optimizer.accumulate)]
+        factor = course.lr_scale * lr_factor(self.optimizer, done, course.epochs * updates, warmup)
         loss = self.updater.step(micro, factor, course.epoch, update)
-        course.loss_sum += loss
+        if math.isfinite(loss):
+            course.loss_sum += loss
+            course.faults = 0
+        else:
+            course.skipped += 1
+            course.faults += 1
         if self.on_update:
             self.on_update(loss)
         course.update = update + 1
 
-    def _finish_epoch(self) -> None:
-        """Validate, add the epoch to the history, write the checkpoints: after the last of these the epoch is done."""
+    def _return(self) -> None:
+        """After several faults in a row: the epoch once more, at half the rate."""
         course = self.course
-        if course.epoch == 0 and course.loss_sum == 0:
+        if course.returns >= RETURNS:
+            raise SegtoolError(
+                f"the loss or its gradient was NaN or infinite in {FAULTS} updates in a row of epoch"
+                f" {course.epoch + 1}, also after {RETURNS} returns at half the learning rate each; try a lower --lr,"
+                " --clip 1, or --precision fp32"
+            )
+        self.go_back()
+        course.go_back(REDUCTION)
+        log.info(
+            "the loss or its gradient was NaN or infinite in %d updates in a row: back to the start of epoch %d, at"
+            " half the learning rate (return %d of at most %d)",
+            *(FAULTS, course.epoch + 1, course.returns, RETURNS),
+        )
+
+    def _finish_epoch(self) -> None:
+        """Validate, add the epoch to the history, write the checkpoints: after `last.pt` the epoch is done."""
+        course, settings = self.course, self.settings
+        if course.epoch == 0 and course.loss_sum == 0 and not course.skipped:
             raise SegtoolError(
                 "the loss was exactly 0 in every update of the first epoch, so nothing was learnt: do all training"
                 " masks hold nothing but ignore_index (with --loss dice and two classes: no foreground), or are all"
                 " weights 0?"
             )
         self.updater.sync_statistics()
-        validation = self.validate(f"validating epoch {course.epoch + 1}") if self.validate else None
+        try:
+            validation, average = self._validate(course.epoch + 1)
+        except (KeyboardInterrupt, Terminated):
+            self.save()
+            raise
+        images, seconds = self.optimizer.batch * self.optimizer.accumulate, self.clock.seconds()
+        row = epoch_row(course, self.updater, validation, average, images=images, seconds=seconds)
+        course.end_epoch(row)
+        better = course.judge(monitored(row, settings.monitor), monitored(row, settings.monitor, "ema_"))
+        self._judge_patience()
+        course.seconds = self.clock.seconds()
+        if self.store:
+            # Several runs may share a terminal under `make -j2`: each line names its own.
+            name, mark = self.store.folder.name, " (best)" if better[0] else ""
+            log.info("%s: epoch %d/%d: %s%s", name, course.epoch, course.epochs, in_words(row), mark)
+            self.store.save_epoch(self.updater, course, settings.keep_last)
+            self._save_best(validation, better)
+
+    def _validate(self, epoch: int) -> tuple[Validation | None, Validation | None]:
+        """Of the weights and of their average; and the pictures."""
+        validation = self.validate(f"validating epoch {epoch}") if self.validate else None
+        average = self.validate_average(f"validating the average, epoch {epoch}") if self.validate_average else None
         if validation and not validation.board.total.any():
             raise SegtoolError(
                 f"none of the {len(validation.board.per_image)} validation images has a pixel that counts (all are"
                 " ignore_index): hold out others, or use --fold all"
             )
-        row = self._row(validation)
-        course.history.append(row)
-        course.epoch += 1
-        course.update, course.loss_sum, course.train_seconds = 0, 0.0, 0.0
-        score = row[self.settings.monitor] if self.settings.monitor != "loss" else -row["valid_loss"]
-        better = not math.isnan(score) and (course.best is None or score > course.best)
-        if better:
-            course.best, course.best_epoch = score, course.epoch
-        course.seconds = self.clock.seconds()
-        shown = ", ".join(
-            f"{key} {row[key]:.4f}" for key in ("train_loss", "valid_loss", "miou") if row[key] == row[key]
-        )
-        if self.store:
-            # Several runs may share a terminal under `make -j2`: each line names its own.
-            name, mark = self.store.folder.name, " (best)" if better else ""
-            log.info("%s: epoch %d/%d: %s%s", name, course.epoch, course.epochs, shown, mark)
-            # A first epoch is kept whatever it scored: there is always a best.pt.
-            if validation and (better or course.epoch == 1):
-                self.store.save_best(self.updater, course, course.epoch, validation.board)
-            self.store.save_epoch(self.updater, course, self.settings.keep_last)
+        if self.picture:
+            self.picture(epoch)
+        return validation, average
 
-    def _row(self, validation: Validation | None) -> dict[str, float]:
+    def _judge_patience(self) -> None:
+        """Epochs without a better score reduce the rate on a plateau, and end the run at last."""
+        course, settings = self.course, self.settings
+        if self.optimizer.schedule == "plateau" and course.waited >= self.optimizer.plateau_patience:
+            course.waited = 0
+            course.lr_scale *= REDUCTION
+        if settings.patience and course.epoch - course.best_epoch >= settings.patience:
+            course.stopped = f"patience: no better {settings.monitor} in {settings.patience} epochs"
+
+    def _save_best(self, validation: Validation | None, better: tuple[bool, bool]) -> None:
+        """Of a first epoch, whatever it scored, too: there is always a `best.pt`."""
+        assert self.store
+        first = self.course.epoch == 1
+        if validation and (better[0] or first):
+            self.store.save_best(self.updater, self.course.epoch, validation.board)
+        if validation and (better[1] or first):
+            self.store.save_average(self.updater, self.course.epoch)
+
+    def _mend_best(self) -> None:
+        """Make the best checkpoints of the epoch just done, where a kill came between `last.pt` and them."""
         course = self.course
-        images = course.update * self.optimizer.batch * self.optimizer.accumulate
-        row = {"epoch": course.epoch + 1, "train_loss": course.loss_sum / course.update, "valid_loss": math.nan}
-        names = ("miou", "image_miou", "dice", "pixel_accuracy")
-        row.update(dict.fromkeys(names, math.nan))
-        if validation:
-            summary = validation.board.summary()
-            row["valid_loss"] = validation.loss
-            row.update({name: _number(summary[name]) for name in names})
-            row.update({f"iou_{name}": _number(value) for name, value in summary["iou"].items()})
-        row["lr"] = float(self.updater.optimizer.param_groups[0]["lr"])
-        row["images_per_s"] = images / max(course.train_seconds, 1e-9)
-        row["peak_memory_mb"] = peak_memory_mb(self.updater.device)
-        row["seconds"] = self.clock.seconds()
-        return row
+        if self.validate is None or course.update or not course.epoch:
+            return
+        ema = self.updater.average is not None
+        due = self.updater.world.decide(
+            lambda: self.store.best_is_due(course, ema=ema) if self.store else (False, False)
+        )
+        if any(due):
+            validation, _ = self._validate(course.epoch)
+            if self.store:
+                self._save_best(validation, due)
 
-    def _out_of_time(self) -> bool:
-        """Whether the limit would be passed by going on; rank 0's clock decides for all processes."""
+    def save(self) -> None:
+        """Write `last.pt` in the middle of an epoch."""
+        self.course.seconds = self.clock.seconds()
+        if self.store:
+            self.store.save_last(self.updater, self.course)
+
+    def _must_stop(self) -> bool:
+        """Whether the time limit, by rank 0's clock, would be passed. After a signal to any process, all end."""
+        world, course = self.updater.world, self.course
         limit = self.settings.time_limit
-        if limit is None:
-            return False
-        over = torch.tensor(float(self.clock.seconds() + self.reserve > limit), device=self.updater.device)
-        if not self.updater.world.main:
-            over.zero_()
-        return bool(self.updater.world.total(over))
-
-
-def peak_memory_mb(device: str) -> float:
-    """Largest memory so far: of the GPU's tensors, or of this process."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+        begun = course.epoch > 0 or course.update > 0
+        late = limit is not None and begun and self.clock.seconds() + self.reserve > limit
+        asked = self.signals.asked
+        votes = [late and world.main, asked == signal.SIGTERM, asked == signal.SIGINT]
+        over, terminated, interrupted = world.total(torch.tensor(votes, dtype=torch.float, device=self.updater.device))
+        if terminated or interrupted:
+            self.save()
+            # A launcher ends all processes as soon as one has ended.
+            world.barrier()
+            raise stopped_by(signal.SIGTERM if terminated else signal.SIGINT)
+        if over:
+            course.stopped = f"time limit of {limit:.0f} s"
+        return bool(over)

@@ -22,20 +22,15 @@ MARGIN = 1.05
 
 def measure_update(updater: Updater, batches: Iterator[Batch], accumulate: int) -> float:
     """Seconds per update, from real ones; weights, optimizer and statistics are put back afterwards."""
-    weights = copy.deepcopy(updater.network.state_dict())
-    optimizer = copy.deepcopy(updater.optimizer.state_dict())
-    scaler = updater.scaler.state_dict()
-    updater.network.train()
+    weights, state = copy.deepcopy((updater.network.state_dict(), updater.state()))
+    updater.train()
     started = 0.0
     for number in range(1 + TIMED_UPDATES):
         if number == 1:
             started = time.monotonic()
         updater.step([next(batches) for _ in range(accumulate)], 1e-3, 0, number)
     seconds = (time.monotonic() - started) / TIMED_UPDATES
-    updater.network.load_state_dict(weights)
-    updater.optimizer.load_state_dict(optimizer)
-    if scaler:
-        updater.scaler.load_state_dict(scaler)
+    updater.load(weights, state)
     return seconds
 
 

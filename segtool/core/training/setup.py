@@ -12,7 +12,6 @@ from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, mak
 from segtool.core.data.sampling import repeat_factors
 from segtool.core.data.seeding import seed_torch
 from segtool.core.data.units import Units, count_units, read_units
-from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, untouched_parameters
 from segtool.core.models.class_weights import class_weights
 from segtool.core.models.losses import Criterion
@@ -23,9 +22,11 @@ from segtool.core.selection import limit
 from segtool.core.training import planning, store
 from segtool.core.training.course import Clock, Course
 from segtool.core.training.distributed import World
+from segtool.core.training.judges import Judges, Validate
 from segtool.core.training.loop import Loop
+from segtool.core.training.signals import Signals
 from segtool.core.training.update import Updater
-from segtool.core.training.validation import Validation, validate
+from segtool.errors import UsageError
 from segtool.settings.options import Size
 from segtool.settings.train import TrainSettings
 
@@ -68,26 +69,17 @@ def find_units(settings: TrainSettings, parts: Parts) -> Units | None:
 
 def prepare(settings: TrainSettings, parts: Parts) -> Loop:
     """The loop of a run, restored from its folder's checkpoint where there is one."""
-    folder, spec, world = settings.output.out, parts.spec, parts.world
+    _check_validation(settings, parts)
+    folder, world = settings.output.out, parts.world
     state = store.find_state(folder)
     updater = make_updater(settings, parts, pretrained=state is None)
     course = Course(settings.loop.epochs)
     if state:
         course = store.restore(updater, state, folder / "last.pt")
         log.info("going on after epoch %d, update %d", course.epoch, course.update)
-
-    def validate_on(records: list[Record]) -> Callable[[str], Validation]:
-        return lambda label: validate(
-            Predictor([Member(spec, updater.network)], parts.device),
-            parts.dataset,
-            records,
-            updater.criterion,
-            workers=settings.machine.workers,
-            world=world,
-            track=parts.track,
-            label=label,
-        )
-
+    signals = Signals(alone=world.size == 1)
+    judges = Judges(settings, parts.dataset, parts.valid, updater, signals.watched(parts.track))
+    average = updater.average
     clock_file = folder / "clock.json" if world.main and settings.loop.time_limit else None
     loop = Loop(
         updater=updater,
@@ -96,14 +88,41 @@ def prepare(settings: TrainSettings, parts: Parts) -> Loop:
         optimizer=settings.optimizer,
         plan_from=_planner(settings, parts.drawn, world),
         load=_loader(settings, parts),
-        validate=validate_on(parts.valid) if parts.valid else None,
+        validate=judges.of(updater.network) if parts.valid else None,
+        validate_average=judges.of(average.network) if average and parts.valid else None,
         store=store.RunStore(folder) if world.main else None,
         clock=Clock(course.seconds, clock_file),
         track=parts.track,
+        go_back=lambda: _go_back(settings, parts, updater, course),
+        picture=judges.draw if settings.loop.save_images and world.main else None,
+        signals=signals,
     )
     if settings.loop.time_limit:
-        _plan_time(loop, limit(parts.valid, 4 * world.size), len(parts.valid), validate_on, fresh=state is None)
+        few = limit(parts.valid, 4 * world.size)
+        validate_few = judges.of(updater.network, few) if few else None
+        _plan_time(loop, validate_few, len(parts.valid) / max(1, len(few)), fresh=state is None)
     return loop
+
+
+def _check_validation(settings: TrainSettings, parts: Parts) -> None:
+    """Raise UsageError for options that need validation images where there are none."""
+    needing = {
+        "--patience": settings.loop.patience,
+        "--save-images": settings.loop.save_images,
+        "--schedule plateau": settings.optimizer.schedule == "plateau",
+    }
+    if not parts.valid and (given := [name for name, value in needing.items() if value]):
+        raise UsageError(f"{given[0]} needs validation images, and --fold all leaves none")
+
+
+def _go_back(settings: TrainSettings, parts: Parts, updater: Updater, course: Course) -> None:
+    """Weights and optimizer as they were at the start of the current epoch."""
+    if course.epoch:
+        state = store.epoch_start(settings.output.out)
+        updater.load(state["weights"], state)
+    else:
+        fresh = make_updater(settings, parts, pretrained=True)
+        updater.load(fresh.network.state_dict(), fresh.state())
 
 
 def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> Updater:
@@ -125,6 +144,7 @@ def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> 
         seed=settings.loop.seed,
         device=parts.device,
         world=world,
+        ema=settings.loop.ema,
         untouched=untouched_parameters(network, spec.channels, _probe_size(settings)),
     )
 
@@ -159,20 +179,18 @@ def _loader(settings: TrainSettings, parts: Parts) -> Callable[[Plan], Iterator[
     return lambda plan: make_loader(samples, plan, collate, settings.machine.workers)
 
 
-def _plan_time(
-    loop: Loop,
-    few: list[Record],
-    valid: int,
-    validate_on: Callable[[list[Record]], Callable[[str], Validation]],
-    fresh: bool,
-) -> None:
-    """Plan the epochs of a new run and keep the plan; measure what the end of any run needs."""
+def _plan_time(loop: Loop, validate_few: Validate | None, times: float, fresh: bool) -> None:
+    """Plan the epochs of a new run and keep the plan; measure what the end of any run needs.
+
+    Args:
+        validate_few: validation of a few images, of which there are `times` as many.
+    """
     updater, course, options = loop.updater, loop.course, loop.optimizer
-    validation = 0.0
-    if few:
-        validation = planning.timed(lambda: validate_on(few)("measuring")) / len(few) * valid
-    validation = planning.agree(validation, updater)
-    loop.reserve = planning.MARGIN * validation + planning.OUTSIDE
+    validation = planning.timed(lambda: validate_few("measuring")) * times if validate_few else 0.0
+    # The average is validated as well.
+    validation = planning.agree(validation, updater) * (2 if loop.validate_average else 1)
+    saving = planning.agree(planning.timed(loop.save), updater) if fresh else 0.0
+    loop.reserve = planning.MARGIN * (validation + saving) + planning.OUTSIDE
     if not fresh:
         return
     plan = loop.plan_from(range(1 + planning.TIMED_UPDATES), 0)
@@ -183,15 +201,14 @@ def _plan_time(
             loop.settings.time_limit or 0.0,
             loop.clock.seconds(),
             update * plan.updates_per_epoch,
-            validation,
+            validation + saving,
             loop.settings.epochs,
         )
     )
     log.info(
         "time limit: %.2f s per update, %.0f s per validation: %d epochs planned", update, validation, course.epochs
     )
-    if loop.store:
-        loop.store.save_last(updater, course)
+    loop.save()
 
 
 def _probe_size(settings: TrainSettings) -> Size:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,14 +11,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from segtool.core.data.batches import Batch
 from segtool.core.data.seeding import seed_torch
+from segtool.core.memory import PassMemoryError, pass_memory_errors
 from segtool.core.models.build import NetworkSpec
+from segtool.core.models.ema import Average
 from segtool.core.models.inputs import amp, network_input
 from segtool.core.models.losses import Criterion, Mixed, Share
 from segtool.core.models.optim import set_lr
 from segtool.core.models.outputs import read_answer
 from segtool.core.models.presence import presence_loss, presence_targets
+from segtool.core.training.cutting import cut, more_pieces
 from segtool.core.training.distributed import World
-from segtool.errors import SegtoolError, UsageError
+from segtool.errors import UsageError
 
 
 class Updater:
@@ -36,10 +40,12 @@ class Updater:
         world: World,
         untouched: Sequence[str] = (),
         aux_weight: float = 0.0,
+        ema: float = 0.0,
     ) -> None:
         """
         Args:
             aux_weight: of the auxiliary head's loss, where the network has that head.
+            ema: decay of the average of the weights, 0 for no average.
             clip: largest gradient norm, 0 for none.
             untouched: names of parameters that never get a gradient; processes must not wait for them.
         """
@@ -47,10 +53,29 @@ class Updater:
         self.clip, self.seed, self.device, self.world = clip, seed, device, world
         self.aux_weight = aux_weight
         self.scaler = torch.amp.GradScaler(device, enabled=spec.precision == "fp16")
-        self.parallel: DistributedDataParallel | None = None
-        if world.size > 1:
-            ids = [world.local_rank] if device == "cuda" else None
-            self.parallel = DistributedDataParallel(network, device_ids=ids, find_unused_parameters=bool(untouched))
+        self.untouched, self.frozen = untouched, False
+        # Into which each micro-batch is cut since memory was short.
+        self.pieces = 1
+        self.parallel = self._parallel()
+        # Of the weights that all processes have now.
+        self.average = Average(network, ema) if ema else None
+
+    def _parallel(self) -> DistributedDataParallel | None:
+        if self.world.size == 1:
+            return None
+        ids = [self.world.local_rank] if self.device == "cuda" else None
+        return DistributedDataParallel(self.network, device_ids=ids, find_unused_parameters=bool(self.untouched))
+
+    def train(self, *, frozen: bool = False) -> None:
+        """Put the network in training mode; `frozen`: its encoder learns nothing and keeps its statistics."""
+        self.network.train()
+        if frozen != self.frozen:
+            self.frozen = frozen
+            self.network.get_submodule("encoder").requires_grad_(not frozen)
+            # Processes wait for the gradients of the parameters that needed them when they were joined.
+            self.parallel = self._parallel()
+        if frozen:
+            self.network.get_submodule("encoder").eval()
 
     def step(self, batches: Sequence[Batch], lr_factor: float, *key: int) -> float:
         """One update from the micro-batches of this process.
@@ -60,14 +85,42 @@ class Updater:
             key: epoch and update, which with the seed decide dropout and the like.
 
         Returns:
-            The loss of the whole update over all processes.
+            The loss of the whole update over all processes; NaN where it or a gradient is not finite: then nothing has
+            moved.
 
         Raises:
-            SegtoolError: the loss is NaN or infinite.
+            SegtoolError: out of memory with one image at a time.
+            PassMemoryError: out of memory with several processes, of which the others wait for this one.
             UsageError: the network normalises over the batch, and one image is too few for it.
         """
+        set_lr(self.optimizer, lr_factor)
+        while True:
+            try:
+                return self._step(cut(batches, self.pieces), *key)
+            except PassMemoryError:
+                if self.world.size > 1:
+                    raise
+            # Outside of the exception, which holds what memory is short of.
+            self.pieces = more_pieces(self.pieces, len(batches[0].images))
+
+    def _step(self, batches: Sequence[Batch], *key: int) -> float:
         seed_torch(self.seed, *key, self.world.rank)
-        lr = set_lr(self.optimizer, lr_factor)
+        buffers = list(self.network.buffers())
+        before = [buffer.clone() for buffer in buffers]
+        moved = False
+        try:
+            loss = self._losses(batches)
+            moved = math.isfinite(loss) and self._move()
+        finally:
+            self.network.zero_grad(set_to_none=True)
+            if not moved:
+                # The forward passes have left their statistics, which may be NaN too.
+                for buffer, value in zip(buffers, before, strict=True):
+                    buffer.copy_(value)
+        return loss if moved else math.nan
+
+    def _losses(self, batches: Sequence[Batch]) -> float:
+        """The loss of an update, its gradients left in the parameters."""
         local = torch.stack(
             [self.criterion.pixels(batch.masks, batch.weights, _second(batch)) for batch in batches]
         ).sum()
@@ -75,16 +128,9 @@ class Updater:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for number, batch in enumerate(batches, 1):
             last = number == len(batches)
-            with self.parallel.no_sync() if self.parallel and not last else nullcontext():
+            with pass_memory_errors(), self.parallel.no_sync() if self.parallel and not last else nullcontext():
                 total += self._backward(batch, share).detach()
-        loss = float(self.world.total(total))
-        if not math.isfinite(loss):
-            raise SegtoolError(
-                f"the loss became {loss} in epoch {key[0] + 1}, update {key[1] + 1} (learning rate {lr:.3g});"
-                " try a lower --lr, --clip 1, or --precision fp32"
-            )
-        self._move()
-        return loss
+        return float(self.world.total(total))
 
     def gradients(self, batch: Batch) -> None:
         """Leave the gradients of one batch's loss in the parameters."""
@@ -113,18 +159,48 @@ class Updater:
         self.scaler.scale(loss * self.world.size).backward()
         return loss
 
-    def _move(self) -> None:
-        if self.clip:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+    def _move(self) -> bool:
+        """Step along the gradients; False where they are not finite. With loss scaling that is its way to find its
+        scale: a step is left out and nothing is at fault.
+        """
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        finite = bool(norm.isfinite())
+        if not finite and not self.scaler.is_enabled():
+            return False
+        if self.clip and finite:
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.clip, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.average and finite:
+            self.average.follow(self.network)
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """All that moves beside the network's weights, for a checkpoint; not copied."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.average.state_dict() if self.average else None,
+            "pieces": self.pieces,
+        }
+
+    def load(self, weights: dict[str, Any], state: dict[str, Any]) -> None:
+        """Put back the network's weights and what `state` gave."""
+        self.network.load_state_dict(weights)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.load_state_dict(state["ema"])
+        self.pieces = max(self.pieces, state["pieces"])
 
     def sync_statistics(self) -> None:
         """Give all processes rank 0's batch-norm statistics, as they are at the start of each forward pass."""
         if self.world.size > 1:
-            for buffer in self.network.buffers():
+            networks = [self.network, self.average.network] if self.average else [self.network]
+            for buffer in (buffer for network in networks for buffer in network.buffers()):
                 torch.distributed.broadcast(buffer, 0)
 
 

@@ -23,7 +23,9 @@ class Parts:
     def __init__(self) -> None:
         self.network = nn.Linear(2, 1)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
-        self.scaler = torch.amp.GradScaler("cpu", enabled=False)
+
+    def state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict()}
 
 
 def save(folder: Path, epochs: range, keep: int) -> None:

@@ -1,5 +1,6 @@
 """One update is the same update however it is cut: into micro-batches, or over processes."""
 
+import math
 import os
 import socket
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from segtool.core.data.batches import Batch
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.losses import Criterion
+from segtool.core.training.cutting import cut
 from segtool.core.training.distributed import World, join
 from segtool.core.training.update import Updater
 from segtool.errors import SegtoolError
@@ -26,8 +28,13 @@ def toy() -> nn.Module:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 3, 3, padding=1))
     network.register_module("unused", nn.Linear(2, 2))
-    network.forward = lambda x: network[2](network[1](network[0](x)))  # type: ignore[method-assign]
+    network.forward = lambda x: toy_forward(network, x)  # type: ignore[method-assign]
     return network
+
+
+def toy_forward(network: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    y: torch.Tensor = network[2](network[1](network[0](x)))
+    return y
 
 
 def data(count: int) -> Batch:
@@ -135,14 +142,72 @@ def test_clipping_bounds_the_step() -> None:
     assert float(step.norm()) == pytest.approx(0.5 * 1e-3, rel=1e-3)
 
 
-def test_an_all_ignored_update_changes_nothing_and_a_nan_is_named() -> None:
+def test_an_all_ignored_update_changes_nothing() -> None:
     batch = data(4)
     ignored = Batch(batch.images, torch.full_like(batch.masks, 255), batch.weights)
     losses, weights = after(updater(World(), "ce+dice"), [ignored], steps=1)
     assert losses == [0.0]
     assert all(torch.equal(value, weights[name]) for name, value in toy().state_dict().items())
-    broken = updater(World())
-    with torch.no_grad():
-        broken.network[0].weight.fill_(float("nan"))
-    with pytest.raises(SegtoolError, match=r"the loss became nan in epoch 1, update 6"):
-        broken.step([batch], 1.0, 0, 5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_an_update_that_is_not_finite_moves_nothing(fault: str, precision: str) -> None:
+    broken = updater(World(), precision=precision)
+    broken.network.register_module("norm", nn.BatchNorm2d(3))
+    layers = broken.network
+    # As a square root at zero: the loss is finite and its gradient is not.
+    bend = (lambda x: (x * 0).abs().sqrt()) if fault == "gradient" else (lambda x: x * math.nan)
+    norm = layers.get_submodule("norm")
+    layers.forward = lambda x: norm(bend(toy_forward(layers, x))) + toy_forward(layers, x)
+    before = {name: value.clone() for name, value in layers.state_dict().items()}
+    assert math.isnan(broken.step([data(4)], 1.0, 0, 5))
+    assert all(torch.equal(value, before[name]) for name, value in layers.state_dict().items())
+    assert not broken.optimizer.state
+    layers.forward = lambda x: toy_forward(layers, x)
+    assert math.isfinite(broken.step([data(4)], 1.0, 0, 6))
+    assert not torch.equal(layers.state_dict()["0.weight"], before["0.weight"])
+
+
+def test_loss_scaling_seeks_its_scale_without_a_fault() -> None:
+    scaled = updater(World(), precision="fp16")
+    scaled.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    losses, _ = after(scaled, [data(4)], steps=30)
+    assert all(map(math.isfinite, losses))
+    assert scaled.scaler.get_scale() < 2.0**30
+    assert losses[-1] < losses[0]
+
+
+def test_clipping_comes_after_unscaling() -> None:
+    before = toy().state_dict()
+    moved = after(updater(World(), precision="fp16", clip=1e-3), [data(4)], steps=1)[1]
+    step = torch.cat([(moved[name] - before[name]).flatten() for name in before])
+    assert float(step.norm()) == pytest.approx(0.5 * 1e-3, rel=1e-2)
+
+
+def test_short_memory_gives_the_same_update_from_fewer_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, seen = data(8), []
+    whole = after(updater(World()), [batch])
+    short = updater(World())
+    forward = short.network.forward
+
+    def at_most_two(images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        if len(images) > 2:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return forward(images)
+
+    short.network.forward = at_most_two  # type: ignore[method-assign]
+    assert_same(whole, after(short, [batch]))
+    assert seen == [8, 4] + [2] * 4 * 3
+    again = updater(World())
+    again.load(short.network.state_dict(), short.state())
+    assert again.pieces == 4, "forgotten"
+    short.network.forward = lambda images: at_most_two(torch.cat([images] * 3))  # type: ignore[method-assign]
+    with pytest.raises(SegtoolError, match="out of memory with one image at a time"):
+        short.step([batch], 1.0, 0, 0)
+
+
+def test_pieces_hold_all_images_once_also_of_odd_numbers() -> None:
+    parts = cut([data(5), data(2)], 3)
+    assert [len(part.images) for part in parts] == [2, 2, 1, 1, 1, 0]

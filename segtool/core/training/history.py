@@ -1,0 +1,77 @@
+"""An epoch's row of `history.csv`: losses, scores of the weights and of their average, speed and memory."""
+
+import math
+from typing import Any
+
+import torch
+
+from segtool.core.training.course import Course
+from segtool.core.training.update import Updater
+from segtool.core.training.validation import Validation
+
+SCORES = ("miou", "image_miou", "dice", "pixel_accuracy")
+
+
+def epoch_row(
+    course: Course,
+    updater: Updater,
+    validation: Validation | None,
+    average: Validation | None,
+    *,
+    images: int,
+    seconds: float,
+) -> dict[str, float]:
+    """The row of the epoch whose updates are done.
+
+    Args:
+        average: the validation of the averaged weights.
+        images: in each update.
+        seconds: of the whole run.
+    """
+    row = {"epoch": course.epoch + 1, "train_loss": course.mean_loss, **_scores(validation)}
+    if validation:
+        classes = validation.board.summary()["iou"]
+        row.update({f"iou_{name}": _number(value) for name, value in classes.items()})
+    if updater.average:
+        row.update({f"ema_{name}": value for name, value in _scores(average).items()})
+    return {
+        **row,
+        "lr": float(updater.optimizer.param_groups[0]["lr"]),
+        "skipped": course.skipped,
+        "returns": course.returns,
+        "images_per_s": course.update * images / max(course.train_seconds, 1e-9),
+        "peak_memory_mb": peak_memory_mb(updater.device),
+        "seconds": seconds,
+    }
+
+
+def monitored(row: dict[str, float], monitor: str, prefix: str = "") -> float:
+    """What the best epoch is told by, the more the better; NaN where there is none."""
+    return -row.get(f"{prefix}valid_loss", math.nan) if monitor == "loss" else row.get(prefix + monitor, math.nan)
+
+
+def in_words(row: dict[str, float]) -> str:
+    """What a line on an epoch says."""
+    keys = ("train_loss", "valid_loss", "miou", "ema_miou")
+    words = [f"{key} {row[key]:.4f}" for key in keys if not math.isnan(row.get(key, math.nan))]
+    return ", ".join(words + ([f"{row['skipped']:.0f} updates skipped"] if row["skipped"] else []))
+
+
+def peak_memory_mb(device: str) -> float:
+    """Largest memory so far: of the GPU's tensors, or of this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _scores(validation: Validation | None) -> dict[str, float]:
+    if not validation:
+        return dict.fromkeys(("valid_loss", *SCORES), math.nan)
+    summary = validation.board.summary()
+    return {"valid_loss": validation.loss, **{name: _number(summary[name]) for name in SCORES}}
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
