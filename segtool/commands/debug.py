@@ -12,6 +12,7 @@ import torch
 from segtool.commands import evaluate, predict, train
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
+from segtool.core.data.extra import read_extras
 from segtool.core.files import write_csv
 from segtool.core.folds import write_folds
 from segtool.core.images import IGNORE
@@ -19,6 +20,7 @@ from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.predictions import open_predictions
 from segtool.core.reporting.pictures import write_sheet
+from segtool.core.reporting.preview import preview_batches
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import cover_classes, limit, select
@@ -37,10 +39,12 @@ from segtool.settings.train import TrainSettings
 
 log = logging.getLogger(__name__)
 
-OWNS = ("data", "train", "preds", "report", "sheet.png", "checks.csv")
+OWNS = ("data", "train", "preds", "report", "sheet.png", "checks.csv", "preview.png")
 # Masks that are looked at to choose the sample, and images on the picture sheet.
 LOOKED_AT = 400
 ON_SHEET = 6
+# Training images on the preview.
+ON_PREVIEW = 12
 # Images beside the sample on which predictions are compared with masks.
 FIT_ON = 24
 # Small updates: of few images there must be enough of them for a loss to fall.
@@ -52,18 +56,20 @@ def run(settings: DebugSettings) -> Result:
     require_one_process("debug")
     dataset = load_dataset(settings.data)
     chosen_train, chosen_valid = select(dataset, settings.folds)
+    extras = read_extras(settings.extras, dataset, settings.samples)
     folder = settings.output.out
     output = Output(folder, "debug", owns=OWNS)
     # Without a stamp the last debug run failed or was killed; what it left is worth nothing.
     overwrite = settings.output.overwrite or not output.done.exists()
-    inputs = train.digests(settings, dataset, chosen_train, chosen_valid)
+    inputs = train.digests(settings, dataset, chosen_train + extras, chosen_valid)
     state = output.begin(comparable(settings), inputs, overwrite=overwrite)
     if state is State.DONE:
         return Result(f"{folder} is up to date: all checks were passed")
     with output.discarded_on_error():
         result = _examine(settings, dataset, chosen_train, chosen_valid)
     if result.status == 0:
-        output.finish([folder / "sheet.png", folder / "checks.csv"])
+        pictures = ["sheet.png", "preview.png"] if settings.preview else ["sheet.png"]
+        output.finish([folder / name for name in (*pictures, "checks.csv")])
     return result
 
 
@@ -88,6 +94,9 @@ def _examine(
             raise
         return _verdict(folder, [*data_checks, Check("training", False, str(error))])
     assert loop is not None
+    if settings.preview:
+        batches = loop.load(loop.plan_from(range(1), 0))
+        preview_batches(folder / "preview.png", batches, ON_PREVIEW, dataset.classes, dataset.palette)
     network_checks = _check_network(loop, options, losses)
     _predict_and_evaluate(folder, sample, held, settings)
     fit = _mask_fit(
@@ -146,7 +155,8 @@ def _train_settings(settings: DebugSettings, folder: Path) -> TrainSettings:
         options,
         output=replace(settings.output, out=folder / "train", overwrite=True),
         data=folder / "data",
-        folds=replace(settings.folds, folds=folder / "data" / "folds.csv", fold=0, max_samples=0),
+        # At least as many as the sample has: a limit for --extra alone.
+        folds=replace(settings.folds, folds=folder / "data" / "folds.csv", fold=0, max_samples=settings.samples),
         optimizer=replace(settings.optimizer, batch=min(BATCH, settings.optimizer.batch), accumulate=1),
     )
 
@@ -155,7 +165,8 @@ def _check_network(loop: Loop, options: TrainSettings, losses: list[float]) -> l
     updater, path = loop.updater, options.output.out / "last.pt"
     spec = updater.spec
     batch = next(loop.load(loop.plan_from(range(1), 0)))
-    few = batch.first(2)
+    # Of images mixed from two, one mask is enough to be learnt by heart.
+    few = batch.first(2)._replace(masks2=None, share=None)
     _, restored = restore_network(load_checkpoint(path), path)
     restored = restored.to(memory_format=torch.channels_last)
     colours = ", ".join(f"{m:.3f}" for m in spec.mean) + " / " + ", ".join(f"{s:.3f}" for s in spec.std)

@@ -19,3 +19,6 @@ class DebugSettings(TrainSettings):
 
     loop: LoopSettings = LoopSettings(epochs=2)
     samples: int = option(32, min=4, help="Images, chosen so that every class occurs")
+    preview: bool = option(
+        False, help="Draw augmented training images, as the network sees them, with their masks: preview.png"
+    )

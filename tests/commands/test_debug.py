@@ -15,10 +15,11 @@ from segtool.core.selection import cover_classes
 from segtool.errors import UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.common import MachineSettings, OutputSettings
-from segtool.settings.data import FoldSettings
+from segtool.settings.data import ExtraSettings, FoldSettings, SizeSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.model import ModelSettings
 from segtool.settings.optimizer import OptimizerSettings
+from segtool.settings.options import Size
 from segtool.settings.training import LoopSettings
 
 COLOURS = np.array([[20, 20, 20], [230, 40, 40], [40, 40, 230]], np.uint8)
@@ -139,3 +140,23 @@ def test_the_sample_covers_rare_classes() -> None:
     assert 44 in chosen
     assert {31, 40} <= set(chosen)
     assert cover_classes(counts, 100) == list(range(50))
+
+
+def test_preview_draws_the_training_images_and_another_data_set_is_trained_on_too(blocks: Path, tiny: Path) -> None:
+    write_dataset(blocks, replace(load_dataset(blocks), classes=("ground", "box", "stripe")))
+    options = replace(
+        settings(blocks),
+        size=SizeSettings(crop=Size(32, 32), window=Size(48, 48)),
+        augmentation=AugmentationSettings(mixup=0.4, mix_p=1),
+        extras=ExtraSettings(extra=(tiny / "dataset.yaml",)),
+        preview=True,
+    )
+    result = debug.run(options)
+    assert "FAILED" not in verdicts(blocks)["loss finite and falling"], result.text()
+    folder = blocks / "debug"
+    with (folder / "train" / "samples.csv").open() as file:
+        sources = [row["source"] for row in csv.DictReader(file)]
+    assert sources.count("extra 1") == 8
+    # Twelve images of 160 pixels, two in a row, each with both masks.
+    assert Image.open(folder / "preview.png").size[1] > 6 * 160
+    assert Image.open(folder / "preview.png").size[0] > 6 * 160

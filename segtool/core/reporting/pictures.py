@@ -47,17 +47,47 @@ def write_sheet(
         height: of each picture, in pixels.
     """
     colours = class_colours(len(classes), palette)
-    strips = [(caption, _strip(image, truth, pred, colours, height)) for caption, image, truth, pred in rows]
-    width = max(strip.shape[1] for _, strip in strips)
-    legend_lines = _legend_lines(classes, width)
-    sheet = Image.new("RGB", (width, (height + LINE + GAP) * len(strips) + LINE * len(legend_lines) + GAP), "white")
+    strips = [
+        (f"{caption}: image, truth, prediction", _strip(image, (truth, pred), colours, height))
+        for caption, image, truth, pred in rows
+    ]
+    _write(path, strips, classes, colours, columns=1)
+
+
+def write_preview(
+    path: Path,
+    samples: Sequence[tuple[str, Array, Sequence[Array]]],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]] | None = None,
+    height: int = 160,
+) -> None:
+    """Write a PNG of training images as the network sees them, two in a row, each with its mask or masks.
+
+    Args:
+        samples: caption, image uint8 (H, W, C), masks uint8 (H, W).
+        height: of each picture, in pixels.
+    """
+    colours = class_colours(len(classes), palette)
+    strips = [(caption, _strip(image, masks, colours, height)) for caption, image, masks in samples]
+    _write(path, strips, classes, colours, columns=2)
+
+
+def _write(
+    path: Path, strips: Sequence[tuple[str, Array]], classes: Sequence[str], colours: Array, *, columns: int
+) -> None:
+    """Lay captioned strips of one height out in columns, with the classes' colours below."""
+    height, widest = strips[0][1].shape[0], max(strip.shape[1] for _, strip in strips)
+    width = columns * widest + (columns - 1) * 4 * GAP
+    lines = _legend_lines(classes, width)
+    rows = -(-len(strips) // columns)
+    sheet = Image.new("RGB", (width, (height + LINE + GAP) * rows + LINE * len(lines) + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    top = 0
-    for caption, strip in strips:
-        draw.text((GAP, top), f"{caption}: image, truth, prediction", fill="black", font=font)
-        sheet.paste(Image.fromarray(strip), (0, top + LINE))
-        top += height + LINE + GAP
-    for line in legend_lines:
+    for number, (caption, strip) in enumerate(strips):
+        top, left = number // columns * (height + LINE + GAP), number % columns * (widest + 4 * GAP)
+        draw.text((left + GAP, top), caption, fill="black", font=font)
+        sheet.paste(Image.fromarray(strip), (left, top + LINE))
+    top = (height + LINE + GAP) * rows
+    for line in lines:
         left = GAP
         for index in line:
             draw.rectangle((left, top + 2, left + 12, top + 13), fill=tuple(map(int, colours[index])))
@@ -68,16 +98,15 @@ def write_sheet(
         sheet.save(file, format="PNG")
 
 
-def _strip(image: Array, truth: Array, pred: Array, colours: Array, height: int) -> Array:
-    """Image, truth and prediction at one height, next to each other."""
+def _strip(image: Array, masks: Sequence[Array], colours: Array, height: int) -> Array:
+    """An image and its masks at one height, next to each other."""
     rgb = np.repeat(image[..., :1], 3, axis=2) if image.shape[2] == 1 else image[..., :3]
     width = max(1, round(image.shape[1] * height / image.shape[0]))
-    parts = [
-        cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        for picture in (rgb, overlay(rgb, truth, colours), overlay(rgb, pred, colours))
-    ]
     gap = np.full((height, GAP, 3), 255, np.uint8)
-    return np.concatenate([parts[0], gap, parts[1], gap, parts[2]], axis=1)
+    parts = [cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)]
+    for mask in masks:
+        parts += [gap, cv2.resize(overlay(rgb, mask, colours), (width, height), interpolation=cv2.INTER_AREA)]
+    return np.concatenate(parts, axis=1)
 
 
 def _legend_lines(classes: Sequence[str], width: int) -> list[list[int]]:
