@@ -16,6 +16,10 @@ class UsageError(SegtoolError):
     status = 2
 
 
+class DivergedError(SegtoolError):
+    """A network answers NaN."""
+
+
 class Terminated(BaseException):
     """SIGTERM arrived. Not an Exception, so that only clean-up code sees it, as with KeyboardInterrupt."""
 

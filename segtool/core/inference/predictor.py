@@ -21,7 +21,7 @@ from segtool.core.models.folding import fold_norms
 from segtool.core.models.inputs import amp, network_input
 from segtool.core.models.outputs import read_answer
 from segtool.core.probmaps import Probs
-from segtool.errors import SegtoolError, UsageError
+from segtool.errors import DivergedError, UsageError
 from segtool.settings.inference import ViewSettings, WindowSettings
 from segtool.settings.options import Size
 
@@ -175,7 +175,7 @@ def to_probs(logits: torch.Tensor) -> torch.Tensor:
 
 def _checked(band: torch.Tensor) -> Probs:
     if not band.sum().isfinite():
-        raise SegtoolError(
+        raise DivergedError(
             "the network answers NaN: its training has diverged, or half precision overflows;"
             " train with a lower --lr, --clip 1, or --precision fp32"
         )

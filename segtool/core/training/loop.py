@@ -19,13 +19,14 @@ from segtool.core.training.signals import Signals, stopped_by
 from segtool.core.training.store import RunStore
 from segtool.core.training.update import Updater
 from segtool.core.training.validation import Validation
-from segtool.errors import SegtoolError, Terminated
+from segtool.errors import DivergedError, SegtoolError, Terminated
 from segtool.settings.optimizer import OptimizerSettings
 from segtool.settings.training import LoopSettings
 
 log = logging.getLogger(__name__)
 
-# Updates in a row whose loss or gradient is not finite, before the run goes back; and how often it does that.
+# Updates in a row (at most an epoch's) whose loss or gradient is not finite before the run goes back; and how often it
+# does that.
 FAULTS = 5
 RETURNS = 3
 # What a return, and a plateau, do to the learning rate.
@@ -98,7 +99,7 @@ class Loop:
             started = time.monotonic()
             self._update(micro, update, updates)
             course.train_seconds += time.monotonic() - started
-            if course.faults >= FAULTS:
+            if course.faults >= min(FAULTS, updates):
                 self._return()
                 return
             every = self.settings.checkpoint_every
@@ -112,7 +113,7 @@ class Loop:
         """The micro-batches of the next update; none when a signal that ended the data workers came here, too."""
         try:
             return [next(batches) for _ in range(self.optimizer.accumulate)]
-        except RuntimeError:
+        except (RuntimeError, OSError, EOFError):
             if not self.signals.asked:
                 raise
             return []
@@ -134,21 +135,17 @@ class Loop:
         course.update = update + 1
 
     def _return(self) -> None:
-        """After several faults in a row: the epoch once more, at half the rate."""
+        """After several faults in a row, or an epoch of them: the epoch once more, at half the rate."""
         course = self.course
         if course.returns >= RETURNS:
             raise SegtoolError(
-                f"the loss or its gradient was NaN or infinite in {FAULTS} updates in a row of epoch"
-                f" {course.epoch + 1}, also after {RETURNS} returns at half the learning rate each; try a lower --lr,"
-                " --clip 1, or --precision fp32"
+                f"the loss keeps becoming NaN or infinite, in epoch {course.epoch + 1} also after {RETURNS} returns at"
+                " half the learning rate each; try a lower --lr, --clip 1, or --precision fp32"
             )
         self.go_back()
         course.go_back(REDUCTION)
-        log.info(
-            "the loss or its gradient was NaN or infinite in %d updates in a row: back to the start of epoch %d, at"
-            " half the learning rate (return %d of at most %d)",
-            *(FAULTS, course.epoch + 1, course.returns, RETURNS),
-        )
+        which = f"epoch {course.epoch + 1}, at half the learning rate (return {course.returns} of at most {RETURNS})"
+        log.info("the loss keeps becoming NaN or infinite: back to the start of %s", which)
 
     def _finish_epoch(self) -> None:
         """Validate, add the epoch to the history, write the checkpoints: after `last.pt` the epoch is done."""
@@ -165,6 +162,9 @@ class Loop:
         except (KeyboardInterrupt, Terminated):
             self.save()
             raise
+        except DivergedError:
+            self._return()
+            return
         images, seconds = self.optimizer.batch * self.optimizer.accumulate, self.clock.seconds()
         row = epoch_row(course, self.updater, validation, average, images=images, seconds=seconds)
         course.end_epoch(row)

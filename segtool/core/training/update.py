@@ -21,7 +21,7 @@ from segtool.core.models.outputs import read_answer
 from segtool.core.models.presence import presence_loss, presence_targets
 from segtool.core.training.cutting import cut, more_pieces
 from segtool.core.training.distributed import World
-from segtool.errors import UsageError
+from segtool.errors import SegtoolError, UsageError
 
 
 class Updater:
@@ -147,6 +147,10 @@ class Updater:
         except ValueError as error:
             if len(images) > 1 or "more than 1 value per channel" not in str(error):
                 raise
+            if self.pieces > 1:
+                raise SegtoolError(
+                    f"out of memory with two images at a time, and {self.spec.arch} needs two"
+                ) from error
             raise UsageError(
                 f"--arch {self.spec.arch} with --encoder {self.spec.encoder} has batch norm over a single pixel and"
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"

@@ -16,6 +16,7 @@ from segtool.core.reporting.progress import Track
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.training.distributed import World
+from segtool.errors import DivergedError
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ def validate(
     """Predict and score `records`, each by one process; every process gets the whole result.
 
     The networks are left in eval mode.
+
+    Raises:
+        DivergedError: a network answers NaN, here or in another process.
     """
     for member in predictor.members:
         member.network.eval()
@@ -47,10 +51,17 @@ def validate(
     mine = groups[world.rank :: world.size]
     rows: list[tuple[int, np.ndarray, float]] = []
     reading = read_ahead(lambda group: [dataset.read_pair(records[i]) for i in group], mine, workers)
-    for group, pairs in track(reading, total=len(mine), label=label):
-        for index, probs, (_, truth) in zip(group, predictor([image for image, _ in pairs]), pairs, strict=True):
-            matrix = confusion(truth, decide(probs), len(dataset.classes))
-            rows.append((index, matrix, map_loss(criterion, probs, truth)))
+    diverged: DivergedError | None = None
+    try:
+        for group, pairs in track(reading, total=len(mine), label=label):
+            for index, probs, (_, truth) in zip(group, predictor([image for image, _ in pairs]), pairs, strict=True):
+                matrix = confusion(truth, decide(probs), len(dataset.classes))
+                rows.append((index, matrix, map_loss(criterion, probs, truth)))
+    except DivergedError as error:
+        # Kept until the other processes are here, who would wait for this one's rows.
+        diverged = error
+    if found := next((error for error in world.gather(diverged) if error), None):
+        raise found
     board = ScoreBoard(dataset.classes)
     losses = []
     for index, matrix, loss in sorted((row for part in world.gather(rows) for row in part), key=lambda row: row[0]):
