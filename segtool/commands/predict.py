@@ -12,7 +12,7 @@ from segtool.core.artifacts import Output, State
 from segtool.core.catalog import with_masks
 from segtool.core.inference.job import Group, Job, read_job
 from segtool.core.inference.members import load_members
-from segtool.core.inference.predictor import Predictor
+from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.memory import memory_errors
 from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, output_files, write_index
@@ -22,7 +22,7 @@ from segtool.core.scoring.widths import shrunk_away
 from segtool.core.selection import limit
 from segtool.core.shards import ShardOutput
 from segtool.core.training.distributed import World, choose_device, join
-from segtool.errors import SegtoolError
+from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import Size, comparable
 from segtool.settings.predict import PredictSettings
 
@@ -95,6 +95,8 @@ def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
     asked = settings.inference
     loaded = load_members(list(job.runs.values()), job.dataset, device, asked.backend, compiled=asked.compile)
     members = dict(zip(job.runs, loaded, strict=True))
+    if asked.gate is not None:
+        _require_heads(members)
     predictors = {
         names: Predictor(
             [member for name in names for member in members[name]], device, asked.views, asked.windows, asked.batch
@@ -105,6 +107,15 @@ def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
     for size in filter(None, sizes):
         _warn_of_small_objects(job, size)
     return predictors
+
+
+def _require_heads(members: Mapping[str, Sequence[Member]]) -> None:
+    """The gate needs a head in every run: with `--subset oof` an image may be predicted by any one of them alone."""
+    for name, its in members.items():
+        if any(not member.spec.aux_head or member.forward is not None for member in its):
+            raise UsageError(
+                f"--gate: {name} has no auxiliary head, or its backend leaves it out; train --aux-head 0.1"
+            )
 
 
 def _warn_of_small_objects(job: Job, resize: Size) -> None:
@@ -155,12 +166,14 @@ def predict_groups(
         lambda group: sum(math.prod(job.sizes[r.image_id]) * dataset.channels for r in group.records),
     )
     done, images_done, began = 0, 0, time.monotonic()
-    with PredictionWriter(settings.output.out, keep_probs=settings.probs, palette=dataset.palette) as writer:
+    with PredictionWriter(
+        settings.output.out, keep_probs=settings.probs, palette=dataset.palette, gate_below=settings.inference.gate
+    ) as writer:
         for group, images in track(reading, total=len(todo), label="predicting"):
-            for index, top, band in predictors[group.runs].stream(images):
-                image_id = group.records[index].image_id
+            for band in predictors[group.runs].stream(images):
+                image_id = group.records[band.image].image_id
                 if image_id not in there:
-                    writer.write(image_id, job.sizes[image_id], top, band)
+                    writer.write(image_id, job.sizes[image_id], band.top, band.probs, band.presence)
             done, images_done = done + 1, images_done + len(images)
             # Large images are not to lie in memory while the next are read.
             del images

@@ -5,13 +5,13 @@ An image is uint8 (H, W, C).
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from segtool.core.files import atomic
 from segtool.errors import SegtoolError
@@ -167,8 +167,10 @@ def resize_mask(mask: Array, size: Size) -> Array:
     return cv2.resize(mask, (size.width, size.height), interpolation=cv2.INTER_NEAREST)
 
 
-def write_mask(path: Path, mask: Array, palette: Sequence[Sequence[int]] | None = None) -> None:
-    """Write an index PNG (mode P with a palette, else L), atomically and without fsync.
+def write_mask(
+    path: Path, mask: Array, palette: Sequence[Sequence[int]] | None = None, notes: Mapping[str, str] | None = None
+) -> None:
+    """Write an index PNG (mode P with a palette, else L), atomically and without fsync; `notes` go into it as text.
 
     Run lengths alone are looked for: on index masks that is the fastest strategy of zlib, and the smallest files.
     """
@@ -177,8 +179,18 @@ def write_mask(path: Path, mask: Array, palette: Sequence[Sequence[int]] | None 
         # All 256 entries: Pillow packs a shorter palette into 1, 2 or 4 bits, which would turn 255 into 15.
         colours = [*palette, *[IGNORE_COLOUR] * (256 - len(palette))]
         image.putpalette([value for colour in colours for value in colour])
+    text = PngImagePlugin.PngInfo()
+    for key, value in (notes or {}).items():
+        text.add_text(key, value)
     with atomic(path, "wb", sync=False) as file:
-        image.save(file, format="PNG", compress_level=3, compress_type=zlib.Z_RLE)
+        image.save(file, format="PNG", compress_level=3, compress_type=zlib.Z_RLE, pnginfo=text)
+
+
+def read_note(path: Path, key: str) -> str | None:
+    """A text that `write_mask` put into a PNG, from its header; None where there is none."""
+    with _open(path) as image:
+        found = image.info.get(key)
+    return found if isinstance(found, str) else None
 
 
 def _pixels(image: Image.Image) -> Array:

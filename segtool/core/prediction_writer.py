@@ -1,5 +1,6 @@
 """Writing a prediction folder: masks and probabilities image by image, then the index."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,9 +9,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from segtool.core import images
-from segtool.core.files import write_csv, write_json
+from segtool.core.files import digest_bytes, write_csv, write_json
+from segtool.core.inference.gate import gate
 from segtool.core.predictions import mask_path, probs_path, read_class_ids
 from segtool.core.probmaps import ProbReader, Probs, ProbWriter, decide
 from segtool.errors import SegtoolError
@@ -21,6 +24,11 @@ OWNS = ("masks", "probs", "index.csv", "meta.json")
 # Bands waiting for the disk; more would only fill the memory.
 WAITING = 4
 
+# The text of a mask's PNG that holds the image-level probabilities.
+PRESENCE = "presence"
+
+Presence = npt.NDArray[np.float32]
+
 
 class PredictionWriter:
     """Writes images' predictions in a thread of its own while the next are computed (compression frees Python's lock).
@@ -28,25 +36,53 @@ class PredictionWriter:
     A context manager: it ends when all is on disk, and raises what went wrong there.
     """
 
-    def __init__(self, folder: Path, *, keep_probs: bool, palette: Sequence[Sequence[int]] | None) -> None:
-        self.folder, self.keep_probs = folder, keep_probs
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_probs: bool,
+        palette: Sequence[Sequence[int]] | None,
+        gate_below: float | None = None,
+    ) -> None:
+        """
+        Args:
+            gate_below: classes whose image-level probability is below are taken out, see `inference.gate`.
+        """
+        self.folder, self.keep_probs, self.gate_below = folder, keep_probs, gate_below
         self.palette = [list(colour) for colour in palette] if palette else None
         self.pool = ThreadPoolExecutor(1)
         self.waiting: deque[Future[None]] = deque()
         self.growing: dict[str, tuple[images.Array, ProbWriter | None]] = {}
+        self.aside: dict[str, ProbWriter] = {}
 
-    def write(self, image_id: str, size: Size, top: int, probs: Probs) -> None:
+    def write(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None = None) -> None:
         """Write the rows of an image from `top` on, float32 (C, rows, W); those above have been written before.
 
         With its last rows the image's mask appears, and its probabilities where they are kept.
+
+        Args:
+            presence: with the last rows, the image-level probabilities (C,), if there are any.
         """
-        self.waiting.append(self.pool.submit(self._write, image_id, size, top, probs))
+        self.waiting.append(self.pool.submit(self._write, image_id, size, top, probs, presence))
         while len(self.waiting) > WAITING:
             self.waiting.popleft().result()
 
-    def _write(self, image_id: str, size: Size, top: int, probs: Probs) -> None:
+    def _write(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None) -> None:
+        last = top + probs.shape[1] == size.height
+        if self.gate_below is None:
+            self._add(image_id, size, top, probs, presence)
+        elif top == 0 and last:
+            self._add(image_id, size, top, self._gated(probs, presence), presence)
+        else:
+            self._set_aside(image_id, size, top, probs)
+            if last:
+                self._gate_aside(image_id, size, presence)
+
+    def _add(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None) -> None:
         if top == 0:
-            self._begin(image_id, size, len(probs))
+            path = probs_path(self.folder, image_id)
+            stored = ProbWriter(path, (len(probs), *size)) if self.keep_probs else None
+            self.growing[image_id] = np.empty(size, np.uint8), stored
         mask, stored = self.growing[image_id]
         bottom = top + probs.shape[1]
         mask[top:bottom] = decide(probs)
@@ -56,13 +92,32 @@ class PredictionWriter:
             del self.growing[image_id]
             if stored:
                 stored.finish()
-            # The mask last: where it is whole, so are the probabilities.
-            images.write_mask(mask_path(self.folder, image_id), mask, self.palette)
+            # The mask last: where it is whole, so are the probabilities. What the head says of the image goes with it.
+            said = "" if presence is None else " ".join(f"{value:.6f}" for value in presence)
+            images.write_mask(mask_path(self.folder, image_id), mask, self.palette, {PRESENCE: said} if said else {})
 
-    def _begin(self, image_id: str, size: Size, classes: int) -> None:
+    def _gated(self, probs: Probs, presence: Presence | None) -> Probs:
+        assert presence is not None and self.gate_below is not None
+        return gate(probs, presence, self.gate_below)
+
+    def _set_aside(self, image_id: str, size: Size, top: int, probs: Probs) -> None:
+        """Keep the rows of a large image on disk until its last window has told what the image holds."""
+        if top == 0:
+            self.aside[image_id] = ProbWriter(self._aside_path(image_id), (len(probs), *size))
+        self.aside[image_id].write(probs)
+
+    def _gate_aside(self, image_id: str, size: Size, presence: Presence | None) -> None:
+        self.aside.pop(image_id).finish()
+        path = self._aside_path(image_id)
+        reader = ProbReader(path)
+        rows = reader.band_rows
+        for top in range(0, size.height, rows):
+            self._add(image_id, size, top, self._gated(reader.probs(top, top + rows), presence), presence)
+        path.unlink()
+
+    def _aside_path(self, image_id: str) -> Path:
         path = probs_path(self.folder, image_id)
-        stored = ProbWriter(path, (classes, *size)) if self.keep_probs else None
-        self.growing[image_id] = np.empty(size, np.uint8), stored
+        return path.with_name(f".tmp-{os.getpid()}-{digest_bytes(image_id.encode())}.b2nd")
 
     def __enter__(self) -> "PredictionWriter":
         return self
@@ -75,9 +130,9 @@ class PredictionWriter:
             for future in self.waiting if kind is None else ():
                 future.result()
         finally:
-            for _, stored in self.growing.values():
-                if stored:
-                    stored.discard()
+            for unfinished in (*(stored for _, stored in self.growing.values()), *self.aside.values()):
+                if unfinished:
+                    unfinished.discard()
 
 
 def is_whole(folder: Path, image_id: str, size: Size, classes: int, *, keep_probs: bool) -> bool:
@@ -101,10 +156,18 @@ def write_index(
     subset: str,
     members: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write `index.csv` (in the order of `sizes`) and `meta.json`."""
+    """Write `index.csv` (in the order of `sizes`) and `meta.json`.
+
+    Where networks had an auxiliary head, the index has a column `presence_CLASS` for each class.
+    """
     unseen = set(oof)
-    rows = [(image_id, size.height, size.width, int(image_id in unseen)) for image_id, size in sizes.items()]
-    write_csv(folder / "index.csv", ("image_id", "height", "width", "oof"), rows)
+    said = {image_id: (images.read_note(mask_path(folder, image_id), PRESENCE) or "").split() for image_id in sizes}
+    heads = [f"presence_{name}" for name in classes] if any(said.values()) else []
+    rows = [
+        (image_id, size.height, size.width, int(image_id in unseen), *(said[image_id] or [""] * len(heads)))
+        for image_id, size in sizes.items()
+    ]
+    write_csv(folder / "index.csv", ("image_id", "height", "width", "oof", *heads), rows)
     listed = [image_id for image_id in sizes if image_id in unseen]
     meta = {"classes": list(classes), "subset": subset, "members": list(members), "out_of_fold": listed}
     write_json(folder / "meta.json", meta)

@@ -125,6 +125,11 @@ class ProbReader:
             raise SegtoolError(f"{path} is not a probability map (uint16, classes x height x width, chunked by rows)")
 
     @property
+    def band_rows(self) -> int:
+        """Rows that are stored together, and best read so."""
+        return int(self.array.chunks[1])
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         classes, height, width = self.array.shape

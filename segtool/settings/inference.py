@@ -158,5 +158,12 @@ class InferenceSettings:
         " torch to 1e-3 in probability",
     )
     compile: bool = option(False, help="torch.compile the networks: a minute or two for each input size, then faster")
+    gate: float | None = option(
+        None,
+        min=0,
+        max=1,
+        help="Take out classes whose image-level probability is below this, the background excepted; the runs need"
+        " an auxiliary head (train --aux-head)",
+    )
     views: ViewSettings = ViewSettings()
     windows: WindowSettings = WindowSettings()

@@ -17,6 +17,7 @@ from torch import nn
 from segtool.core.inference.predictor import Forward, to_probs
 from segtool.core.memory import out_of_memory
 from segtool.core.models.build import NetworkSpec
+from segtool.core.models.outputs import MaskOnly
 from segtool.errors import SegtoolError, UsageError
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ def accelerate(network: nn.Module, spec: NetworkSpec, backend: Backend, *, compi
     for package in _PACKAGES[backend]:
         if not find_spec(package):
             raise UsageError(f"{option} needs the package {package}: pip install 'segtool[{backend}]'")
+    if spec.aux_head:
+        network = MaskOnly(network)
     return _Checked(network, option, {"torch": _compile, "onnx": _onnx, "openvino": _openvino}[backend])
 
 

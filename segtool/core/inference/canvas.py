@@ -47,9 +47,11 @@ class Piece(NamedTuple):
         """The tile, (1, channels, h, w), as the network sees it."""
         return self.ask.view.turn(pixels)
 
-    def add(self, probs: torch.Tensor) -> None:
-        """Add the network's answer, (C, h, w), to the layer."""
+    def add(self, probs: torch.Tensor, presence: torch.Tensor | None) -> None:
+        """Add the network's answer to the image: probabilities (C, h, w), and of each class being there, (C,)."""
         place = self.place
+        if presence is not None:
+            place.canvas.note(self.ask, presence)
         back = self.ask.view.turn_back(probs[None])[0]
         place.canvas.layers[place.layer].add(place.row, place.column, back, self.ask.weight)
 
@@ -67,6 +69,7 @@ class Canvas:
         self.layers = [Layer(layer.rows, layer.columns, plan.size, classes, device) for layer in plan.layers]
         self.image = image
         self.resized: dict[tuple[Size, bool], Array] = {}
+        self.presences: dict[tuple[int, str], torch.Tensor] = {}
         self.top = 0
         self.band_rows = max(1, BAND_BYTES // (4 * classes * plan.size.width))
 
@@ -97,6 +100,19 @@ class Canvas:
         if key not in self.resized:
             self.resized[key] = (scale_image if plan.scaled else resize_image)(self.image, plan.seen)
         return self.resized[key]
+
+    def note(self, ask: Ask, presence: torch.Tensor) -> None:
+        """Keep what a network's auxiliary head says of a window, (C,), if it is the surest of its view."""
+        key = (ask.member, ask.view.name)
+        self.presences[key] = torch.maximum(self.presences.get(key, presence), presence)
+
+    @property
+    def presence(self) -> torch.Tensor | None:
+        """The probability of each class being in the image, (C,), once all is asked.
+
+        The maximum over windows, and its mean over the views and the networks that have a head for it; None without.
+        """
+        return torch.stack(list(self.presences.values())).mean(0) if self.presences else None
 
     def bands(self, step: int) -> Iterator[tuple[int, torch.Tensor]]:
         """What a step completes: the top row, and probabilities (C, rows, W) at the image's size."""

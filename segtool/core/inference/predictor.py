@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -39,6 +41,26 @@ class Member:
     spec: NetworkSpec
     network: nn.Module
     forward: Forward | None = None
+
+
+class Probabilities(NamedTuple):
+    """What a network says of tiles: the class of each pixel, (N, C, h, w), and, with a head, what is there, (N, C)."""
+
+    probs: torch.Tensor
+    presence: torch.Tensor | None
+
+
+class Band(NamedTuple):
+    """Final rows of an image.
+
+    image: its index; top: the first row; probs: float32 (C, rows, W); presence: with the last rows, if some network has
+    an auxiliary head, the probability of each class being in the image, float32 (C,).
+    """
+
+    image: int
+    top: int
+    probs: Probs
+    presence: npt.NDArray[np.float32] | None
 
 
 class Predictor:
@@ -94,23 +116,22 @@ class Predictor:
             SegtoolError: a network answers NaN.
         """
         maps = [np.empty((self.classes, *image.shape[:2]), np.float32) for image in images]
-        for index, top, band in self.stream(images):
-            maps[index][:, top : top + band.shape[1]] = band
+        for band in self.stream(images):
+            maps[band.image][:, band.top : band.top + band.probs.shape[1]] = band.probs
         return maps
 
     @torch.inference_mode()
-    def stream(self, images: Sequence[Array]) -> Iterator[tuple[int, int, Probs]]:
-        """The same in bands of rows, as they become final: the image's index, the band's top row, float32 (C, rows, W).
-
-        Bands of an image come in order, those of several may alternate.
-        """
+    def stream(self, images: Sequence[Array]) -> Iterator[Band]:
+        """The same in bands of rows, as they become final, in order for each image; those of several may alternate."""
         canvases = [self._canvas(image) for image in images]
         for step in range(max(len(canvas.plan.steps) for canvas in canvases)):
             for index, member in enumerate(self.members):
                 self._ask(member, [piece for canvas in canvases for piece in canvas.pieces(step, index)])
             for index, canvas in enumerate(canvases):
-                for top, band in canvas.bands(step):
-                    yield index, top, _checked(band)
+                for top, probs in canvas.bands(step):
+                    last = top + probs.shape[1] == canvas.plan.size.height
+                    presence = canvas.presence if last else None
+                    yield Band(index, top, _checked(probs), None if presence is None else presence.cpu().numpy())
 
     def _canvas(self, image: Array) -> Canvas:
         plan = self.plan(Size(*image.shape[:2]))
@@ -129,9 +150,9 @@ class Predictor:
                 places = list(dict.fromkeys(piece.place for piece in some))
                 tiles = pixels(tuple(places))
                 turned = [p.turn(tiles[places.index(p.place)][None]) for p in some]
-                answers = self._probs(member, torch.cat(turned).contiguous(memory_format=torch.channels_last))
-                for piece, probs in zip(some, answers, strict=True):
-                    piece.add(probs)
+                answer = self._answer(member, torch.cat(turned).contiguous(memory_format=torch.channels_last))
+                for number, piece in enumerate(some):
+                    piece.add(answer.probs[number], None if answer.presence is None else answer.presence[number])
 
     def _pixels(self, spec: NetworkSpec, places: Sequence[Place]) -> torch.Tensor:
         """The tiles at some places, (N, channels, h, w), normalised."""
@@ -149,12 +170,13 @@ class Predictor:
             self.folded[id(member)] = fold_norms(member.network, pixels)
         return self.folded[id(member)]
 
-    def _probs(self, member: Member, pixels: torch.Tensor) -> torch.Tensor:
-        """A network's probabilities, (N, C, h, w); out of memory, in halves, and in smaller batches from now on."""
+    def _answer(self, member: Member, pixels: torch.Tensor) -> Probabilities:
+        """What a network says; out of memory, in halves, and in smaller batches from now on."""
         try:
             with amp(member.spec.precision, self.device):
                 answer = read_answer(self._forward(member, pixels)(pixels))
-            return to_probs(answer.logits.float())
+            presence = None if answer.presence is None else answer.presence.float().sigmoid()
+            return Probabilities(to_probs(answer.logits.float()), presence)
         except (MemoryError, RuntimeError) as error:
             if len(pixels) == 1 or not out_of_memory(error):
                 raise
@@ -162,7 +184,9 @@ class Predictor:
         self.batch = len(pixels) // 2
         log.warning("out of memory: going on with batches of %d", self.batch)
         torch.cuda.empty_cache()
-        return torch.cat([self._probs(member, half) for half in pixels.split(-(-len(pixels) // 2))])
+        halves = [self._answer(member, half) for half in pixels.split(-(-len(pixels) // 2))]
+        heads = [half.presence for half in halves if half.presence is not None]
+        return Probabilities(torch.cat([half.probs for half in halves]), torch.cat(heads) if heads else None)
 
 
 def to_probs(logits: torch.Tensor) -> torch.Tensor:

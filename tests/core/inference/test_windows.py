@@ -130,8 +130,8 @@ def test_bands_are_the_whole_image(
     whole = predictor([image])[0]
     monkeypatch.setattr(canvas, "BAND_BYTES", 3 * 90 * 4 * 7)
     bands = list(predictor.stream([image]))
-    assert [top for _, top, _ in bands] == list(range(0, 150, 7))
-    assert np.array_equal(np.concatenate([band for _, _, band in bands], axis=1), whole)
+    assert [band.top for band in bands] == list(range(0, 150, 7))
+    assert np.array_equal(np.concatenate([band.probs for band in bands], axis=1), whole)
 
 
 def test_memory_holds_few_rows_of_a_high_image() -> None:
