@@ -21,9 +21,10 @@ from segtool.core.images import image_size
 from segtool.core.memory import memory_errors
 from segtool.core.models.build import NetworkSpec, check_names
 from segtool.core.models.class_weights import class_weights_digest
-from segtool.core.models.normalisation import normalisation
+from segtool.core.models.normalisation import Normalisation, normalisation
 from segtool.core.models.optim import check_optimizer
 from segtool.core.models.pretrained import weights_digest
+from segtool.core.models.transfer import init_digest, init_spec
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import select, without_twins, write_samples
@@ -32,6 +33,7 @@ from segtool.core.training.distributed import World, choose_device, join
 from segtool.core.training.loop import Loop
 from segtool.core.training.setup import Parts, find_units, prepare
 from segtool.errors import SegtoolError, UsageError
+from segtool.settings.model import ModelSettings
 from segtool.settings.options import comparable, flatten
 from segtool.settings.train import TrainSettings
 
@@ -125,14 +127,15 @@ def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], vali
         **{f"train {k}": v for k, v in dataset.digests([r for r in train if r.origin is None]).items()},
         **extra_digests(train),
         **{f"valid {k}": v for k, v in dataset.digests(valid).items()},
-        **weights_digest(settings.model),
+        **({} if settings.model.init else weights_digest(settings.model)),
+        **init_digest(settings.model.init),
         **pipeline_digest(settings.augmentation.augment),
         **class_weights_digest(settings.loss.class_weights),
     }
 
 
 def _spec(settings: TrainSettings, dataset: Dataset) -> NetworkSpec:
-    colours = normalisation(settings.model, dataset.channels)
+    colours = _colours(settings.model, dataset.channels)
     log.info(
         "mean %s, std %s (%s)",
         ",".join(f"{v:.3f}" for v in colours.mean),
@@ -150,6 +153,14 @@ def _spec(settings: TrainSettings, dataset: Dataset) -> NetworkSpec:
         precision=settings.optimizer.precision,
         aux_head=settings.model.aux_head > 0,
     )
+
+
+def _colours(settings: ModelSettings, channels: int) -> Normalisation:
+    """Weights know the colours they were trained on: those of another run, where the run starts from it."""
+    if settings.init and settings.mean is None:
+        spec = init_spec(settings.init)
+        return Normalisation(spec.mean, spec.std, f"those of {settings.init}")
+    return normalisation(settings, channels)
 
 
 def _git_state() -> str | None:

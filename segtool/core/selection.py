@@ -86,6 +86,16 @@ def read_samples(path: Path) -> Samples:
     )
 
 
+def refuse_seen(samples: Path, start: Path) -> None:
+    """Raise UsageError where the run that this one starts from has learnt this one's validation images."""
+    trained = read_samples(start / "samples.csv").trained
+    if seen := sorted(image_id for image_id, digest in read_samples(samples).held if digest in trained):
+        raise UsageError(
+            f"--init {start} was trained on {len(seen)} of the validation images (such as {seen[0]}), so that their"
+            " scores would mean nothing; use the run of the same fold, or --fold all"
+        )
+
+
 def without_twins(path: Path, dataset: Dataset, train: Iterable[Record]) -> list[Record]:
     """The training records that `samples.csv` does not call twins of validation images."""
     twins = {(row["source"], row["image_id"]) for row in _read_roles(path) if row["role"] == "twin"}

@@ -1,6 +1,7 @@
 """The network and where its encoder's weights come from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from segtool.errors import UsageError
@@ -17,6 +18,11 @@ class ModelSettings:
     encoder: str = option("efficientnet-b0", help="Encoder; tu-NAME takes any of timm's, such as tu-hrnet_w18")
     encoder_weights: str = option(
         "imagenet", metavar="imagenet|none|FILE", file_or_word=True, help="FILE: safetensors or pth, needs no network"
+    )
+    init: Path | None = option(
+        None,
+        metavar="RUN",
+        help="Start from this run's best weights, not from an encoder's; of other classes without its head",
     )
     aux_head: float = option(
         0.0,

@@ -105,7 +105,7 @@ def train_with_stops(line: str, run: str, typed: Type, monkeypatch: pytest.Monke
         "--lookahead --optimizer radam --schedule onecycle --encoder-lr-scale 0.1",
         "--ema 0.9 --schedule cosine --restarts 2 --keep-last 2 --accumulate 2",
         "--schedule plateau --plateau-patience 1 --monitor loss --lr 0.3",
-        "--freeze-encoder 2 --ema 0.5 --schedule poly --clip 0.5",
+        "--freeze-encoder 2 --init base --ema 0.5 --schedule poly --clip 0.5",
         "--precision fp16 --schedule cyclic --lookahead --ema 0.99",
         "--patience 1 --monitor loss --lr 0.3 --epochs 9 --save-images 2",
     ],
@@ -113,6 +113,8 @@ def train_with_stops(line: str, run: str, typed: Type, monkeypatch: pytest.Monke
 def test_a_run_stopped_again_and_again_ends_as_one_never_stopped(
     options: str, tiny: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if "--init" in options:
+        assert typed(f"{TRAIN} --epochs 1 -o base").status == 0
     assert typed(f"{TRAIN} {options} -o whole").status == 0
     assert train_with_stops(f"{TRAIN} {options}", "stopped", typed, monkeypatch, every=2) >= 2
     assert_same_run(tiny.parent / "whole", tiny.parent / "stopped")

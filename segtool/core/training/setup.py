@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import Augmentation
@@ -17,8 +18,9 @@ from segtool.core.models.class_weights import class_weights
 from segtool.core.models.losses import Criterion
 from segtool.core.models.optim import make_optimizer
 from segtool.core.models.pretrained import load_encoder_weights
+from segtool.core.models.transfer import load_run_weights
 from segtool.core.reporting.progress import Track
-from segtool.core.selection import limit
+from segtool.core.selection import limit, refuse_seen
 from segtool.core.training import planning, store
 from segtool.core.training.course import Clock, Course
 from segtool.core.training.distributed import World
@@ -126,13 +128,13 @@ def _go_back(settings: TrainSettings, parts: Parts, updater: Updater, course: Co
 
 
 def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> Updater:
-    """A network with its optimizer; `pretrained`: with the encoder weights asked for, else with random ones."""
+    """A network with its optimizer; `pretrained`: with the weights it is to start from, else with random ones."""
     spec, world = parts.spec, parts.world
     seed_torch(settings.loop.seed)
     network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.presence)
     if pretrained:
         # On rank 0 alone: the others get its weights when the processes are joined.
-        log.info(world.decide(lambda: load_encoder_weights(network, settings.model, spec.channels)))
+        log.info(world.decide(lambda: _load_weights(network, settings, spec)))
     network = network.to(parts.device).to(memory_format=torch.channels_last)
     return Updater(
         network,
@@ -147,6 +149,13 @@ def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> 
         ema=settings.loop.ema,
         untouched=untouched_parameters(network, spec.channels, _probe_size(settings)),
     )
+
+
+def _load_weights(network: nn.Module, settings: TrainSettings, spec: NetworkSpec) -> str:
+    if settings.model.init:
+        refuse_seen(settings.output.out / "samples.csv", settings.model.init)
+        return load_run_weights(network, spec, settings.model.init)
+    return load_encoder_weights(network, settings.model, spec.channels)
 
 
 def _class_weights(settings: TrainSettings, parts: Parts) -> tuple[float, ...] | None:
