@@ -1,5 +1,6 @@
 """Augmentation of training images."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -44,8 +45,8 @@ class AugmentationSettings:
         file_or_word=True,
         help="light: flip 0.5, scale 0.75-1.5, brightness and contrast 0.2. medium: scale 0.5-2, brightness and"
         " contrast 0.3, with rotation to 10 degrees, hue and saturation, gamma, blur or noise. heavy: scale 0.5-2,"
-        " brightness and contrast 0.4, rotation to 20 degrees, shear, distortion, more colour, CLAHE, blur, noise, JPEG."
-        " All flip 0.5. FILE: an albumentations pipeline (A.to_dict as JSON or YAML), applied before the crop",
+        " brightness and contrast 0.4, rotation to 20 degrees, shear, distortion, more colour, CLAHE, blur, noise,"
+        " JPEG. All flip 0.5. FILE: an albumentations pipeline (A.to_dict as JSON or YAML), applied before the crop",
     )
     hflip: float | None = option(None, min=0, max=1, help="Probability of a horizontal flip; wins over --augment")
     scale: tuple[float, float] | None = option(
@@ -82,9 +83,8 @@ class AugmentationSettings:
         if self.dropped_pixels == "ignore" and not (self.cutout or self.gridmask):
             raise UsageError("--dropped-pixels ignore needs --cutout or --gridmask")
         for name in ("mixup", "cutmix"):
-            # Where NumPy's Beta distribution can be drawn from.
-            if (amount := getattr(self, name)) and not 1e-4 <= amount <= 1e6:
-                raise UsageError(f"--{name} {amount:g} is not from 0.0001 to 1000000 (0: off)")
+            if not math.isfinite(amount := getattr(self, name)):
+                raise UsageError(f"--{name} {amount:g} is not a finite number")
         if self.mix_p is not None and not self.mixing:
             raise UsageError("--mix-p needs --mixup or --cutmix")
 

@@ -162,6 +162,6 @@ def test_sizes_must_be_equal_and_mix_p_needs_something_to_mix(typed: Type, tiny:
     assert "--mixup mixes images of one size: it needs --crop or --resize" in ended.stderr
     with pytest.raises(UsageError, match="--mix-p needs"):
         AugmentationSettings(mix_p=0.4)
-    for amount in (1e-9, math.inf, math.nan):
-        with pytest.raises(UsageError, match="--mixup .* is not from"):
+    for amount in (math.inf, math.nan):
+        with pytest.raises(UsageError, match="is not a finite number"):
             AugmentationSettings(mixup=amount)
