@@ -92,6 +92,21 @@ def tiny(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def twin(tiny: Path) -> Path:
+    """The folder of a data set beside `tiny`: images of one other colour, one of its classes named otherwise."""
+    folder = tiny.parent / "twin"
+    folder.mkdir()
+    records = []
+    for index in range(3):
+        image, mask = folder / f"{index}.png", folder / f"{index}_mask.png"
+        Image.new("RGB", (40, 30), (90 * index, 10, 200)).save(image)
+        Image.new("L", (40, 30), index).save(mask)
+        records.append(Record(str(index), image, mask))
+    write_dataset(folder, Dataset(folder, ("box", "other", "ground"), train=tuple(records)))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of the real data, named by SEGTOOL_DATA; without it the test is skipped."""

@@ -55,7 +55,7 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, average, optimizer, course and tables, bit for bit."""
+    """Weights, average, optimizer, course, tables and pictures, bit for bit."""
     names = sorted(path.name for path in one.iterdir())
     assert names == sorted(path.name for path in other.iterdir())
     for name in (name for name in names if name.endswith(".pt")):
@@ -65,7 +65,8 @@ def assert_same_run(one: Path, other: Path) -> None:
             same = torch.equal(value, b[place]) if isinstance(value, torch.Tensor) else repr(value) == repr(b[place])
             assert same, (name, place)
     assert repr(history(one)) == repr(history(other))
-    assert (one / "per_image.csv").read_bytes() == (other / "per_image.csv").read_bytes()
+    for path in (path for path in one.rglob("*.*") if path.suffix in (".csv", ".png") and path.name != "history.csv"):
+        assert path.read_bytes() == (other / path.relative_to(one)).read_bytes(), path.name
 
 
 def at_update(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[Loop], None]) -> None:
@@ -86,12 +87,14 @@ def stop(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     at_update(monkeypatch, number, lambda _: os.kill(os.getpid(), signal.SIGTERM))
 
 
-def train_with_stops(line: str, run: str, typed: Type, monkeypatch: pytest.MonkeyPatch, every: int) -> int:
+def train_with_stops(
+    line: str, run: str, typed: Type, monkeypatch: pytest.MonkeyPatch, every: int | Callable[[], int]
+) -> int:
     """The same command until it is done, stopped by SIGTERM after so many updates each time."""
     stops = 0
     while True:
         with monkeypatch.context() as patch:
-            stop(patch, every)
+            stop(patch, every() if callable(every) else every)
             ended = typed(f"{line} -o {run}")
         if ended.status == 0:
             return stops
