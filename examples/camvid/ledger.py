@@ -57,9 +57,8 @@ def main() -> None:
     lines.sort(key=lambda line: (not line[0].startswith("base"), -line[2]))
     write_csv(args.out, COLUMNS, lines)
     protocol = read_json(args.folder / bases[0] / "run" / "config.json")["settings"]
-    print(
-        f"resize {protocol['resize']}, crop {protocol['crop']}, {protocol['epochs']} epochs, {len(counts[bases[0]])} images"
-    )
+    images = len(counts[bases[0]])
+    print(f"resize {protocol['resize']}, crop {protocol['crop']}, {protocol['epochs']} epochs, {images} images")
     print(f"base over {len(bases)} seeds: mIoU {np.mean(mious):.4f}, from {min(mious):.4f} to {max(mious):.4f}")
     print("\n| row | options | mIoU | difference | interval | s per epoch |\n| --- | --- | --- | --- | --- | --- |")
     for name, options, miou, value, low, high, seconds in lines:
