@@ -3,6 +3,7 @@
 SEGTOOL_COMBINATIONS=200 runs the combinations of that many seeds.
 """
 
+import logging
 import os
 import random
 import shutil
@@ -136,6 +137,8 @@ def test_a_random_combination_is_refused_or_resumed_bit_for_bit(
     (folder / "weights.csv").write_text("\n".join(["class,weight", *(f"{name},{len(name)}" for name in classes)]))
     train = f"train {data} {NETWORK}"
     options = draw(dice)
+    if "init" in options:
+        assert typed(f"train tiny {NETWORK} --batch 2 --epochs 1 -o base").status == 0
     while wrong := misfits(options, len(classes)):
         ended = typed(f"{train} {typed_as(options)} -o refused")
         assert ended.status == 2, (wrong, ended)
@@ -146,9 +149,7 @@ def test_a_random_combination_is_refused_or_resumed_bit_for_bit(
             {"loss": "ce+dice"} if "loss" in wrong else {}
         )
     line = f"{train} {typed_as(options)}"
-    print(line)
-    if "init" in options:
-        assert typed(f"train tiny {NETWORK} --batch 2 --epochs 1 -o base").status == 0
+    logging.getLogger("segtool").info(line)
     ended = typed(f"{line} -o whole")
     assert ended.status == 0, ended.stderr
     # How images are read ahead, and how often is saved, change nothing.
