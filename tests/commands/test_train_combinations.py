@@ -126,7 +126,7 @@ def folder(tiny: Path, twin: Path) -> Path:
     for mask in (pair / "masks").iterdir():
         Image.open(mask).point(lambda value: 255 if value == 2 else value).save(mask)
     (folder / "map.csv").write_text("theirs,ours\nother,ignore\n")
-    A.save(A.Compose([A.RandomRotate90(p=0.5), A.GaussNoise(p=0.5)]), folder / "pipe.json")
+    A.save(A.Compose([A.VerticalFlip(p=0.5), A.GaussNoise(p=0.5)]), folder / "pipe.json")
     return folder
 
 
