@@ -104,8 +104,9 @@ def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
         for names in dict.fromkeys(job.members[record.image_id] for record in job.records)
     }
     sizes = {asked.windows.resize or member.spec.resize for its in members.values() for member in its}
-    for size in filter(None, sizes):
-        _warn_of_small_objects(job, size)
+    if log.isEnabledFor(logging.WARNING):
+        for size in filter(None, sizes):
+            _warn_of_small_objects(job, size)
     return predictors
 
 

@@ -92,6 +92,8 @@ class ViewSettings:
     def __post_init__(self) -> None:
         if self.tta_weights and self.merge in ("max", "min"):
             raise UsageError(f"--tta-weights means nothing with --merge {self.merge}")
+        if self.sharpen != 0.5 and self.merge != "tsharpen":
+            raise UsageError(f"--sharpen means nothing with --merge {self.merge}: it is the exponent of tsharpen")
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ class WindowSettings:
     def __post_init__(self) -> None:
         if self.stride and not self.window:
             raise UsageError("--stride needs --window")
+        if self.window_weight != "gaussian" and not self.window:
+            raise UsageError("--window-weight needs --window")
         if (
             self.stride
             and self.window

@@ -184,6 +184,8 @@ def test_views_are_printed(folder: Path, typed: Type) -> None:
         ("--tta hflip --merge max --tta-weights 1,2", 2, "means nothing with --merge max"),
         ("--tta flop", 2, "unknown transform 'flop'"),
         ("--stride 8", 2, "--stride needs --window"),
+        ("--window-weight uniform", 2, "--window-weight needs --window"),
+        ("--tta hflip --sharpen 2", 2, "--sharpen means nothing with --merge mean"),
         ("--window 32 --stride 33", 2, "larger than --window"),
         ("--window 0", 2, "is not a size"),
         ("--shard 0/3", 2, "K from 1 to N"),

@@ -64,9 +64,7 @@ def open_runs(paths: Sequence[Path], which: str) -> dict[str, Run]:
             except SegtoolError as error:
                 # Where a bundle was unpacked to says nothing to its user.
                 raise type(error)(str(error).replace(str(folder), name)) from error
-    if len({run.path.resolve() for run in opened.values()}) < len(opened) or len({p.resolve() for p in paths}) < len(
-        paths
-    ):
+    if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("--run: the same run is given twice")
     return opened
 
