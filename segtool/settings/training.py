@@ -18,6 +18,7 @@ class LoopSettings:
     )
     seed: int = option(0, min=0, help="Weights, order and augmentation; never the validation set")
     monitor: Literal["miou", "image_miou", "dice", "loss"] = option("miou", help="What best.pt is best in")
+    valid_every: int = option(1, min=1, help="Validate after every N-th epoch, and after the last")
     patience: int = option(0, min=0, help="End after N epochs without a better --monitor; 0: never")
     ema: float = option(
         0.0,
@@ -27,7 +28,7 @@ class LoopSettings:
     )
     freeze_encoder: int = option(0, min=0, help="The encoder learns nothing in the first N epochs")
     save_images: int = option(
-        0, min=0, help="Draw N validation images with truth and prediction after each epoch: images/epoch_NNN.png"
+        0, min=0, help="Draw N validation images with truth and prediction at each validation: images/epoch_NNN.png"
     )
     keep_last: int = option(0, min=0, help="Keep the checkpoints of the last N epochs as epoch_NNN.pt")
     checkpoint_every: float | None = option(

@@ -1,4 +1,4 @@
-"""What --ema, --freeze-encoder, --init, --patience, --schedule plateau and --save-images do to a run."""
+"""What --ema, --freeze-encoder, --init, --valid-every, --patience, --schedule plateau and --save-images do to a run."""
 
 import csv
 import json
@@ -15,6 +15,9 @@ import torch
 import yaml
 from conftest import Type
 from PIL import Image
+
+from segtool.core.training import store
+from segtool.core.training.loop import Loop
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 # Three updates an epoch.
@@ -151,6 +154,64 @@ def test_what_cannot_be_a_start_is_refused(tiny: Path, typed: Type) -> None:
     assert any(e.status == 2 and "of the validation images (such as train_" in e.stderr for e in seen)
 
 
+# Validation now and then.
+
+
+def test_only_some_epochs_are_validated_and_the_last(tiny: Path, typed: Type) -> None:
+    line = f"{TRAIN} --epochs 5 --lr 0.01 --ema 0.9"
+    assert typed(f"{line} -o every").status == 0
+    assert typed(f"{line} --valid-every 2 -o some").status == 0
+    every, some = (history(tiny.parent / run) for run in ("every", "some"))
+    assert every[0].keys() == some[0].keys()
+    for one, other in zip(every, some, strict=True):
+        for score in ("miou", "valid_loss", "iou_box", "ema_miou"):
+            if one["epoch"] in (2, 4, 5):
+                assert one[score] == other[score]
+            else:
+                assert not math.isnan(one[score]) and math.isnan(other[score])
+    weights = [load(tiny.parent / run / "last.pt")["weights"] for run in ("every", "some")]
+    assert not changed(*weights)
+    best = max((row for row in some if row["epoch"] in (2, 4, 5)), key=lambda row: row["miou"])
+    assert load(tiny.parent / "some" / "best.pt")["epoch"] == best["epoch"]
+
+
+def test_the_first_best_lost_to_a_kill_is_made_again(tiny: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"{TRAIN} --epochs 2 --valid-every 2 -o run"
+    with monkeypatch.context() as patch:
+        patch.setattr(store.RunStore, "save_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert typed(line).status == 130
+    run = tiny.parent / "run"
+    assert (run / "last.pt").exists() and not (run / "best.pt").exists()
+    assert typed(line).status == 0
+    assert load(run / "best.pt")["epoch"] == 2
+
+
+def test_a_run_that_time_ends_between_validations_is_validated_at_its_end(
+    tiny: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def over(loop: Loop) -> bool:
+        if loop.course.epoch == 3:
+            loop.course.stopped = "time limit of 1 s"
+        return bool(loop.course.stopped)
+
+    monkeypatch.setattr(Loop, "_must_stop", over)
+    line = f"{TRAIN} --epochs 9 --valid-every 9 -o run"
+    with monkeypatch.context() as patch:
+        patch.setattr(store.RunStore, "save_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert typed(line).status == 130
+    assert typed(line).status == 0
+    rows = history(tiny.parent / "run")
+    assert [math.isnan(row["miou"]) for row in rows] == [True, True, False]
+    assert load(tiny.parent / "run" / "best.pt")["epoch"] == 3
+
+
+def test_patience_counts_from_validation_to_validation(tiny: Path, typed: Type) -> None:
+    line = f"{TRAIN} --lr 0.5 --schedule constant --epochs 60 --valid-every 3 --patience 2 --monitor loss"
+    assert typed(f"{line} -o run").status == 0
+    done = json.loads((tiny.parent / "run" / "done.json").read_text())
+    assert done["epochs"] % 3 == 0 and done["epochs"] == done["best_epoch"] + 3 < 60
+
+
 # When nothing gets better.
 
 
@@ -183,7 +244,7 @@ def test_a_plateau_halves_the_rate_after_its_patience(tiny: Path, typed: Type) -
     assert rate < 0.5, "never reduced: this test says nothing"
 
 
-@pytest.mark.parametrize("options", ["--patience 2", "--schedule plateau", "--save-images 2"])
+@pytest.mark.parametrize("options", ["--valid-every 2", "--patience 2", "--schedule plateau", "--save-images 2"])
 def test_what_looks_at_validation_needs_it(options: str, tiny: Path, typed: Type) -> None:
     ended = typed(f"{TRAIN} --fold all {options} -o run")
     assert ended.status == 2

@@ -42,7 +42,7 @@ class Course:
     # The same of the averaged weights.
     best_ema: float | None = None
     best_ema_epoch: int = 0
-    # Epochs since the best, or since the rate was last reduced on a plateau.
+    # Validated epochs since the best, or since the rate was last reduced on a plateau.
     waited: int = 0
     # Why the run ended before its last epoch, if it did.
     stopped: str = ""
@@ -52,6 +52,11 @@ class Course:
         """Of the updates that were made in the current epoch."""
         made = self.update - self.skipped
         return self.loss_sum / made if made else math.nan
+
+    @property
+    def validated(self) -> list[int]:
+        """The epochs, counted from 1, that were validated."""
+        return [int(row["epoch"]) for row in self.history if not math.isnan(row["valid_loss"])]
 
     def restart_epoch(self) -> None:
         """No update of the current epoch is done."""
@@ -71,7 +76,7 @@ class Course:
         self.restart_epoch()
 
     def judge(self, score: float, ema_score: float) -> tuple[bool, bool]:
-        """Compare the scores (NaN for none) of the epoch just ended with the best: whether each is better."""
+        """Compare the scores (NaN for none) of the epoch just validated with the best: whether each is better."""
         better = not math.isnan(score) and (self.best is None or score > self.best)
         if better:
             self.best, self.best_epoch = score, self.epoch

@@ -12,30 +12,38 @@ from segtool.core.training.validation import Validation
 SCORES = ("miou", "image_miou", "dice", "pixel_accuracy")
 
 
+def score_cells(
+    updater: Updater, validation: Validation | None, average: Validation | None, *, validated: bool
+) -> dict[str, float]:
+    """The scores of an epoch, NaN where it was not validated: the same columns for all epochs of a run.
+
+    Args:
+        average: the validation of the averaged weights.
+        validated: whether the run has validation images.
+    """
+    cells = _scores(validation)
+    if validated:
+        classes = validation.board.summary()["iou"] if validation else dict.fromkeys(updater.spec.classes)
+        cells.update({f"iou_{name}": _number(value) for name, value in classes.items()})
+    if updater.average:
+        cells.update({f"ema_{name}": value for name, value in _scores(average).items()})
+    return cells
+
+
 def epoch_row(
-    course: Course,
-    updater: Updater,
-    validation: Validation | None,
-    average: Validation | None,
-    *,
-    images: int,
-    seconds: float,
+    course: Course, updater: Updater, scores: dict[str, float], *, images: int, seconds: float
 ) -> dict[str, float]:
     """The row of the epoch whose updates are done.
 
     Args:
-        average: the validation of the averaged weights.
+        scores: of `score_cells`.
         images: in each update.
         seconds: of the whole run.
     """
-    row = {"epoch": course.epoch + 1, "train_loss": course.mean_loss, **_scores(validation)}
-    if validation:
-        classes = validation.board.summary()["iou"]
-        row.update({f"iou_{name}": _number(value) for name, value in classes.items()})
-    if updater.average:
-        row.update({f"ema_{name}": value for name, value in _scores(average).items()})
     return {
-        **row,
+        "epoch": course.epoch + 1,
+        "train_loss": course.mean_loss,
+        **scores,
         "lr": float(updater.optimizer.param_groups[0]["lr"]),
         "skipped": course.skipped,
         "returns": course.returns,

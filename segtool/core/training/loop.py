@@ -13,7 +13,7 @@ from segtool.core.data.batches import Batch, Plan
 from segtool.core.models.schedule import lr_factor, warmup_updates
 from segtool.core.reporting.progress import Track
 from segtool.core.training.course import Clock, Course
-from segtool.core.training.history import epoch_row, in_words, monitored
+from segtool.core.training.history import epoch_row, in_words, monitored, score_cells
 from segtool.core.training.judges import Validate
 from segtool.core.training.signals import Signals, stopped_by
 from segtool.core.training.store import RunStore
@@ -76,6 +76,7 @@ class Loop:
                 batches, returns = self.load(plan), course.returns
                 while self._goes_on and course.returns == returns:
                     self._epoch(batches, plan.updates_per_epoch)
+            self._validate_end()
         if self.store and self.validate is None:
             self.store.save_best(self.updater, course.epoch, None)
             self.store.save_average(self.updater, course.epoch)
@@ -149,7 +150,7 @@ class Loop:
 
     def _finish_epoch(self) -> None:
         """Validate, add the epoch to the history, write the checkpoints: after `last.pt` the epoch is done."""
-        course, settings = self.course, self.settings
+        course = self.course
         if course.epoch == 0 and course.loss_sum == 0 and not course.skipped:
             raise SegtoolError(
                 "the loss was exactly 0 in every update of the first epoch, so nothing was learnt: do all training"
@@ -157,8 +158,9 @@ class Loop:
                 " weights 0?"
             )
         self.updater.sync_statistics()
+        due = (course.epoch + 1) % self.settings.valid_every == 0 or course.epoch + 1 == course.epochs or course.stopped
         try:
-            validation, average = self._validate(course.epoch + 1)
+            validation, average = self._validate(course.epoch + 1) if due else (None, None)
         except (KeyboardInterrupt, Terminated):
             self.save()
             raise
@@ -166,10 +168,17 @@ class Loop:
             self._return()
             return
         images, seconds = self.optimizer.batch * self.optimizer.accumulate, self.clock.seconds()
-        row = epoch_row(course, self.updater, validation, average, images=images, seconds=seconds)
-        course.end_epoch(row)
-        better = course.judge(monitored(row, settings.monitor), monitored(row, settings.monitor, "ema_"))
-        self._judge_patience()
+        scores = score_cells(self.updater, validation, average, validated=self.validate is not None)
+        course.end_epoch(epoch_row(course, self.updater, scores, images=images, seconds=seconds))
+        self._conclude(validation)
+
+    def _conclude(self, validation: Validation | None) -> None:
+        """Judge the scores of the epoch just done and write its checkpoints."""
+        course, settings, row = self.course, self.settings, self.course.history[-1]
+        better = (False, False)
+        if validation:
+            better = course.judge(monitored(row, settings.monitor), monitored(row, settings.monitor, "ema_"))
+            self._judge_patience()
         course.seconds = self.clock.seconds()
         if self.store:
             # Several runs may share a terminal under `make -j2`: each line names its own.
@@ -177,6 +186,13 @@ class Loop:
             log.info("%s: epoch %d/%d: %s%s", name, course.epoch, course.epochs, in_words(row), mark)
             self.store.save_epoch(self.updater, course, settings.keep_last)
             self._save_best(validation, better)
+
+    def _validate_end(self) -> None:
+        """A run that a time limit ended between two validations is validated at its end all the same."""
+        if self.validate and self.course.validated[-1:] != [self.course.epoch]:
+            validation, average = self._validate(self.course.epoch)
+            self.course.history[-1].update(score_cells(self.updater, validation, average, validated=True))
+            self._conclude(validation)
 
     def _validate(self, epoch: int) -> tuple[Validation | None, Validation | None]:
         """Of the weights and of their average; and the pictures."""
@@ -201,9 +217,9 @@ class Loop:
             course.stopped = f"patience: no better {settings.monitor} in {settings.patience} epochs"
 
     def _save_best(self, validation: Validation | None, better: tuple[bool, bool]) -> None:
-        """Of a first epoch, whatever it scored, too: there is always a `best.pt`."""
+        """Of the first validation, whatever it scored, too: there is always a `best.pt`."""
         assert self.store
-        first = self.course.epoch == 1
+        first = self.course.validated == [self.course.epoch]
         if validation and (better[0] or first):
             self.store.save_best(self.updater, self.course.epoch, validation.board)
         if validation and (better[1] or first):

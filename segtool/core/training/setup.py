@@ -109,6 +109,7 @@ def prepare(settings: TrainSettings, parts: Parts) -> Loop:
 def _check_validation(settings: TrainSettings, parts: Parts) -> None:
     """Raise UsageError for options that need validation images where there are none."""
     needing = {
+        "--valid-every": settings.loop.valid_every > 1,
         "--patience": settings.loop.patience,
         "--save-images": settings.loop.save_images,
         "--schedule plateau": settings.optimizer.schedule == "plateau",
@@ -210,7 +211,7 @@ def _plan_time(loop: Loop, validate_few: Validate | None, times: float, fresh: b
             loop.settings.time_limit or 0.0,
             loop.clock.seconds(),
             update * plan.updates_per_epoch,
-            validation + saving,
+            validation / loop.settings.valid_every + saving,
             loop.settings.epochs,
         )
     )

@@ -74,7 +74,8 @@ class RunStore:
             path = self.folder / name
             # Of a run that has gone on, a lost one cannot be made again.
             kept = load_checkpoint(path)["epoch"] if path.exists() else 0
-            return course.epoch == max(1, best_epoch) and kept < course.epoch and (kept > 0 or course.epoch == 1)
+            first = course.validated == [course.epoch]
+            return (first or course.epoch == best_epoch) and kept < course.epoch and (kept > 0 or first)
 
         return due(course.best_epoch, "best.pt"), ema and due(course.best_ema_epoch, "ema.pt")
 

@@ -31,7 +31,7 @@ class Parts:
 def save(folder: Path, epochs: range, keep: int) -> None:
     parts: Any = Parts()
     for epoch in epochs:
-        course = Course(epochs.stop, epoch=epoch, history=[{"epoch": float(epoch)}])
+        course = Course(epochs.stop, epoch=epoch, history=[{"epoch": float(epoch), "valid_loss": 0.0}])
         store.RunStore(folder).save_epoch(parts, course, keep)
 
 
