@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ command=$1
 while [ "$1" != -o ]; do shift; done
 case $command in
     split | submit) echo done > "$2.done.json" ;;
-    *) mkdir -p "$2" && echo done > "$2/done.json" ;;
+    *) mkdir -p "$2/masks" && touch "$2/masks/a.png" && echo done > "$2/done.json" ;;
 esac
 """
 
@@ -103,6 +104,18 @@ def test_camvid_says_what_it_needs(tmp_path: Path, missing: str, words: str) -> 
     assert ended.returncode == 2
     assert words in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_best_recipe_trains_both_networks_and_zips_the_test_masks(tmp_path: Path) -> None:
+    example = Example("camvid", tmp_path)
+    assert example.make("-j2", "best") == 0
+    calls = example.calls()
+    assert sorted(call.split()[0] for call in calls) == ["evaluate", "import", "predict", "predict", "train", "train"]
+    assert all(call.count("--run") == 2 for call in calls if call.startswith("predict"))
+    with zipfile.ZipFile(tmp_path / "out" / "best" / "test_masks.zip") as masks:
+        assert masks.namelist() == ["a.png"]
+    assert example.make("-j2", "best") == 0
+    assert example.calls() == calls
 
 
 def test_camvid_is_imported(tmp_path: Path, data_dir: Path) -> None:

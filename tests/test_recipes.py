@@ -14,6 +14,8 @@ SMALL = {
     "many-classes": "--crop 32",
     "small-objects": "--window 32 --stride 16 --crop 32",
     "binary-medical": "--crop 32",
+    # Its class weights name CamVid's classes.
+    "camvid": "--crop 32 --class-weights none",
 }
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 
