@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from segtool.core import catalog
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Collate, Plan, TrainingSamples, make_loader
+from segtool.core.data.batches import Collate, Plan, TrainingSamples
+from segtool.core.data.loader import make_loader
 from segtool.core.data.units import Units
 from segtool.core.models.build import NetworkSpec, build_network
 from segtool.core.models.losses import Criterion

@@ -24,6 +24,7 @@ gridmask := --gridmask 0.5
 crop-balance := --crop-balance 0.5
 mixup := --mixup 0.4
 cutmix := --cutmix 1
+snapmix := --snapmix 1 --aux-head 0.1
 oversample := --oversample 0.7
 window := --window 128 --stride 64
 # Losses
@@ -48,8 +49,8 @@ accumulate := --accumulate 2
 aux-head := --aux-head 0.1
 
 ROWS := base-0 base-1 base-2 augment-none augment-medium augment-heavy cutout gridmask crop-balance mixup cutmix \
-  oversample window loss-ce loss-focal loss-dice-topk loss-lovasz loss-tversky smoothing class-weights radam sgd \
-  lookahead encoder-lr onecycle poly ema freeze accumulate aux-head
+  snapmix oversample window loss-ce loss-focal loss-dice-topk loss-lovasz loss-tversky smoothing class-weights radam \
+  sgd lookahead encoder-lr onecycle poly ema freeze accumulate aux-head
 # Which weights a row is judged by: the last, as all rows train as long.
 checkpoint = $(if $(filter ema,$*),ema,last)
 

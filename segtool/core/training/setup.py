@@ -9,7 +9,8 @@ from torch import nn
 
 from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, make_loader, round_up
+from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, round_up
+from segtool.core.data.loader import make_loader
 from segtool.core.data.sampling import repeat_factors
 from segtool.core.data.seeding import seed_torch
 from segtool.core.data.units import Units, count_units, read_units

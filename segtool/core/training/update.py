@@ -19,6 +19,7 @@ from segtool.core.models.losses import Criterion, Mixed, Share
 from segtool.core.models.optim import set_lr
 from segtool.core.models.outputs import read_answer
 from segtool.core.models.presence import presence_loss, presence_targets
+from segtool.core.models.snapmix import snapmix_targets
 from segtool.core.training.cutting import cut, more_pieces
 from segtool.core.training.distributed import World
 from segtool.errors import SegtoolError, UsageError
@@ -141,6 +142,8 @@ class Updater:
         masks = batch.masks.to(self.device, non_blocking=True)
         weights = batch.weights.to(self.device, non_blocking=True)
         second = _second(batch, self.device)
+        # Before the forward pass, which leaves its statistics.
+        targets = self._presence_targets(batch, masks)
         try:
             with amp(self.spec.precision, self.device):
                 answer = read_answer((self.parallel or self.network)(images))
@@ -157,11 +160,19 @@ class Updater:
             ) from error
         loss = self.criterion(answer.logits, masks, weights, share, second)
         if answer.presence is not None:
-            aux = _presence_loss(answer.presence, masks, weights, second)
+            aux = _presence_loss(answer.presence, targets, masks, weights, second)
             loss = loss + self.aux_weight * aux / share.parts
         # Processes' gradients are averaged, but their losses are parts of one sum.
         self.scaler.scale(loss * self.world.size).backward()
         return loss
+
+    def _presence_targets(self, batch: Batch, masks: torch.Tensor) -> torch.Tensor:
+        """What the auxiliary head is to say of each image, (N, C); nothing without that head."""
+        targets = presence_targets(masks, self.spec.presence)
+        if batch.sources is not None and batch.sources.mixed.any():
+            made = snapmix_targets(self.network, self.spec, batch.sources, self.device)
+            targets[batch.sources.mixed] = made
+        return targets
 
     def _move(self) -> bool:
         """Step along the gradients; False where they are not finite. With loss scaling that is its way to find its
@@ -216,10 +227,11 @@ def _second(batch: Batch, device: str = "cpu") -> Mixed | None:
 
 
 def _presence_loss(
-    logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, second: Mixed | None
+    logits: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, second: Mixed | None
 ) -> torch.Tensor:
-    """The loss of the auxiliary head; an image mixed from two counts as either, by their shares."""
+    """The loss of the auxiliary head; an image mixed by mixup counts as either, by their shares."""
     if second is not None:
         logits, masks = torch.cat([logits, logits]), torch.cat([masks, second.masks])
+        targets = torch.cat([targets, presence_targets(second.masks, targets.shape[1])])
         weights = torch.cat([weights * (1 - second.share), weights * second.share])
-    return presence_loss(logits, presence_targets(masks, logits.shape[1]), masks, weights)
+    return presence_loss(logits, targets, masks, weights)
