@@ -53,8 +53,10 @@ class Updater:
         self.frozen = False
         # Into which each micro-batch is cut since memory was short.
         self.pieces = 1
+        self.buffers = list(network.buffers())
+        self.before = [buffer.clone() for buffer in self.buffers]
         # Those of rank 0, which alone has loaded any.
-        world.spread([*network.parameters(), *network.buffers()])
+        world.spread([*network.parameters(), *self.buffers])
         self.average = Average(network, ema) if ema else None
 
     def train(self, *, frozen: bool = False) -> None:
@@ -92,10 +94,9 @@ class Updater:
 
     def _step(self, batches: Sequence[Batch], *key: int) -> float:
         seed_torch(self.seed, *key, self.world.rank)
-        buffers = list(self.network.buffers())
         # Processes have seen other images, and checkpoints hold what rank 0 knows.
-        self.world.spread(buffers)
-        before = [buffer.clone() for buffer in buffers]
+        self.world.spread(self.buffers)
+        _copy(self.before, self.buffers)
         moved = False
         try:
             loss = self._losses(batches)
@@ -104,8 +105,7 @@ class Updater:
             self.network.zero_grad(set_to_none=True)
             if not moved:
                 # The forward passes have left their statistics, which may be NaN too.
-                for buffer, value in zip(buffers, before, strict=True):
-                    buffer.copy_(value)
+                _copy(self.buffers, self.before)
         return loss if moved else math.nan
 
     def _losses(self, batches: Sequence[Batch]) -> float:
@@ -186,7 +186,7 @@ class Updater:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average and finite:
-            self.average.follow(self.network)
+            self.average.follow()
         return True
 
     def state(self) -> dict[str, Any]:
@@ -210,8 +210,13 @@ class Updater:
 
     def sync_statistics(self) -> None:
         """Give all processes rank 0's batch-norm statistics, as they are at the start of each forward pass."""
-        networks = [self.network, self.average.network] if self.average else [self.network]
-        self.world.spread([buffer for network in networks for buffer in network.buffers()])
+        self.world.spread([*self.buffers, *(self.average.network.buffers() if self.average else ())])
+
+
+def _copy(targets: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    """All at once, which takes no empty lists."""
+    if targets:
+        torch._foreach_copy_(targets, values)
 
 
 def _second(batch: Batch, device: str = "cpu") -> Mixed | None:

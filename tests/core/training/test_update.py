@@ -46,8 +46,10 @@ def part(batch: Batch, indices: slice) -> Batch:
     return Batch(batch.images[indices], batch.masks[indices], batch.weights[indices])
 
 
-def updater(world: World, loss: str = "ce", precision: str = "fp32", clip: float = 0.1) -> Updater:
-    network = toy()
+def updater(
+    world: World, loss: str = "ce", precision: str = "fp32", clip: float = 0.1, network: nn.Module | None = None
+) -> Updater:
+    network = network or toy()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5, momentum=0.9)
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
@@ -121,9 +123,9 @@ def test_an_all_ignored_update_changes_nothing() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("fault", ["loss", "gradient"])
 def test_an_update_that_is_not_finite_moves_nothing(fault: str, precision: str) -> None:
-    broken = updater(World(), precision=precision)
-    broken.network.register_module("norm", nn.BatchNorm2d(3))
-    layers = broken.network
+    layers = toy()
+    layers.register_module("norm", nn.BatchNorm2d(3))
+    broken = updater(World(), precision=precision, network=layers)
     # As a square root at zero: the loss is finite and its gradient is not.
     bend = (lambda x: (x * 0).abs().sqrt()) if fault == "gradient" else (lambda x: x * math.nan)
     norm = layers.get_submodule("norm")
