@@ -3,8 +3,8 @@
 Accelerate's conveniences are not used: its gradient scaling and schedulers count updates per process, and one process
 of an update that is not full gets another weight (design, section 4). Nor is DistributedDataParallel: it exchanges
 gradients while they are computed, so a process that runs out of memory leaves the others waiting. Here they are
-exchanged once an update, when all processes have theirs. What that costs is the overlap: for 30 million weights some
-10 ms an update between GPUs of one machine without NVLink.
+exchanged once an update, when all processes have theirs. What that costs is the overlap: an exchange of 30 million
+weights should take 10 ms between GPUs over PCIe.
 """
 
 import os

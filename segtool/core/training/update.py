@@ -141,7 +141,7 @@ class Updater:
         weights = batch.weights.to(self.device, non_blocking=True)
         second = _second(batch, self.device)
         # Before the forward pass, which leaves its statistics.
-        targets = self._presence_targets(batch, masks)
+        targets = self._presence_targets(batch, masks) if self.spec.presence else None
         try:
             with amp(self.spec.precision, self.device):
                 answer = read_answer(self.network(images))
@@ -157,18 +157,17 @@ class Updater:
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
             ) from error
         loss = self.criterion(answer.logits, masks, weights, share, second)
-        if answer.presence is not None:
+        if answer.presence is not None and targets is not None:
             aux = _presence_loss(answer.presence, targets, masks, weights, second)
             loss = loss + self.aux_weight * aux / share.parts
         self.scaler.scale(loss).backward()
         return loss
 
     def _presence_targets(self, batch: Batch, masks: torch.Tensor) -> torch.Tensor:
-        """What the auxiliary head is to say of each image, (N, C); nothing without that head."""
+        """What the auxiliary head is to say of each image, (N, C)."""
         targets = presence_targets(masks, self.spec.presence)
         if batch.sources is not None and batch.sources.mixed.any():
-            made = snapmix_targets(self.network, self.spec, batch.sources, self.device)
-            targets[batch.sources.mixed] = made
+            targets[batch.sources.mixed] = snapmix_targets(self.network, self.spec, batch.sources, self.device)
         return targets
 
     def _move(self) -> bool:
