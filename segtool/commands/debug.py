@@ -164,9 +164,8 @@ def _train_settings(settings: DebugSettings, folder: Path) -> TrainSettings:
 def _check_network(loop: Loop, options: TrainSettings, losses: list[float]) -> list[Check]:
     updater, path = loop.updater, options.output.out / "last.pt"
     spec = updater.spec
-    batch = next(loop.load(loop.plan_from(range(1), 0)))
     # Of images mixed from two, one mask is enough to be learnt by heart.
-    few = batch.first(2)._replace(masks2=None, share=None)
+    few = next(loop.load(loop.plan_from(range(1), 0))).first(2)
     _, restored = restore_network(load_checkpoint(path), path)
     restored = restored.to(memory_format=torch.channels_last)
     colours = ", ".join(f"{m:.3f}" for m in spec.mean) + " / " + ", ".join(f"{s:.3f}" for s in spec.std)

@@ -17,6 +17,9 @@ class Basics(NamedTuple):
     contrast: float
 
 
+# Options that mix a second image into one, each the parameter of its Beta distribution.
+MIXES = ("mixup", "cutmix", "snapmix")
+
 # What a preset holds beside these stands in core/data/presets.py.
 PRESETS = {
     "none": Basics(0.0, (1.0, 1.0), 0.0, 0.0),
@@ -73,8 +76,16 @@ class AugmentationSettings:
     cutmix: float = option(
         0.0, min=0, metavar="A", help="Paste a box of another image and of its mask, its area from Beta(A,A); 0: off"
     )
+    snapmix: float = option(
+        0.0,
+        min=0,
+        metavar="A",
+        help="Paste a region of another image and of its mask, resized, into a box, both areas from Beta(A,A); what"
+        " --aux-head is to say counts by its class-activation maps, which cost two more passes through the encoder,"
+        " without gradients, for each image mixed so; 0: off",
+    )
     mix_p: float | None = option(
-        None, min=0, max=1, help="Share of the images that are mixed, half each with --mixup and --cutmix; 0.5"
+        None, min=0, max=1, help="Share of the images that are mixed, by each of the ways given equally often; 0.5"
     )
 
     def __post_init__(self) -> None:
@@ -82,16 +93,16 @@ class AugmentationSettings:
             raise UsageError(f"--scale takes LOW,HIGH, not {self.scale}")
         if self.dropped_pixels == "ignore" and not (self.cutout or self.gridmask):
             raise UsageError("--dropped-pixels ignore needs --cutout or --gridmask")
-        for name in ("mixup", "cutmix"):
+        for name in MIXES:
             if not math.isfinite(amount := getattr(self, name)):
                 raise UsageError(f"--{name} {amount:g} is not a finite number")
         if self.mix_p is not None and not self.mixing:
-            raise UsageError("--mix-p needs --mixup or --cutmix")
+            raise UsageError("--mix-p needs --mixup, --cutmix or --snapmix")
 
     @property
     def mixing(self) -> str:
         """The option that mixes images; empty without."""
-        return next((f"--{name}" for name in ("mixup", "cutmix") if getattr(self, name)), "")
+        return next((f"--{name}" for name in MIXES if getattr(self, name)), "")
 
     @property
     def mix_share(self) -> float:

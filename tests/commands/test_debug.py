@@ -147,7 +147,8 @@ def test_preview_draws_the_training_images_and_another_data_set_is_trained_on_to
     options = replace(
         settings(blocks),
         size=SizeSettings(crop=Size(32, 32), window=Size(48, 48)),
-        augmentation=AugmentationSettings(mixup=0.4, mix_p=1),
+        augmentation=AugmentationSettings(mixup=0.4, snapmix=1, mix_p=1),
+        model=replace(settings(blocks).model, aux_head=0.1),
         extras=ExtraSettings(extra=(tiny / "dataset.yaml",)),
         preview=True,
     )

@@ -15,8 +15,8 @@ from test_train_resume import NETWORK, assert_same_run, checkpoint_time, run_wit
 TRAIN = ["train", "tiny", *NETWORK, "--batch", "2", "--crop", "16"]
 DATA = (
     "--window 24 --stride 12 --min-foreground 0.02 --crop-nonempty 0.3 --crop-balance 0.4 --oversample 0.9 --augment"
-    " heavy --cutout 0.5 --gridmask 0.3 --dropped-pixels ignore --mixup 0.4 --cutmix 1 --mix-p 0.8 --extra"
-    " twin/dataset.yaml:0.5"
+    " heavy --cutout 0.5 --gridmask 0.3 --dropped-pixels ignore --mixup 0.4 --cutmix 1 --snapmix 1 --mix-p 0.8"
+    " --aux-head 0.1 --extra twin/dataset.yaml:0.5"
 )
 
 

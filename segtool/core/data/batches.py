@@ -1,21 +1,17 @@
 """Training batches: what is in each update, reading and augmenting it, and putting images of any size together."""
 
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
 
 from segtool.core.catalog import Dataset
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.mixing import Sample, apply_mix, draw_mix
+from segtool.core.data.mixing import Sample, Snap, apply_mix, draw_mix
 from segtool.core.data.sampling import Floats, draw
 from segtool.core.data.seeding import permutation
 from segtool.core.data.units import Units
@@ -35,11 +31,26 @@ class Key(NamedTuple):
     repeat: int
 
 
+class Sources(NamedTuple):
+    """What the images that SnapMix made come from; of others in the batch nothing that means anything.
+
+    mixed bool (N,), which images it made; images uint8 (N, 2, H, W, C), the image and its partner, padded like the
+    batch; sizes int64 (N, 2), height and width before that; boxes int64 (N, 2, 4), top, left, height and width of what
+    is covered in the image and of the partner's region that covers it; held bool (N, 2, 256), the values in both masks.
+    """
+
+    mixed: torch.Tensor
+    images: torch.Tensor
+    sizes: torch.Tensor
+    boxes: torch.Tensor
+    held: torch.Tensor
+
+
 class Batch(NamedTuple):
     """A micro-batch before normalisation, images padded at the bottom and right to one size.
 
-    images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,). Where images are mixed from
-    two also their second masks, like the first, and how much these count, float32 (N,) from 0 to 1.
+    images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,). Where images are mixed by
+    mixup also their second masks, like the first, and how much these count, float32 (N,) from 0 to 1.
     """
 
     images: torch.Tensor
@@ -47,13 +58,11 @@ class Batch(NamedTuple):
     weights: torch.Tensor
     masks2: torch.Tensor | None = None
     share: torch.Tensor | None = None
+    sources: Sources | None = None
 
     def first(self, count: int) -> "Batch":
-        """The first images of the batch."""
-        one = Batch(self.images[:count], self.masks[:count], self.weights[:count])
-        if self.masks2 is None or self.share is None:
-            return one
-        return one._replace(masks2=self.masks2[:count], share=self.share[:count])
+        """The first images of the batch, each with its one mask or the first of two."""
+        return Batch(self.images[:count], self.masks[:count], self.weights[:count])
 
 
 class Plan(Sampler[list[Key]]):
@@ -171,10 +180,29 @@ class Collate:
         masks = _stack_masks([sample.mask for sample in samples], height, width)
         weights = torch.tensor([sample.weight for sample in samples], dtype=torch.float32)
         batch = Batch(torch.from_numpy(images), masks, weights)
-        if all(sample.second is None for sample in samples):
-            return batch
-        share = torch.tensor([sample.share for sample in samples], dtype=torch.float32)
-        return batch._replace(masks2=_stack_masks([sample.second for sample in samples], height, width), share=share)
+        if any(sample.second is not None for sample in samples):
+            share = torch.tensor([sample.share for sample in samples], dtype=torch.float32)
+            seconds = _stack_masks([sample.second for sample in samples], height, width)
+            batch = batch._replace(masks2=seconds, share=share)
+        if any(sample.snap is not None for sample in samples):
+            batch = batch._replace(sources=self._sources([sample.snap for sample in samples], images.shape))
+        return batch
+
+    def _sources(self, snaps: Sequence[Snap | None], shape: tuple[int, ...]) -> Sources:
+        """What SnapMix made a batch's images from; their shape is (N, H, W, C)."""
+        count = len(snaps)
+        images = np.empty((count, 2, *shape[1:]), np.uint8)
+        sizes, boxes = np.zeros((count, 2), np.int64), np.zeros((count, 2, 4), np.int64)
+        held = np.zeros((count, 2, IGNORE + 1), np.bool_)
+        for slot, snap in enumerate(snaps):
+            if snap is None:
+                continue
+            sizes[slot], boxes[slot] = snap.one.mask.shape, (snap.covered, snap.region)
+            for side, sample in enumerate((snap.one, snap.other)):
+                pad_into(images[slot, side], sample.image, self.fill)
+                held[slot, side, sample.mask.ravel()] = True
+        mixed = np.array([snap is not None for snap in snaps])
+        return Sources(*map(torch.from_numpy, (mixed, images, sizes, boxes, held)))
 
 
 def _stack_masks(masks: Sequence[Array | None], height: int, width: int) -> torch.Tensor:
@@ -197,36 +225,3 @@ def pad_into(target: Array, image: Array, fill: tuple[int, ...]) -> None:
 def round_up(length: int, divisor: int) -> int:
     """The smallest multiple of `divisor` that is at least `length`."""
     return -(-length // divisor) * divisor
-
-
-def make_loader(samples: TrainingSamples, plan: Plan, collate: Collate, workers: int) -> Iterator[Batch]:
-    """The batches of all that is left of a run: workers start once and read ahead across epochs.
-
-    Raises:
-        SegtoolError: an image or mask is at fault.
-    """
-    loader: DataLoader[Sample] = DataLoader(
-        samples,
-        batch_sampler=plan,
-        num_workers=workers,
-        collate_fn=partial(_collate_unless_broken, collate),
-        worker_init_fn=_init_worker,
-        pin_memory=torch.cuda.is_available(),
-    )
-    for batch in loader:
-        if isinstance(batch, SegtoolError):
-            raise batch
-        yield batch
-
-
-def _collate_unless_broken(collate: Collate, samples: Sequence[Sample] | SegtoolError) -> Batch | SegtoolError:
-    return samples if isinstance(samples, SegtoolError) else collate(samples)
-
-
-def _init_worker(_: int) -> None:
-    # One thread per worker: OpenCV would start as many as there are cores in each of them.
-    cv2.setNumThreads(0)
-    # The main process decides what a signal means; workers end with it, and quietly: of a worker that a signal killed
-    # torch would complain while the main process is stopping in good order.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

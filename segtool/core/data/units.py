@@ -32,9 +32,18 @@ class Box(NamedTuple):
     height: int
     width: int
 
+    @property
+    def area(self) -> int:
+        """Pixels in it."""
+        return self.height * self.width
+
+    def of(self, pixels: Array) -> Array:
+        """The part of (H, W, ...), which stays a part of it."""
+        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
+
     def cut(self, pixels: Array) -> Array:
         """The part of (H, W, ...); a copy, so that the whole can be forgotten."""
-        return pixels[self.top : self.top + self.height, self.left : self.left + self.width].copy()
+        return self.of(pixels).copy()
 
 
 @dataclass(frozen=True)

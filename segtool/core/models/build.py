@@ -9,7 +9,6 @@ import timm
 import torch
 from torch import nn
 
-from segtool.core.models.outputs import read_answer
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.options import Size
 
@@ -119,24 +118,14 @@ def build_network(arch: str, encoder: str, channels: int, outputs: int, presence
     return network
 
 
-def untouched_parameters(network: nn.Module, channels: int, size: Size) -> list[str]:
-    """Names of parameters that get no gradient from a forward and backward pass at `size`.
-
-    Some encoders carry layers behind the last feature that is used. The pass is in eval mode and leaves neither
-    statistics nor gradients behind.
-
-    Raises:
-        SegtoolError: the network fails at this size.
-    """
+def check_size(network: nn.Module, channels: int, size: Size) -> None:
+    """Raise SegtoolError when a network fails on images of this size; statistics stay as they are."""
     device = next(network.parameters()).device
     training = network.training
     network.eval()
     try:
-        answer = read_answer(network(torch.zeros(1, channels, *size, device=device)))
-        torch.cat([part.flatten() for part in answer if part is not None]).sum().backward()
+        with torch.no_grad():
+            network(torch.zeros(1, channels, *size, device=device))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise SegtoolError(f"the network fails on images of {size}: {' '.join(str(error).split())[:300]}") from error
-    untouched = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
-    network.zero_grad(set_to_none=True)
     network.train(training)
-    return untouched

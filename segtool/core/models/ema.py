@@ -1,32 +1,38 @@
 """The exponential moving average of a network's weights."""
 
+import copy
 from typing import Any
 
-from timm.utils import ModelEmaV3
+import torch
 from torch import nn
 
 
 class Average:
     """A network whose weights follow another's: average = decay * average + (1 - decay) * weights, after each update.
 
-    The decay rises from 0 to its value as 1 - n^(-2/3) over updates n (timm's warm-up), so that a short run's average
-    is not made of its start. Batch-norm statistics are averaged as the weights are: they belong to activations that
-    averaged weights make.
+    The decay rises from 0 to its value as 1 - n^(-2/3) over updates n (as timm's warm-up does), so that a short run's
+    average is not made of its start. Batch-norm statistics are averaged as the weights are: they belong to activations
+    that averaged weights make.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.average = ModelEmaV3(network, decay=decay, use_warmup=True)
-        self.updates = 0
+        self.decay, self.updates = decay, 0
+        self.network = copy.deepcopy(network).eval()
+        # Its tensors and those they follow. Found once: timm's ModelEmaV3 looks for them at every update, which takes
+        # as long as averaging them.
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        self.averages, self.values = ([pair[side] for pair in pairs if pair[0].is_floating_point()] for side in (0, 1))
+        # Such as the numbers of batches seen.
+        self.others = [pair for pair in pairs if not pair[0].is_floating_point()]
 
-    @property
-    def network(self) -> nn.Module:
-        """The averaged network, in eval mode."""
-        return self.average.module
-
-    def follow(self, network: nn.Module) -> None:
+    @torch.no_grad()
+    def follow(self) -> None:
         """Take in the weights after one more update."""
         self.updates += 1
-        self.average.update(network, step=self.updates)
+        decay = min(self.decay, 1 - self.updates ** (-2 / 3))
+        torch._foreach_lerp_(self.averages, self.values, weight=1 - decay)
+        for own, followed in self.others:
+            own.copy_(followed)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain state for a checkpoint."""

@@ -91,12 +91,12 @@ class Criterion:
 
     def pixels(self, masks: Tensor, weights: Tensor, second: Mixed | None = None) -> Tensor:
         """Valid pixels of a micro-batch, each counted with its image's and its class's weight; a float64 scalar."""
-        weight_of = self.weight_of.to(masks.device)
-        counts = [
-            (weight_of[ids.long()].sum(dim=(1, 2), dtype=torch.float64) * image_weights).sum()
-            for ids, image_weights in _targets(masks, weights, second)
-        ]
-        return torch.stack(counts).sum()
+        weight_of = self.weight_of.to(masks.device, torch.float64)
+        total = weight_of.new_zeros(())
+        for ids, image_weights in _targets(masks, weights, second):
+            counts = torch.stack([torch.bincount(mask.flatten(), minlength=len(weight_of)) for mask in ids])
+            total += (counts.double() @ weight_of) @ image_weights.double()
+        return total
 
     def _pixel_term(self, name: str, logp: Tensor, targets: Sequence[Target], share: Share) -> Tensor:
         losses, weights = torch.zeros_like(logp[:, 0]), torch.zeros_like(logp[:, 0])

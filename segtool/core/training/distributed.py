@@ -1,13 +1,17 @@
 """Several processes on one machine or more: torch's process groups, as `torchrun` and `accelerate launch` start them.
 
 Accelerate's conveniences are not used: its gradient scaling and schedulers count updates per process, and one process
-of an update that is not full gets another weight (design, section 4).
+of an update that is not full gets another weight (design, section 4). Nor is DistributedDataParallel: it exchanges
+gradients while they are computed, so a process that runs out of memory leaves the others waiting. Here they are
+exchanged once an update, when all processes have theirs. What that costs is the overlap: an exchange of 30 million
+weights should take 10 ms between GPUs over PCIe.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -36,6 +40,16 @@ class World:
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Give all processes the sums of their tensors, in place."""
+        if self.size > 1:
+            _as_one(tensors, dist.all_reduce)
+
+    def spread(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Give all processes the tensors of rank 0, in place."""
+        if self.size > 1:
+            _as_one(tensors, partial(dist.broadcast, src=0))
 
     def gather(self, value: T) -> list[T]:
         """Every process's value, by rank."""
@@ -70,6 +84,17 @@ class World:
             raise SystemExit(message[1])
         result: T = message[0]
         return result
+
+
+@torch.no_grad()
+def _as_one(tensors: Sequence[torch.Tensor], exchange: Callable[[torch.Tensor], object]) -> None:
+    """One message for all tensors of a type: a network has hundreds, most of them small."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in alike])
+        exchange(flat)
+        parts = flat.split([tensor.numel() for tensor in alike])
+        torch._foreach_copy_(alike, [part.view_as(tensor) for part, tensor in zip(parts, alike, strict=True)])
 
 
 @contextmanager

@@ -9,11 +9,12 @@ from torch import nn
 
 from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, make_loader, round_up
+from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, round_up
+from segtool.core.data.loader import make_loader
 from segtool.core.data.sampling import repeat_factors
 from segtool.core.data.seeding import seed_torch
 from segtool.core.data.units import Units, count_units, read_units
-from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, untouched_parameters
+from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, check_size
 from segtool.core.models.class_weights import class_weights
 from segtool.core.models.losses import Criterion
 from segtool.core.models.optim import make_optimizer
@@ -134,9 +135,10 @@ def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> 
     seed_torch(settings.loop.seed)
     network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.presence)
     if pretrained:
-        # On rank 0 alone: the others get its weights when the processes are joined.
+        # On rank 0 alone: the others get its weights from the updater.
         log.info(world.decide(lambda: _load_weights(network, settings, spec)))
     network = network.to(parts.device).to(memory_format=torch.channels_last)
+    check_size(network, spec.channels, _probe_size(settings))
     return Updater(
         network,
         spec,
@@ -148,7 +150,6 @@ def make_updater(settings: TrainSettings, parts: Parts, *, pretrained: bool) -> 
         device=parts.device,
         world=world,
         ema=settings.loop.ema,
-        untouched=untouched_parameters(network, spec.channels, _probe_size(settings)),
     )
 
 

@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from segtool.core.data.batches import Batch
 from segtool.core.data.seeding import seed_torch
@@ -19,6 +17,7 @@ from segtool.core.models.losses import Criterion, Mixed, Share
 from segtool.core.models.optim import set_lr
 from segtool.core.models.outputs import read_answer
 from segtool.core.models.presence import presence_loss, presence_targets
+from segtool.core.models.snapmix import snapmix_targets
 from segtool.core.training.cutting import cut, more_pieces
 from segtool.core.training.distributed import World
 from segtool.errors import SegtoolError, UsageError
@@ -38,7 +37,6 @@ class Updater:
         seed: int,
         device: str,
         world: World,
-        untouched: Sequence[str] = (),
         aux_weight: float = 0.0,
         ema: float = 0.0,
     ) -> None:
@@ -47,24 +45,19 @@ class Updater:
             aux_weight: of the auxiliary head's loss, where the network has that head.
             ema: decay of the average of the weights, 0 for no average.
             clip: largest gradient norm, 0 for none.
-            untouched: names of parameters that never get a gradient; processes must not wait for them.
         """
         self.network, self.spec, self.optimizer, self.criterion = network, spec, optimizer, criterion
         self.clip, self.seed, self.device, self.world = clip, seed, device, world
         self.aux_weight = aux_weight
         self.scaler = torch.amp.GradScaler(device, enabled=spec.precision == "fp16")
-        self.untouched, self.frozen = untouched, False
+        self.frozen = False
         # Into which each micro-batch is cut since memory was short.
         self.pieces = 1
-        self.parallel = self._parallel()
-        # Of the weights that all processes have now.
+        self.buffers = list(network.buffers())
+        self.before = [buffer.clone() for buffer in self.buffers]
+        # Those of rank 0, which alone has loaded any.
+        world.spread([*network.parameters(), *self.buffers])
         self.average = Average(network, ema) if ema else None
-
-    def _parallel(self) -> DistributedDataParallel | None:
-        if self.world.size == 1:
-            return None
-        ids = [self.world.local_rank] if self.device == "cuda" else None
-        return DistributedDataParallel(self.network, device_ids=ids, find_unused_parameters=bool(self.untouched))
 
     def train(self, *, frozen: bool = False) -> None:
         """Put the network in training mode; `frozen`: its encoder learns nothing and keeps its statistics."""
@@ -72,8 +65,6 @@ class Updater:
         if frozen != self.frozen:
             self.frozen = frozen
             self.network.get_submodule("encoder").requires_grad_(not frozen)
-            # Processes wait for the gradients of the parameters that needed them when they were joined.
-            self.parallel = self._parallel()
         if frozen:
             self.network.get_submodule("encoder").eval()
 
@@ -90,7 +81,6 @@ class Updater:
 
         Raises:
             SegtoolError: out of memory with one image at a time.
-            PassMemoryError: out of memory with several processes, of which the others wait for this one.
             UsageError: the network normalises over the batch, and one image is too few for it.
         """
         set_lr(self.optimizer, lr_factor)
@@ -98,15 +88,15 @@ class Updater:
             try:
                 return self._step(cut(batches, self.pieces), *key)
             except PassMemoryError:
-                if self.world.size > 1:
-                    raise
+                pass
             # Outside of the exception, which holds what memory is short of.
             self.pieces = more_pieces(self.pieces, len(batches[0].images))
 
     def _step(self, batches: Sequence[Batch], *key: int) -> float:
         seed_torch(self.seed, *key, self.world.rank)
-        buffers = list(self.network.buffers())
-        before = [buffer.clone() for buffer in buffers]
+        # Processes have seen other images, and checkpoints hold what rank 0 knows.
+        self.world.spread(self.buffers)
+        _copy(self.before, self.buffers)
         moved = False
         try:
             loss = self._losses(batches)
@@ -115,22 +105,31 @@ class Updater:
             self.network.zero_grad(set_to_none=True)
             if not moved:
                 # The forward passes have left their statistics, which may be NaN too.
-                for buffer, value in zip(buffers, before, strict=True):
-                    buffer.copy_(value)
+                _copy(self.buffers, self.before)
         return loss if moved else math.nan
 
     def _losses(self, batches: Sequence[Batch]) -> float:
-        """The loss of an update, its gradients left in the parameters."""
+        """The loss of an update over all processes, its gradients left in the parameters.
+
+        Raises:
+            PassMemoryError: memory was too short in this process or in another.
+        """
         local = torch.stack(
             [self.criterion.pixels(batch.masks, batch.weights, _second(batch)) for batch in batches]
         ).sum()
-        share = Share(float(self.world.total(local.to(self.device))), len(batches) * self.world.size)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for number, batch in enumerate(batches, 1):
-            last = number == len(batches)
-            with pass_memory_errors(), self.parallel.no_sync() if self.parallel and not last else nullcontext():
-                total += self._backward(batch, share).detach()
-        return float(self.world.total(total))
+        share = Share(float(self.world.total(local)), len(batches) * self.world.size)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        try:
+            for batch in batches:
+                with pass_memory_errors():
+                    sums[0] += self._backward(batch, share).detach()
+        except PassMemoryError:
+            sums[1] = 1
+        loss, short = self.world.total(sums).tolist()
+        if short:
+            raise PassMemoryError("of one process or more")
+        self.world.add_up([p.grad for p in self.network.parameters() if p.grad is not None])
+        return float(loss)
 
     def gradients(self, batch: Batch) -> None:
         """Leave the gradients of one batch's loss in the parameters."""
@@ -141,9 +140,11 @@ class Updater:
         masks = batch.masks.to(self.device, non_blocking=True)
         weights = batch.weights.to(self.device, non_blocking=True)
         second = _second(batch, self.device)
+        # Before the forward pass, which leaves its statistics.
+        targets = self._presence_targets(batch, masks) if self.spec.presence else None
         try:
             with amp(self.spec.precision, self.device):
-                answer = read_answer((self.parallel or self.network)(images))
+                answer = read_answer(self.network(images))
         except ValueError as error:
             if len(images) > 1 or "more than 1 value per channel" not in str(error):
                 raise
@@ -156,12 +157,18 @@ class Updater:
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
             ) from error
         loss = self.criterion(answer.logits, masks, weights, share, second)
-        if answer.presence is not None:
-            aux = _presence_loss(answer.presence, masks, weights, second)
+        if answer.presence is not None and targets is not None:
+            aux = _presence_loss(answer.presence, targets, masks, weights, second)
             loss = loss + self.aux_weight * aux / share.parts
-        # Processes' gradients are averaged, but their losses are parts of one sum.
-        self.scaler.scale(loss * self.world.size).backward()
+        self.scaler.scale(loss).backward()
         return loss
+
+    def _presence_targets(self, batch: Batch, masks: torch.Tensor) -> torch.Tensor:
+        """What the auxiliary head is to say of each image, (N, C)."""
+        targets = presence_targets(masks, self.spec.presence)
+        if batch.sources is not None and batch.sources.mixed.any():
+            targets[batch.sources.mixed] = snapmix_targets(self.network, self.spec, batch.sources, self.device)
+        return targets
 
     def _move(self) -> bool:
         """Step along the gradients; False where they are not finite. With loss scaling that is its way to find its
@@ -178,7 +185,7 @@ class Updater:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average and finite:
-            self.average.follow(self.network)
+            self.average.follow()
         return True
 
     def state(self) -> dict[str, Any]:
@@ -202,10 +209,13 @@ class Updater:
 
     def sync_statistics(self) -> None:
         """Give all processes rank 0's batch-norm statistics, as they are at the start of each forward pass."""
-        if self.world.size > 1:
-            networks = [self.network, self.average.network] if self.average else [self.network]
-            for buffer in (buffer for network in networks for buffer in network.buffers()):
-                torch.distributed.broadcast(buffer, 0)
+        self.world.spread([*self.buffers, *(self.average.network.buffers() if self.average else ())])
+
+
+def _copy(targets: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    """All at once, which takes no empty lists."""
+    if targets:
+        torch._foreach_copy_(targets, values)
 
 
 def _second(batch: Batch, device: str = "cpu") -> Mixed | None:
@@ -216,10 +226,11 @@ def _second(batch: Batch, device: str = "cpu") -> Mixed | None:
 
 
 def _presence_loss(
-    logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, second: Mixed | None
+    logits: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, second: Mixed | None
 ) -> torch.Tensor:
-    """The loss of the auxiliary head; an image mixed from two counts as either, by their shares."""
+    """The loss of the auxiliary head; an image mixed by mixup counts as either, by their shares."""
     if second is not None:
         logits, masks = torch.cat([logits, logits]), torch.cat([masks, second.masks])
+        targets = torch.cat([targets, presence_targets(second.masks, targets.shape[1])])
         weights = torch.cat([weights * (1 - second.share), weights * second.share])
-    return presence_loss(logits, presence_targets(masks, logits.shape[1]), masks, weights)
+    return presence_loss(logits, targets, masks, weights)

@@ -8,7 +8,8 @@ import torch
 
 from segtool.core.catalog import load_dataset
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Collate, Key, Plan, TrainingSamples, make_loader, round_up
+from segtool.core.data.batches import Collate, Key, Plan, TrainingSamples, round_up
+from segtool.core.data.loader import make_loader
 from segtool.core.data.mixing import Sample
 from segtool.core.data.units import Units
 from segtool.settings.augmentation import AugmentationSettings

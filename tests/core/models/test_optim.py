@@ -1,5 +1,7 @@
 """Parameter groups, Lookahead and names."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -76,3 +78,27 @@ def test_state_goes_through_a_weights_only_file(tmp_path) -> None:
     again = make_optimizer(network, OptimizerSettings())
     again.load_state_dict(torch.load(tmp_path / "o.pt", weights_only=True))
     assert again.param_groups[0]["base_lr"] == optimizer.param_groups[0]["base_lr"]
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "momentum", "nesterov", "lookahead_adamw"])
+def test_steps_in_one_pass_are_those_of_the_plain_optimizer(name: str) -> None:
+    """Also of weights in channels-last memory, and after a checkpoint."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8))
+    network = network.to(memory_format=torch.channels_last)
+    plain = copy.deepcopy(network)
+    optimizer = make_optimizer(network, OptimizerSettings(optimizer=name, lr=0.01))
+    slow = make_optimizer(plain, OptimizerSettings(optimizer=name, lr=0.01))
+    for group in slow.param_groups:
+        assert group["fused"]
+        group["fused"] = False
+    for step in range(14):
+        for weight, other in zip(network.parameters(), plain.parameters(), strict=True):
+            weight.grad = torch.empty_like(weight).normal_()
+            other.grad = weight.grad.clone()
+        optimizer.step()
+        slow.step()
+        if step == 8:
+            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for weight, other in zip(network.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(weight, other, atol=1e-6)
