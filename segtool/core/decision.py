@@ -1,17 +1,23 @@
 """How probabilities become a mask: a threshold and a minimum object area per class, and the file that holds them.
 
-A class with a threshold T takes a pixel where its stored probability q reaches it, q >= floor(T * 65535). Of several
-such classes the one that exceeds its threshold by most takes it. Where none reaches its own, the pixel goes to the most
-probable class without a threshold, or, if all classes have one, to the class that lacks least. So in two classes, with
-a threshold for the foreground alone, the background takes what does not reach it; and equal thresholds for all classes,
-or none at all, are the arg-max.
+A class with a threshold T takes a pixel where its stored probability q reaches it, q >= floor(T * 65535). Where several
+classes reach theirs, the one takes it whose weight * (q - floor(T * 65535)) is highest, the lowest id of equals. The
+weight says what one more pixel is worth to the score: much for a rare class, little for a large one. (The best decision
+for a mean of such ratios has this form: Narasimhan et al. 2015, Consistent Multiclass Algorithms for Complex
+Performance Measures.) Where none reaches its own, the pixel goes to the most probable class without a threshold, or,
+if all classes have one, to the most probable class.
+
+So in two classes, with a threshold for the foreground alone, the background takes what does not reach it. Thresholds
+and weights that are equal for all classes, or no thresholds at all, are the arg-max.
 
 Then the 8-connected components of a class with fewer pixels than its minimum area are taken out: each of their pixels
 goes to the class that would have taken it if that class had not been there. In two classes that is the other one.
 
-    {"classes": {"ground": {"threshold": null, "min_area": 0}, "box": {"threshold": 0.43, "min_area": 12}}, ...}
+    {"classes": {"ground": {"threshold": null, "weight": 1, "min_area": 0},
+                 "box": {"threshold": 0.43, "weight": 1, "min_area": 12}}, ...}
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +36,9 @@ from segtool.settings.options import Size
 
 Levels = npt.NDArray[np.uint16]
 
+# More than any level; as float32 exact, like all levels less twice this.
+OFFSET = np.float32(SCALE + 1)
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -37,13 +46,20 @@ class Decision:
 
     Attributes:
         thresholds: of each class in [0, 1], or None.
+        weights: of each class, above 0; only their ratios count.
         min_areas: pixels of each class's smallest object; 0 and 1 keep all.
         fitted_on: ids of the images the rule was fitted on.
     """
 
     thresholds: tuple[float | None, ...]
+    weights: tuple[float, ...]
     min_areas: tuple[int, ...]
     fitted_on: frozenset[str] = frozenset()
+
+    @classmethod
+    def argmax(cls, classes: int) -> "Decision":
+        """The most probable class, and nothing taken out."""
+        return cls((None,) * classes, (1.0,) * classes, (0,) * classes)
 
     @cached_property
     def cleans(self) -> bool:
@@ -59,20 +75,37 @@ class Decision:
         Returns:
             Both uint8 (rows, W).
         """
-        best = _scores(levels[0], self.thresholds[0])
+        best = self._bids(levels[0], 0)
         first, second = np.zeros(best.shape, np.uint8), np.zeros(best.shape, np.uint8)
-        next_best = np.full(best.shape, np.iinfo(np.int32).min, np.int32)
+        next_best = np.full(best.shape, -np.inf, np.float32)
         for index in range(1, len(levels)):
-            score = _scores(levels[index], self.thresholds[index])
-            higher = score > best
+            bids = self._bids(levels[index], index)
+            higher = bids > best
             if self.cleans:
-                beaten = np.minimum(score, best)
+                beaten = np.minimum(bids, best)
                 better = beaten > next_best
                 second[better] = np.where(higher, first, np.uint8(index))[better]
                 np.maximum(next_best, beaten, out=next_best)
             first[higher] = index
-            np.maximum(best, score, out=best)
+            np.maximum(best, bids, out=best)
         return first, second
+
+    def _bids(self, levels: Levels, index: int) -> npt.NDArray[np.float32]:
+        """What a class bids for each pixel, float32.
+
+        From 0 where it reaches its threshold; else below 0, and above all that do not reach theirs when it has none.
+        """
+        bids = levels.astype(np.float32)
+        threshold = self.thresholds[index]
+        if threshold is None:
+            bids -= OFFSET
+            return bids
+        lowest = lowest_level(threshold)
+        excess = bids - np.float32(lowest)
+        excess *= np.float32(self.weights[index])
+        bids -= 2 * OFFSET
+        np.copyto(bids, excess, where=levels >= lowest)
+        return bids
 
     def clean(self, first: Array, second: Array) -> Array:
         """Take the small objects out of a whole image's choice; both as `choose` gives them."""
@@ -132,16 +165,6 @@ class GrowingMask:
         return self.decision.clean(self.first, self.second)
 
 
-def _scores(levels: Levels, threshold: float | None) -> npt.NDArray[np.int32]:
-    """What a class bids for each pixel: above every probability where it reaches its threshold, else below all."""
-    score = levels.astype(np.int32)
-    if threshold is None:
-        return score
-    score -= lowest_level(threshold)
-    score += np.where(score >= 0, np.int32(SCALE + 1), np.int32(-SCALE - 1))
-    return score
-
-
 def shortest(level: int) -> float:
     """A threshold of five decimals that `level` is the lowest stored level to reach.
 
@@ -153,8 +176,10 @@ def shortest(level: int) -> float:
 
 def file_rows(classes: Sequence[str], decision: Decision) -> dict[str, dict[str, Any]]:
     """What the file says of the classes."""
-    rows = zip(classes, decision.thresholds, decision.min_areas, strict=True)
-    return {name: {"threshold": threshold, "min_area": area} for name, threshold, area in rows}
+    rows = zip(classes, decision.thresholds, decision.weights, decision.min_areas, strict=True)
+    return {
+        name: {"threshold": threshold, "weight": weight, "min_area": area} for name, threshold, weight, area in rows
+    }
 
 
 def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
@@ -171,9 +196,11 @@ def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
         raise SegtoolError(f"{path} is not a file of `segtool threshold`: it has no table `classes`")
     if tuple(rows) != tuple(classes):
         raise SegtoolError(f"{path} is for the classes {', '.join(rows)}; here they are {', '.join(classes)}")
-    made = [(_threshold(row, name, path), _area(row, name, path)) for name, row in rows.items()]
-    thresholds, areas = zip(*made, strict=True)
-    return Decision(thresholds, areas, frozenset(map(str, content.get("fitted_on") or ())))
+    made = [
+        (_threshold(row, name, path), _weight(row, name, path), _area(row, name, path)) for name, row in rows.items()
+    ]
+    thresholds, weights, areas = zip(*made, strict=True)
+    return Decision(thresholds, weights, areas, frozenset(map(str, content.get("fitted_on") or ())))
 
 
 def decision_digest(path: Path | None) -> dict[str, str]:
@@ -185,13 +212,25 @@ def _threshold(row: Mapping[str, Any], name: str, path: Path) -> float | None:
     value = row.get("threshold")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if not _is_number(value) or not 0 <= value <= 1:
         raise SegtoolError(f"{path}: the threshold of {name} is {value!r}; write a number from 0 to 1, or null")
+    return float(value)
+
+
+def _weight(row: Mapping[str, Any], name: str, path: Path) -> float:
+    value = row.get("weight", 1)
+    # Outside this, float32 would run out.
+    if not _is_number(value) or not 1e-12 <= value <= 1e12:
+        raise SegtoolError(f"{path}: the weight of {name} is {value!r}; write a number above 0, such as 1")
     return float(value)
 
 
 def _area(row: Mapping[str, Any], name: str, path: Path) -> int:
     value = row.get("min_area", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if not _is_number(value) or value < 0 or value != int(value):
         raise SegtoolError(f"{path}: the min_area of {name} is {value!r}; write a whole number of pixels from 0")
-    return value
+    return int(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -18,8 +18,7 @@ def kept_decision(fitted: Fitted) -> Decision:
     """The decision of the fit, or the arg-max where the fit gained nothing on images it was not fitted on."""
     if fitted.gain.value > 0:
         return fitted.decision
-    none = len(fitted.decision.thresholds)
-    return Decision((None,) * none, (0,) * none)
+    return Decision.argmax(len(fitted.decision.thresholds))
 
 
 def scores(fitted: Fitted, metric: Metric) -> dict[str, float | None]:
@@ -54,9 +53,9 @@ def tables(fitted: Fitted, metric: Metric, classes: Sequence[str]) -> list[Table
     decision = fitted.decision
     per_class = [metric.per_class(counts.sum(0)).tolist() for counts in (fitted.plain, fitted.fitted, fitted.nested)]
     rows = [
-        [name, math.nan if threshold is None else threshold, area or "-", *values]
-        for name, threshold, area, *values in zip(
-            classes, decision.thresholds, decision.min_areas, *per_class, strict=True
+        [name, math.nan if threshold is None else threshold, weight, area or "-", *values]
+        for name, threshold, weight, area, *values in zip(
+            classes, decision.thresholds, decision.weights, decision.min_areas, *per_class, strict=True
         )
     ]
     score = "IoU" if metric.name == "miou" else "Dice"
@@ -67,7 +66,7 @@ def tables(fitted: Fitted, metric: Metric, classes: Sequence[str]) -> list[Table
     return [
         Table(
             f"Classes: {score} of all pixels by the arg-max, by what was fitted on all images, and nested",
-            ("class", "threshold", "min area", "argmax", "fitted", "nested"),
+            ("class", "threshold", "weight", "min area", "argmax", "fitted", "nested"),
             rows,
         ),
         Table(f"Scores: {told}", ("score", "value"), values),

@@ -82,6 +82,10 @@ class Metric:
         values = self.per_class(one[..., None])[:, 0]
         return np.where(np.isnan(values), 1.0, values) if self.name == "image-dice" else values
 
+    def worth(self, hits: Floats, predicted: Floats, truth: float) -> Floats:
+        """What one more pixel is worth to a class's score, up to a common factor: 1 / the score's denominator."""
+        return 1 / np.maximum(truth + predicted - (hits if self.name == "miou" else 0), 1)
+
 
 def metric(name: str, classes: Sequence[str], exclude: Sequence[str]) -> Metric:
     """The metric of this name, of classes and those of them that are excluded."""

@@ -54,9 +54,9 @@ class Sweep:
     def __init__(self, metric: Metric, slots: int) -> None:
         self.metric, self.classes = metric, len(metric.fitted)
         self.per_image = metric.name == "image-dice"
-        # Of all pixels, counts; else the sum of the images' curves, and how many these are.
-        shape = (self.classes, LEVELS) if self.per_image else (self.classes, 2, LEVELS)
-        self.sums = np.zeros((slots, *shape), np.float64 if self.per_image else np.int64)
+        # The histograms, or for a mean over images their curves, of score and worth; and how many these are.
+        kind = np.float64 if self.per_image else np.int64
+        self.sums = np.zeros((slots, self.classes, 2, LEVELS), kind)
         self.images = np.zeros(slots, np.int64)
         self.own = np.zeros((slots, self.classes), np.int64)
 
@@ -64,7 +64,7 @@ class Sweep:
         """Add one image, with a histogram for each fitted class, to some slots."""
         scored = histograms[0][1].sum() > 0
         for row, histogram in enumerate(histograms if scored else ()):
-            added = self._curve(histogram) if self.per_image else histogram
+            added = self._curves(histogram) if self.per_image else histogram
             for slot in slots:
                 self.sums[slot, row] += added
                 self.own[slot, row] += histogram[0].sum()
@@ -72,20 +72,24 @@ class Sweep:
             self.images[slot] += scored
 
     def curves(self, slots: Sequence[int]) -> Floats:
-        """The score of every fitted class at every level, over the images of some slots; float64 (classes, LEVELS).
+        """Every fitted class at every level, over the images of some slots; float64 (classes, 2, LEVELS).
 
-        NaN where there is nothing to score, and throughout for a class without a true pixel.
+        The score, and what one more pixel is worth to it. NaN where there is nothing to score, and throughout for a
+        class without a true pixel.
         """
         own, images = self.own[slots].sum(0), self.images[slots].sum()
-        curves = np.full((self.classes, LEVELS), np.nan)
+        curves = np.full((self.classes, 2, LEVELS), np.nan)
         for row in np.flatnonzero(own):
             added = self.sums[slots, row].sum(0)
-            curves[row] = added / images if self.per_image else self._curve(added)
+            curves[row] = added / images if self.per_image else self._curves(added)
         return curves
 
-    def _curve(self, histogram: Histogram) -> Floats:
+    def _curves(self, histogram: Histogram) -> Floats:
+        """Score and worth of one image, or of all; an image without the class has nothing more pixels could add to."""
         hits, predicted = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1].astype(np.float64)
-        return self.metric.curve(hits, predicted, hits[0], predicted[0])
+        truth = hits[0]
+        worth = self.metric.worth(hits, predicted, truth) if truth else np.zeros(LEVELS)
+        return np.stack([self.metric.curve(hits, predicted, truth, predicted[0]), worth])
 
 
 def best_levels(curve: Floats, preferred: int) -> tuple[int, int] | None:

@@ -85,8 +85,8 @@ def fit_decision(images: Images, metric: Metric, *, areas: bool) -> Fitted:
     fits = range(images.folds + 1)
     sweep = sweep_levels(images, metric)
     curves = [sweep.curves([part for part in range(images.folds) if part != fit]) for fit in fits]
-    plain = Decision((None,) * metric.classes, (0,) * metric.classes)
-    thresholds = [replace(plain, thresholds=_thresholds(curve, metric)) for curve in curves]
+    plain = Decision.argmax(metric.classes)
+    thresholds = [_with_thresholds(plain, curve, metric) for curve in curves]
     measured = measure(images, [plain, *thresholds], metric.classes)
     base, proposed = measured[0], measured[1:]
     state = _Climb(images, metric, [plain] * len(fits), np.stack([base] * len(fits)))
@@ -99,7 +99,7 @@ def fit_decision(images: Images, metric: Metric, *, areas: bool) -> Fitted:
         state.measured_step([replace(one, min_areas=its) for one, its in zip(state.decisions, found, strict=True)])
     nested = state.counts[images.parts, np.arange(len(images.parts))]
     gain = paired_difference(metric.additive(base), metric.additive(nested), score=metric.of_sums)
-    return Fitted(state.decisions[-1], curves[-1], base, state.counts[-1], nested, gain)
+    return Fitted(state.decisions[-1], curves[-1][:, 0], base, state.counts[-1], nested, gain)
 
 
 class _Climb:
@@ -173,19 +173,25 @@ def _bands(reader: ProbReader) -> Iterator[tuple[slice, Levels]]:
         yield slice(top, bottom), reader.levels(top, bottom)
 
 
-def _thresholds(curves: Floats, metric: Metric) -> tuple[float | None, ...]:
-    """The best threshold of each class, the middle of its range; None for classes that are not fitted or nowhere."""
-    thresholds: list[float | None] = [None] * metric.classes
-    for index, curve in zip(metric.fitted, curves, strict=True):
-        if best := best_levels(curve, HALF):
-            thresholds[index] = shortest(sum(best) // 2)
-    return tuple(thresholds)
+def _with_thresholds(plain: Decision, curves: Floats, metric: Metric) -> Decision:
+    """With the best threshold of each class, the middle of its range, and weights by what a pixel there is worth.
+
+    Classes that are not fitted, or nowhere, have no threshold.
+    """
+    thresholds, worths = list(plain.thresholds), np.zeros(metric.classes)
+    for index, (scores, worth) in zip(metric.fitted, curves, strict=True):
+        if best := best_levels(scores, HALF):
+            level = sum(best) // 2
+            thresholds[index], worths[index] = shortest(level), worth[level]
+    # Four digits, as they stand in the file; the highest is 1.
+    weights = [float(f"{worth / worths.max():.4g}") if worth else 1.0 for worth in worths.tolist()]
+    return replace(plain, thresholds=tuple(thresholds), weights=tuple(weights))
 
 
 def _areas(curves: Floats, metric: Metric) -> tuple[int, ...]:
     """The best minimum area of each class, the lowest of its range; 0 where all objects are best kept."""
     areas = [0] * metric.classes
-    for index, curve in zip(metric.fitted, curves, strict=True):
+    for index, curve in zip(metric.fitted, curves[:, 0], strict=True):
         # The level 0 would take all pixels.
         if (best := best_levels(curve[1:], 0)) and best[0]:
             areas[index] = best[0] + 1
