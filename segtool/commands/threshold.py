@@ -36,10 +36,11 @@ def run(settings: ThresholdSettings) -> Result:
     wanted = metric(settings.metric, dataset.classes, settings.exclude)
     parts = inner_parts(records, settings.parts)
     images = Images(_reader(dataset, preds, records), parts, tracker(settings.output.quiet))
-    fitted = fit_decision(images, wanted, areas=settings.areas)
-    if np.isnan(fitted.curves).all():
-        names = ", ".join(dataset.classes[index] for index in wanted.fitted)
-        raise SegtoolError(f"{dataset.path}: no scored pixel of these images is {names}; there is nothing to fit")
+    with output.discarded_on_error():
+        fitted = fit_decision(images, wanted, areas=settings.areas)
+        if np.isnan(fitted.curves).all():
+            names = ", ".join(dataset.classes[index] for index in wanted.fitted)
+            raise SegtoolError(f"{dataset.path}: no scored pixel of these images is {names}; there is nothing to fit")
     _write(output, fitted, wanted, dataset, preds)
     told = f"{len(records)} images of the subset {preds.subset} in {images.folds} parts"
     if torn_groups(number_groups(records), parts):
