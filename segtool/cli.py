@@ -13,6 +13,7 @@ from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
+from segtool.settings.threshold import ThresholdSettings
 from segtool.settings.train import TrainSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -42,6 +43,7 @@ bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
 bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings)
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
 bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
+bind.add_command(app, "threshold", "segtool.commands.threshold", ThresholdSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings)

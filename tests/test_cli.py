@@ -23,10 +23,11 @@ COMMANDS = [
     "debug",
     "train",
     "predict",
+    "threshold",
     "evaluate",
     "submit",
 ]
-NEED_NO_MODEL = ["demo", "import_folders", "import_coco", "split", "evaluate", "submit"]
+NEED_NO_MODEL = ["demo", "import_folders", "import_coco", "split", "threshold", "evaluate", "submit"]
 HEAVY = ("torch", "numpy", "pandas", "sklearn", "cv2", "matplotlib", "albumentations", "scipy", "yaml")
 
 
@@ -118,6 +119,8 @@ def test_version(segtool: Run) -> None:
         ("split tiny -o tiny/dataset.yaml/f.csv", 1, "dataset.yaml"),
         ("evaluate tiny tiny/masks -o tiny/dataset.yaml", 2, "dataset.yaml"),
         ("submit nowhere -o s.csv", 1, "nowhere"),
+        ("threshold tiny nowhere -o t.json", 1, "nowhere"),
+        ("threshold tiny tiny -o t.csv", 2, "t.csv .json"),
         ("submit tiny -o s.csv --size 0x4", 2, "--size '0x4'"),
         ("predict tiny --run nowhere -o p --tta spin", 2, "--tta 'spin' hflip"),
         ("train tiny -o r --crop 64 --resize 32", 2, "--crop 64x64 --resize 32x32"),

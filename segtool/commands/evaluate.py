@@ -1,19 +1,21 @@
 """`segtool evaluate`: predictions against masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
+from segtool.core.decision import decision_digest, read_decision
 from segtool.core.files import digest_stats, write_csv, write_json
-from segtool.core.predictions import Predictions, find_predictions, open_mask_folder, open_predictions, read_class_ids
+from segtool.core.images import Array
+from segtool.core.predictions import find_predictions, open_mask_folder, open_predictions, read_class_ids
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring import objects, tables
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.scores import ScoreBoard
-from segtool.errors import SegtoolError, UsageError, near
+from segtool.core.truth import check_excluded, refuse_seen, scorable, seen_images, with_truth
+from segtool.errors import UsageError
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.options import Size, comparable
 
@@ -27,14 +29,15 @@ class Task:
     title: str
     subset: str | None
     records: Sequence[Record]
-    masks: Mapping[str, Path]
+    # The mask predicted for a record, uint8 of the size of its truth.
+    read: Callable[[Record, Size], Array]
     inputs: Mapping[str, str]
 
 
 def run(settings: EvaluateSettings) -> Result:
     """Score PREDS against the masks of DATA and write the tables."""
     dataset = load_dataset(settings.data)
-    _check_excluded(settings.exclude, dataset)
+    check_excluded(settings.exclude, dataset)
     task = _from_predictions(settings, dataset) or _from_folder(settings, dataset)
     folder = settings.output.out
     output = Output(folder, "evaluate", owns=FILES)
@@ -57,18 +60,10 @@ def _score(dataset: Dataset, task: Task, settings: EvaluateSettings) -> tuple[Sc
     track = tracker(settings.output.quiet)
     for record in track(task.records, total=len(task.records), label="evaluate"):
         truth = dataset.read_mask(record)
-        pred = read_class_ids(task.masks[record.image_id], classes, Size(*truth.shape), record.mask)
+        pred = task.read(record, Size(*truth.shape))
         board.add(record.image_id, confusion(truth, pred, classes))
         sizes += objects.object_counts(truth, pred, classes)
     return board, sizes
-
-
-def _check_excluded(exclude: Sequence[str], dataset: Dataset) -> None:
-    for name in exclude:
-        if name not in dataset.classes:
-            raise UsageError(f"--exclude {name}: {dataset.path} has no such class{near(name, dataset.classes)}")
-    if set(exclude) == set(dataset.classes):
-        raise UsageError("--exclude leaves no class to score")
 
 
 def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | None:
@@ -78,21 +73,22 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | No
     preds = open_predictions(folder)
     if settings.subset and settings.subset != preds.subset:
         raise UsageError(f"--subset {settings.subset}: {preds.path} holds predictions of the subset {preds.subset}")
-    if preds.classes != dataset.classes:
-        raise SegtoolError(
-            f"{preds.path} was predicted with the classes {', '.join(preds.classes)};"
-            f" {dataset.path} has {', '.join(dataset.classes)}"
-        )
+    records, decision = scorable(preds, dataset), read_decision(settings.decision.thresholds, dataset.classes)
     title = f"{len(preds.ids)} images of the subset {preds.subset}"
-    if seen := [image_id for image_id in preds.ids if image_id not in preds.oof]:
-        if settings.subset != "train":
-            raise UsageError(_seen(preds, seen))
+    if settings.subset != "train":
+        refuse_seen(preds, "--subset train scores them all the same" if preds.subset == "train" else "")
+    elif seen := seen_images(preds):
         title = f"TRAINING images, not a validation score: the model saw {len(seen)} of these {title}"
-    # A file of answers may list the test images as its only part.
-    part = dataset.test if preds.subset == "test" and dataset.test else dataset.train
-    masks = {image_id: preds.mask_path(image_id) for image_id in preds.ids}
-    records = _with_truth(preds.ids, part, dataset)
-    return Task(title, preds.subset, records, masks, preds.digests())
+    if decision and (fitted := decision.fitted_on & set(preds.ids)):
+        title += f"; {settings.decision.thresholds} was fitted on {len(fitted)} of them, so see its nested score"
+
+    def read(record: Record, size: Size) -> Array:
+        if decision:
+            return decision.read(preds.probs_path(record.image_id), size, record.mask)
+        return read_class_ids(preds.mask_path(record.image_id), len(dataset.classes), size, record.mask)
+
+    inputs = {**preds.digests(probs=decision is not None), **decision_digest(settings.decision.thresholds)}
+    return Task(title, preds.subset, records, read, inputs)
 
 
 def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> Task:
@@ -102,35 +98,17 @@ def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> Task:
             f"--subset {settings.subset}: {settings.preds} is no prediction folder, so nothing says which images"
             " its models have seen; leave --subset out, or take train or test"
         )
+    if settings.decision.thresholds:
+        raise UsageError(
+            f"--thresholds: {settings.preds} is no prediction folder, so there are no probabilities to decide by"
+        )
     parts = {"train": dataset.train, "test": dataset.test, None: (*dataset.train, *dataset.test)}
     part = parts[settings.subset]
     masks = open_mask_folder(settings.preds, [record.image_id for record in part])
-    scorable = with_masks(part)
-    title = f"{len(masks)} of {len(scorable)} images with a mask in {settings.preds}"
+    title = f"{len(masks)} of {len(with_masks(part))} images with a mask in {settings.preds}"
     inputs = {"predictions": digest_stats(masks.values(), settings.preds)}
-    return Task(title, settings.subset, _with_truth(list(masks), part, dataset), masks, inputs)
 
+    def read(record: Record, size: Size) -> Array:
+        return read_class_ids(masks[record.image_id], len(dataset.classes), size, record.mask)
 
-def _with_truth(ids: Sequence[str], part: Sequence[Record], dataset: Dataset) -> list[Record]:
-    """The records of `ids`; raises SegtoolError where one is unknown or has no mask."""
-    by_id = {record.image_id: record for record in part}
-    for image_id in ids:
-        if image_id not in by_id:
-            raise SegtoolError(
-                f"image {image_id!r} was predicted, but {dataset.path} has it not; is it another data set?"
-            )
-        if by_id[image_id].mask is None:
-            raise SegtoolError(
-                f"image {image_id!r} has no mask in {dataset.path}, so there is nothing to score it against"
-                " (a competition keeps the masks of its test images; give a dataset.yaml whose CSV names them)"
-            )
-    return [by_id[image_id] for image_id in ids]
-
-
-def _seen(preds: Predictions, seen: Sequence[str]) -> str:
-    remedy = (
-        "--subset train scores them all the same"
-        if preds.subset == "train"
-        else "`segtool predict --subset oof` predicts each image by the runs that did not see it"
-    )
-    return f"{preds.path}: a model was trained on {len(seen)} of its {len(preds.ids)} images ({seen[0]}, ...); {remedy}"
+    return Task(title, settings.subset, with_truth(list(masks), part, dataset), read, inputs)

@@ -10,6 +10,7 @@ import torch
 
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import with_masks
+from segtool.core.decision import Decision, decision_digest, read_decision
 from segtool.core.inference.job import Group, Job, read_job
 from segtool.core.inference.members import load_members
 from segtool.core.inference.predictor import Member, Predictor
@@ -45,6 +46,7 @@ def run(settings: PredictSettings) -> Result:
             logging.getLogger("segtool").setLevel(logging.ERROR)
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
         output = _output(settings)
+        decision = read_decision(settings.decision.thresholds, job.dataset.classes)
         state = world.decide(lambda: _begin(output, settings, device, job))
         if state is State.DONE:
             return _up_to_date(output) if world.main else Result()
@@ -57,7 +59,7 @@ def run(settings: PredictSettings) -> Result:
             mine = groups[world.rank :: world.size]
             there = set() if state is State.NEW else _there(mine, job, settings)
             todo = [group for group in mine if any(record.image_id not in there for record in group.records)]
-            done = predict_groups(todo, there, job, predictors, settings, started, world)
+            done = predict_groups(todo, there, job, predictors, settings, started, world, decision)
         left = sum(world.gather(len(todo) - done))
         if not world.main:
             raise SystemExit(1 if left else 0)
@@ -83,7 +85,8 @@ def _output(settings: PredictSettings) -> Output:
 def _begin(output: Output, settings: PredictSettings, device: str, job: Job) -> State:
     # Batches hang on the device, and shards on the batches.
     compared = {**comparable(settings), "device": device}
-    state = output.begin(compared, job.inputs(), overwrite=settings.output.overwrite)
+    inputs = {**job.inputs(), **decision_digest(settings.decision.thresholds)}
+    state = output.begin(compared, inputs, overwrite=settings.output.overwrite)
     # A mask that was edited may look whole.
     for path in output.broken:
         path.unlink(missing_ok=True)
@@ -154,6 +157,7 @@ def predict_groups(
     settings: PredictSettings,
     started: float,
     world: World,
+    decision: Decision | None = None,
 ) -> int:
     """Predict groups until the time is over, and write what is not there; returns how many."""
     dataset = job.dataset
@@ -168,7 +172,11 @@ def predict_groups(
     )
     done, images_done, began = 0, 0, time.monotonic()
     with PredictionWriter(
-        settings.output.out, keep_probs=settings.probs, palette=dataset.palette, gate_below=settings.inference.gate
+        settings.output.out,
+        keep_probs=settings.probs,
+        palette=dataset.palette,
+        gate_below=settings.inference.gate,
+        decision=decision,
     ) as writer:
         for group, images in track(reading, total=len(todo), label="predicting"):
             for band in predictors[group.runs].stream(images):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from segtool.core import images
 from segtool.core.artifacts import Output, State
+from segtool.core.decision import decision_digest, read_decision
 from segtool.core.formats.submissions import write_pixels
 from segtool.core.predictions import open_predictions
 from segtool.core.reporting.progress import tracker
@@ -15,15 +16,21 @@ from segtool.settings.submit import SubmitSettings
 def run(settings: SubmitSettings) -> Result:
     """Write the masks of a finished prediction folder in the order of its index."""
     preds = open_predictions(settings.preds)
+    decision = read_decision(settings.decision.thresholds, preds.classes)
     file = settings.output.out
     output = Output(file, "submit", file=True)
-    if output.begin(comparable(settings), preds.digests(), overwrite=settings.output.overwrite) is State.DONE:
+    inputs = {**preds.digests(probs=decision is not None), **decision_digest(settings.decision.thresholds)}
+    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
         return Result(f"{file} is up to date")
     track = tracker(settings.output.quiet)
 
     def masks() -> Iterator[tuple[str, images.Array]]:
         for image_id in track(preds.ids, total=len(preds.ids), label="submit"):
-            mask = preds.read_mask(image_id)
+            if decision:
+                index = preds.path / "index.csv"
+                mask = decision.read(preds.probs_path(image_id), preds.sizes[image_id], index)
+            else:
+                mask = preds.read_mask(image_id)
             yield image_id, images.resize_mask(mask, settings.size) if settings.size else mask
 
     write_pixels(file, masks())

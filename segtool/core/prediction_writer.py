@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core import images
+from segtool.core.decision import Decision, GrowingMask
 from segtool.core.files import digest_bytes, write_csv, write_json
 from segtool.core.inference.gate import gate
 from segtool.core.predictions import mask_path, probs_path, read_class_ids
-from segtool.core.probmaps import ProbReader, Probs, ProbWriter, decide
+from segtool.core.probmaps import ProbReader, Probs, ProbWriter
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
@@ -43,16 +44,18 @@ class PredictionWriter:
         keep_probs: bool,
         palette: Sequence[Sequence[int]] | None,
         gate_below: float | None = None,
+        decision: Decision | None = None,
     ) -> None:
         """
         Args:
             gate_below: classes whose image-level probability is below are taken out, see `inference.gate`.
+            decision: makes the masks, from the probabilities as they are stored; without it the most probable class.
         """
-        self.folder, self.keep_probs, self.gate_below = folder, keep_probs, gate_below
+        self.folder, self.keep_probs, self.gate_below, self.decision = folder, keep_probs, gate_below, decision
         self.palette = [list(colour) for colour in palette] if palette else None
         self.pool = ThreadPoolExecutor(1)
         self.waiting: deque[Future[None]] = deque()
-        self.growing: dict[str, tuple[images.Array, ProbWriter | None]] = {}
+        self.growing: dict[str, tuple[GrowingMask, ProbWriter | None]] = {}
         self.aside: dict[str, ProbWriter] = {}
 
     def write(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None = None) -> None:
@@ -82,19 +85,19 @@ class PredictionWriter:
         if top == 0:
             path = probs_path(self.folder, image_id)
             stored = ProbWriter(path, (len(probs), *size)) if self.keep_probs else None
-            self.growing[image_id] = np.empty(size, np.uint8), stored
+            self.growing[image_id] = GrowingMask(self.decision, size), stored
         mask, stored = self.growing[image_id]
-        bottom = top + probs.shape[1]
-        mask[top:bottom] = decide(probs)
+        mask.add_probs(top, probs)
         if stored:
             stored.write(probs)
-        if bottom == size.height:
+        if top + probs.shape[1] == size.height:
             del self.growing[image_id]
             if stored:
                 stored.finish()
             # The mask last: where it is whole, so are the probabilities. What the head says of the image goes with it.
             said = "" if presence is None else " ".join(f"{value:.6f}" for value in presence)
-            images.write_mask(mask_path(self.folder, image_id), mask, self.palette, {PRESENCE: said} if said else {})
+            notes = {PRESENCE: said} if said else {}
+            images.write_mask(mask_path(self.folder, image_id), mask.finish(), self.palette, notes)
 
     def _gated(self, probs: Probs, presence: Presence | None) -> Probs:
         assert presence is not None and self.gate_below is not None

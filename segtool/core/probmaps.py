@@ -4,6 +4,7 @@ q = round(p * 65535). LZ4 with byte shuffle: smooth maps shrink to a third at me
 """
 
 import errno
+import math
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,11 @@ Probs = npt.NDArray[np.float32]
 def quantise(probs: Probs) -> npt.NDArray[np.uint16]:
     """round(p * 65535) as uint16, for p in [0, 1]."""
     return (probs * np.float32(SCALE) + np.float32(0.5)).astype(np.uint16)
+
+
+def lowest_level(threshold: float) -> int:
+    """The lowest stored level that reaches a threshold in [0, 1]: rounded down, so that 0.9 as float32 reaches 0.9."""
+    return math.floor(threshold * SCALE)
 
 
 class ProbWriter:
@@ -179,6 +185,15 @@ class ProbReader:
 def read_probs(path: Path) -> Probs:
     """A whole map as float32 (C, H, W)."""
     return ProbReader(path).probs()
+
+
+def open_probs(path: Path, shape: tuple[int, int, int], whose: object) -> ProbReader:
+    """A reader of a map that must be of this shape, (C, H, W), as `whose` says; raises SegtoolError where it is not."""
+    reader = ProbReader(path)
+    if reader.shape != shape:
+        there, wanted = ("x".join(map(str, one)) for one in (reader.shape, shape))
+        raise SegtoolError(f"{path} is {there} (classes x H x W), but {wanted} by {whose}; predict it again")
+    return reader
 
 
 def decide(probs: Probs) -> npt.NDArray[np.uint8]:

@@ -80,6 +80,21 @@ def spread(pixels: npt.NDArray[Any], groups: Ints, folds: int, seed: int) -> Int
     return placed[groups]
 
 
+def inner_parts(records: Sequence[Record], parts: int) -> Ints:
+    """The part of each image for a nested cross-validation, int64 (N,) from 0.
+
+    The parts hold equally many images, or nearly where groups are whole; there are at most as many parts as groups. In
+    data of one group alone the images are spread one by one. A function of ids and groups, not of the records' order.
+    """
+    order = sorted(range(len(records)), key=lambda row: records[row].image_id)
+    groups = number_groups([records[row] for row in order])
+    if groups.max() == 0:
+        groups = np.arange(len(records))
+    found = np.empty(len(records), np.int64)
+    found[order] = spread(np.zeros((len(records), 0)), groups, min(parts, int(groups.max()) + 1), seed=0)
+    return found
+
+
 def torn_groups(groups: Ints, folds: Ints) -> int:
     """How many groups have images in more than one fold (always-train, -1, is a side too)."""
     pairs = np.unique(np.stack([groups, folds]), axis=1)

@@ -24,6 +24,19 @@ class OutputSettings:
 
 
 @dataclass(frozen=True)
+class DecisionSettings:
+    """How probabilities become masks."""
+
+    panel: ClassVar[str] = "Decision"
+
+    thresholds: Path | None = option(
+        None,
+        help="File of `segtool threshold`: masks are decided from the probabilities by its thresholds and minimum"
+        " areas, in place of the most probable class",
+    )
+
+
+@dataclass(frozen=True)
 class MachineSettings:
     """The machine that computes."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segtool.settings.common import OutputSettings
+from segtool.settings.common import DecisionSettings, OutputSettings
 from segtool.settings.options import option
 
 
@@ -19,3 +19,4 @@ class EvaluateSettings:
         None, help="Which subset the predictions must be; train: score images although the model has seen them"
     )
     exclude: tuple[str, ...] = option((), help="Class left out of the means; can be given several times")
+    decision: DecisionSettings = DecisionSettings()

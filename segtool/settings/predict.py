@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segtool.settings.common import MachineSettings, OutputSettings
+from segtool.settings.common import DecisionSettings, MachineSettings, OutputSettings
 from segtool.settings.inference import InferenceSettings
 from segtool.settings.options import Shard, option, parse_duration, parse_shard
 
@@ -37,4 +37,5 @@ class PredictSettings:
         help="Stop in good order after this time, with exit status 1; the same command goes on",
     )
     inference: InferenceSettings = InferenceSettings()
+    decision: DecisionSettings = DecisionSettings()
     machine: MachineSettings = MachineSettings()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segtool.settings.common import OutputSettings
+from segtool.settings.common import DecisionSettings, OutputSettings
 from segtool.settings.options import Size, option, parse_size
 
 
@@ -20,3 +20,4 @@ class SubmitSettings:
     size: Size | None = option(
         None, parse=parse_size, metavar="HxW", help="Resize the masks (nearest neighbour) before writing"
     )
+    decision: DecisionSettings = DecisionSettings()

@@ -1,6 +1,7 @@
 """Folds: every image once, quotas kept, no group on both sides, the same whatever the order, and rare classes even."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from segtool.core import splits
 from segtool.core.catalog import Dataset, Record
 from segtool.core.images import write_mask
+from segtool.core.splits import inner_parts, number_groups, torn_groups
 from segtool.errors import SegtoolError
 
 
@@ -180,3 +182,18 @@ def test_trash_folds_are_more_even_than_plain_ones(data_dir: Path) -> None:
     stratified = np.mean([_imbalance(pixels, splits.spread(pixels, each, 3, seed), 3) for seed in range(10)])
     plain = np.mean([_imbalance(pixels, splits.spread(pixels[:, :0], each, 3, seed), 3) for seed in range(10)])
     assert stratified < 0.75 * plain
+
+
+def test_inner_parts_keep_groups_whole_whatever_the_order_of_the_rows() -> None:
+    records = [Record(f"i{n}", Path("x"), group=f"g{n // 3}") for n in range(12)]
+    parts = inner_parts(records, 3)
+    assert torn_groups(number_groups(records), parts) == 0
+    assert sorted(set(parts.tolist())) == [0, 1, 2]
+    shuffled = [records[row] for row in np.random.default_rng(0).permutation(12)]
+    by_id = dict(zip((r.image_id for r in shuffled), inner_parts(shuffled, 3).tolist(), strict=True))
+    assert [by_id[record.image_id] for record in records] == parts.tolist()
+    assert inner_parts(records, 9).max() == 3  # as many as there are groups
+    # Without groups, or with one alone, image by image.
+    for group in ("", "one"):
+        counts = np.bincount(inner_parts([replace(record, group=group) for record in records], 5))
+        assert sorted(counts.tolist()) == [2, 2, 2, 3, 3]

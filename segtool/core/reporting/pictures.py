@@ -78,7 +78,7 @@ def _write(
     """Lay captioned strips of one height out in columns, with the classes' colours below."""
     height, widest = strips[0][1].shape[0], max(strip.shape[1] for _, strip in strips)
     width = columns * widest + (columns - 1) * 4 * GAP
-    lines = _legend_lines(classes, width)
+    lines = legend_lines(classes, width)
     rows = -(-len(strips) // columns)
     sheet = Image.new("RGB", (width, (height + LINE + GAP) * rows + LINE * len(lines) + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
@@ -86,14 +86,7 @@ def _write(
         top, left = number // columns * (height + LINE + GAP), number % columns * (widest + 4 * GAP)
         draw.text((left + GAP, top), caption, fill="black", font=font)
         sheet.paste(Image.fromarray(strip), (left, top + LINE))
-    top = (height + LINE + GAP) * rows
-    for line in lines:
-        left = GAP
-        for index in line:
-            draw.rectangle((left, top + 2, left + 12, top + 13), fill=tuple(map(int, colours[index])))
-            draw.text((left + 16, top), classes[index], fill="black", font=font)
-            left += _entry_width(classes[index])
-        top += LINE
+    draw_legend(draw, (height + LINE + GAP) * rows, classes, colours, lines)
     with atomic(path, "wb") as file:
         sheet.save(file, format="PNG")
 
@@ -109,7 +102,21 @@ def _strip(image: Array, masks: Sequence[Array], colours: Array, height: int) ->
     return np.concatenate(parts, axis=1)
 
 
-def _legend_lines(classes: Sequence[str], width: int) -> list[list[int]]:
+def draw_legend(
+    draw: ImageDraw.ImageDraw, top: int, classes: Sequence[str], colours: Array, lines: Sequence[Sequence[int]]
+) -> None:
+    """Draw the classes' colours and names from `top` on, in the lines of `legend_lines`."""
+    font = ImageFont.load_default(12)
+    for line in lines:
+        left = GAP
+        for index in line:
+            draw.rectangle((left, top + 2, left + 12, top + 13), fill=tuple(map(int, colours[index])))
+            draw.text((left + 16, top), classes[index], fill="black", font=font)
+            left += _entry_width(classes[index])
+        top += LINE
+
+
+def legend_lines(classes: Sequence[str], width: int) -> list[list[int]]:
     """Class indices, broken into lines that fit the width."""
     lines: list[list[int]] = [[]]
     left = GAP

@@ -48,7 +48,7 @@ def object_counts(truth: Array, pred: Array, classes: int) -> Counts:
     counts = no_objects(classes)
     histogram = sum(cv2.calcHist([mask], [0], None, [classes], [0, classes]) for mask in (truth, pred))
     for index in np.flatnonzero(histogram):
-        box = _box((truth == index) | (pred == index))
+        box = bounds((truth == index) | (pred == index))
         counts[index] = _class_counts(truth[box] == index, pred[box] == index)
     return counts
 
@@ -64,7 +64,7 @@ def object_rows(counts: Counts, classes: Sequence[str]) -> list[list[object]]:
     ]
 
 
-def _box(where: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+def bounds(where: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     """The bounding box of what is True; most objects are small, and the work goes with the pixels looked at."""
     left, top, width, height = cv2.boundingRect(where.view(np.uint8))
     return slice(top, top + height), slice(left, left + width)
@@ -72,8 +72,8 @@ def _box(where: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
 def _class_counts(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_]) -> Counts:
     """int64 (3, 5) of one class."""
-    objects, areas = _components(truth)
-    guesses, guessed = _components(pred)
+    objects, areas = components(truth)
+    guesses, guessed = components(pred)
     both = truth & pred
     shared_object, shared_guess = objects[both], guesses[both]
     hits = np.bincount(shared_object, minlength=len(areas))
@@ -90,7 +90,7 @@ def _class_counts(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_]) -> 
     return counts
 
 
-def _components(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+def components(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Labels (H, W) of the 8-connected components from 1, 0 elsewhere, and the area of every label."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     return labels, stats[:, cv2.CC_STAT_AREA].astype(np.int64)

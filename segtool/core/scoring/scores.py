@@ -43,10 +43,10 @@ class Scores:
     @classmethod
     def of(cls, matrix: Matrix, exclude: Iterable[int] = ()) -> "Scores":
         """Scores of an int64 (C, C) confusion matrix (rows truth); `exclude` holds class ids left out of the means."""
-        counts = _counts(matrix)
+        counts = class_counts(matrix)
         hits, truth, pred = counts
-        iou, dice = _iou(counts), _dice(counts)
-        in_miou, in_dice = _kept(len(matrix), exclude)
+        iou, dice = iou_of_counts(counts), dice_of_counts(counts)
+        in_miou, in_dice = kept_classes(len(matrix), exclude)
         return cls(
             miou=_mean(iou[in_miou]),
             dice=_mean(dice[in_dice]),
@@ -79,7 +79,7 @@ class ScoreBoard:
         if image_id in self.per_image:
             raise ValueError(f"image {image_id!r} would be counted twice")
         self.total += matrix
-        self.per_image[image_id] = _counts(matrix)
+        self.per_image[image_id] = class_counts(matrix)
 
     def add_pair(self, image_id: str, truth: Array, pred: Array) -> None:
         """Add one image by its masks; arguments and errors as for `confusion`."""
@@ -125,13 +125,13 @@ class ScoreBoard:
         """
         count = len(self.classes)
         counts = np.array(list(self.per_image.values()), np.int64).reshape(-1, 3, count)
-        in_miou, in_dice = _kept(count, self.exclude)
-        iou, dice = _iou(counts), _dice(counts)
+        in_miou, in_dice = kept_classes(count, self.exclude)
+        iou, dice = iou_of_counts(counts), dice_of_counts(counts)
         scored = counts[:, 1].sum(1)
-        image_dice = _row_means(dice[:, in_dice])
+        image_dice = row_means(dice[:, in_dice])
         if count == 2:
             image_dice[np.isnan(image_dice) & (scored > 0)] = 1.0
-        return _row_means(iou[:, in_miou]), divide(counts[:, 0].sum(1), scored), image_dice, iou
+        return row_means(iou[:, in_miou]), divide(counts[:, 0].sum(1), scored), image_dice, iou
 
 
 def divide(part: Any, whole: Any) -> Any:
@@ -142,11 +142,10 @@ def divide(part: Any, whole: Any) -> Any:
 
 def miou_of_counts(counts: npt.NDArray[Any]) -> Floats:
     """The mIoU of (..., 3, C) hits, truth and predicted pixels per class, for every leading index."""
-    iou = _iou(counts)
-    return _row_means(iou.reshape(-1, iou.shape[-1])).reshape(iou.shape[:-1])
+    return row_means(iou_of_counts(counts))
 
 
-def _counts(matrix: Matrix) -> Matrix:
+def class_counts(matrix: Matrix) -> Matrix:
     """int64 (3, C): hits (TP), truth pixels (TP + FN), predicted pixels (TP + FP)."""
     counts = np.empty((3, len(matrix)), np.int64)
     counts[0] = matrix.diagonal()
@@ -155,17 +154,19 @@ def _counts(matrix: Matrix) -> Matrix:
     return counts
 
 
-def _iou(counts: Matrix) -> Floats:
+def iou_of_counts(counts: npt.NDArray[Any]) -> Floats:
+    """The IoU of every class, (..., C), of (..., 3, C) hits, truth and predicted pixels."""
     hits, truth, pred = np.moveaxis(counts, -2, 0)
     return divide(hits, truth + pred - hits)
 
 
-def _dice(counts: Matrix) -> Floats:
+def dice_of_counts(counts: npt.NDArray[Any]) -> Floats:
+    """The Dice of every class, (..., C), of (..., 3, C) hits, truth and predicted pixels."""
     hits, truth, pred = np.moveaxis(counts, -2, 0)
     return divide(2 * hits, truth + pred)
 
 
-def _kept(classes: int, exclude: Iterable[int]) -> tuple[list[int], list[int]]:
+def kept_classes(classes: int, exclude: Iterable[int]) -> tuple[list[int], list[int]]:
     """The classes in the mean of IoU and in that of Dice (in two classes the foreground, unless it is excluded)."""
     excluded = set(exclude)
     kept = [c for c in range(classes) if c not in excluded]
@@ -178,10 +179,10 @@ def _mean(values: Floats) -> float:
     return math.fsum(kept) / len(kept) if len(kept) else math.nan
 
 
-def _row_means(values: Floats) -> Floats:
-    """`_mean` of every row."""
+def row_means(values: Floats) -> Floats:
+    """The mean of what is not NaN along the last axis; NaN where nothing is left."""
     present = ~np.isnan(values)
-    return divide(np.where(present, values, 0).sum(1), present.sum(1))
+    return divide(np.where(present, values, 0).sum(-1), present.sum(-1))
 
 
 def _plain(value: float) -> float | None:

@@ -1,0 +1,87 @@
+"""`segtool threshold`: decision thresholds and minimum areas, fitted on out-of-fold predictions."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from segtool.core.artifacts import Output, State
+from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.files import write_csv, write_json
+from segtool.core.images import Array
+from segtool.core.predictions import Predictions, open_predictions
+from segtool.core.probmaps import ProbReader, open_probs
+from segtool.core.reporting import thresholds as report
+from segtool.core.reporting.curves import write_curves
+from segtool.core.reporting.pictures import class_colours
+from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.tables import Result
+from segtool.core.scoring.metrics import NAMES, Metric, metric
+from segtool.core.scoring.threshold_fit import Fitted, Images, fit_decision
+from segtool.core.splits import inner_parts, number_groups, torn_groups
+from segtool.core.truth import check_excluded, refuse_seen, scorable
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.options import comparable
+from segtool.settings.threshold import ThresholdSettings
+
+
+def run(settings: ThresholdSettings) -> Result:
+    """Fit thresholds to PREDS by the masks of DATA, and write them, their curves and a picture."""
+    dataset, preds = load_dataset(settings.data), open_predictions(settings.preds)
+    records = _records(settings, dataset, preds)
+    file = settings.output.out
+    output = Output(file, "threshold", file=True)
+    inputs = {**dataset.digests(records), **preds.digests(probs=True)}
+    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
+        return Result(f"{file} is up to date")
+    wanted = metric(settings.metric, dataset.classes, settings.exclude)
+    parts = inner_parts(records, settings.parts)
+    images = Images(_reader(dataset, preds, records), parts, tracker(settings.output.quiet))
+    with output.discarded_on_error():
+        fitted = fit_decision(images, wanted, areas=settings.areas)
+        if np.isnan(fitted.curves).all():
+            names = ", ".join(dataset.classes[index] for index in wanted.fitted)
+            raise SegtoolError(f"{dataset.path}: no scored pixel of these images is {names}; there is nothing to fit")
+    _write(output, fitted, wanted, dataset, preds)
+    told = f"{len(records)} images of the subset {preds.subset} in {images.folds} parts"
+    if torn_groups(number_groups(records), parts):
+        told += " (all are of one group, so that every part has neighbours in the others)"
+    return Result(f"{told}: {report.verdict(fitted)}\n{file} written", report.tables(fitted, wanted, dataset.classes))
+
+
+def _records(settings: ThresholdSettings, dataset: Dataset, preds: Predictions) -> list[Record]:
+    """The images to fit on; refused where what is fitted would mean nothing."""
+    check_excluded(settings.exclude, dataset)
+    if dataset.binary and dataset.classes[1] in settings.exclude:
+        raise UsageError(f"--exclude {dataset.classes[1]}: of two classes the second is the one that has a threshold")
+    records = scorable(preds, dataset)
+    refuse_seen(preds)
+    if settings.parts > len(records):
+        raise UsageError(f"--parts {settings.parts}: {preds.path} has only {len(records)} images")
+    return records
+
+
+def _reader(
+    dataset: Dataset, preds: Predictions, records: Sequence[Record]
+) -> Callable[[int], tuple[ProbReader, Array]]:
+    def read(number: int) -> tuple[ProbReader, Array]:
+        record = records[number]
+        truth = dataset.read_mask(record)
+        shape = (len(dataset.classes), *truth.shape)
+        return open_probs(preds.probs_path(record.image_id), shape, record.mask), truth
+
+    return read
+
+
+def _write(output: Output, fitted: Fitted, wanted: Metric, dataset: Dataset, preds: Predictions) -> None:
+    """The file, and beside it the curves as a table and as a picture."""
+    table, picture = (output.path.with_suffix(f".curves{suffix}") for suffix in (".csv", ".png"))
+    curves = report.curve_table(fitted, wanted, dataset.classes)
+    write_csv(table, curves.columns, curves.rows)
+    names = [dataset.classes[index] for index in wanted.fitted]
+    chosen = [fitted.decision.thresholds[index] for index in wanted.fitted]
+    colours = class_colours(len(dataset.classes), dataset.palette)[wanted.fitted]
+    title = f"{NAMES[wanted.name]} of each class against the rest, by its threshold; the dot is what was chosen"
+    write_curves(picture, title, names, list(fitted.curves), chosen, colours)
+    source = {"subset": preds.subset, "images": len(preds.ids), "members": list(preds.members)}
+    write_json(output.path, report.content(fitted, wanted, dataset.classes, preds.ids, source))
+    output.finish([table, picture], editable=[output.path], scores=report.scores(fitted, wanted))

@@ -1,0 +1,273 @@
+"""`segtool threshold`: its files, what it refuses, and that all who take its file decide alike."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import Type
+from PIL import Image
+
+from segtool.core.catalog import load_dataset
+from segtool.core.files import write_json
+from segtool.core.images import read_indices, write_mask
+from segtool.core.prediction_writer import PredictionWriter, write_index
+from segtool.core.predictions import open_predictions, probs_path
+from segtool.core.reporting.pictures import class_colours
+from segtool.settings.options import Size
+
+Make = Callable[..., Path]
+SIZE = Size(32, 32)
+
+
+@pytest.fixture
+def predict(tiny: Path, tmp_path: Path) -> Make:
+    """Write a finished prediction folder of `tiny`: probabilities in which the stripe is thought too unlikely."""
+
+    def make(name: str = "preds", *, seen: tuple[str, ...] = (), keep_probs: bool = True, bias: float = 2.0) -> Path:
+        dataset, folder, random = load_dataset(tiny), tmp_path / name, np.random.default_rng(0)
+        with PredictionWriter(folder, keep_probs=keep_probs, palette=None) as writer:
+            for record in dataset.train:
+                truth = dataset.read_mask(record)
+                logits = np.stack([cv2.GaussianBlur((truth == c).astype(np.float32), (0, 0), 1) * 5 for c in range(3)])
+                logits += random.normal(size=logits.shape).astype(np.float32)
+                logits[2] -= bias
+                probs = np.exp(logits) / np.exp(logits).sum(0)
+                writer.write(record.image_id, SIZE, 0, probs)
+        ids = [record.image_id for record in dataset.train]
+        sizes, unseen = dict.fromkeys(ids, SIZE), [image_id for image_id in ids if image_id not in seen]
+        write_index(folder, sizes, unseen, classes=dataset.classes, subset="oof", members=[{"run": "a"}])
+        write_json(folder / "done.json", {"command": "predict"})
+        return folder
+
+    return make
+
+
+def content(path: str = "t.json") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(path).read_text())
+    return found
+
+
+def rows(path: str) -> list[dict[str, str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_files_say_what_was_fitted_and_evaluate_gives_that_score(typed: Type, predict: Make) -> None:
+    predict()
+    ended = typed("threshold tiny preds -o t.json --parts 4")
+    assert ended.status == 0, ended.stderr
+    assert {path.name for path in Path().glob("t*")} == {
+        "t.json", "t.json.done.json", "t.curves.csv", "t.curves.png", "tiny",
+    }  # fmt: skip
+    made = content()
+    assert list(made["classes"]) == ["ground", "box", "stripe"]
+    assert made["classes"]["stripe"]["threshold"] < 0.35
+    assert made["predictions"] == {"subset": "oof", "images": 8, "members": [{"run": "a"}]}
+    assert made["fitted_on"] == [f"train_{index}" for index in range(8)]
+    scores = made["scores"]
+    assert scores["gain"] == pytest.approx(scores["nested"] - scores["argmax"])
+    assert 0 < scores["gain_low"] <= scores["gain"] <= scores["gain_high"]
+    assert "8 images of the subset oof in 4 parts: nested gain +" in ended.stdout
+    for option, key in (("", "argmax"), ("--thresholds t.json", "fitted")):
+        ended = typed(f"evaluate tiny preds {option} -o scores_{key}")
+        assert ended.status == 0, ended.stderr
+        assert content(f"scores_{key}/summary.json")["miou"] == pytest.approx(scores[key], abs=1e-12)
+        assert ("t.json was fitted on 8 of them, so see its nested score" in ended.stdout) == (key == "fitted")
+
+
+def test_table_and_picture_show_the_curves(typed: Type, predict: Make) -> None:
+    predict()
+    assert typed("threshold tiny preds -o t.json --exclude ground").status == 0
+    curves = rows("t.curves.csv")
+    assert list(curves[0]) == ["threshold", "box", "stripe"]
+    assert [float(row["threshold"]) for row in curves] == [step / 100 for step in range(101)]
+    best = max(curves, key=lambda row: float(row["stripe"]))
+    assert abs(float(best["threshold"]) - content()["classes"]["stripe"]["threshold"]) < 0.05
+    assert content()["classes"]["ground"]["threshold"] is None
+    picture = np.array(Image.open("t.curves.png").convert("RGB"))
+    for index in (1, 2):
+        assert (picture == class_colours(3)[index]).all(axis=2).sum() > 300
+
+
+def test_nested_parts_keep_groups_whole(typed: Type, predict: Make, tiny: Path) -> None:
+    predict()
+    assert "in 4 parts:" in typed("threshold tiny preds -o t.json --parts 8").stdout  # there are four groups
+    csv_file = tiny / "train.csv"
+    csv_file.write_text("\n".join(line.rpartition(",")[0] + ",scene" for line in csv_file.read_text().splitlines()))
+    csv_file.write_text(csv_file.read_text().replace("mask,scene", "mask,group", 1))
+    told = typed("threshold tiny preds -o u.json --parts 8").stdout
+    assert "in 8 parts (all are of one group, so that every part has neighbours in the others)" in told
+
+
+def test_where_the_fit_does_not_hold_the_argmax_is_kept(typed: Type, predict: Make, monkeypatch: Any) -> None:
+    from segtool.core.scoring import threshold_fit
+    from segtool.core.scoring.bootstrap import Difference
+
+    predict()
+    monkeypatch.setattr(threshold_fit, "paired_difference", lambda *_, **__: Difference(-0.01, -0.02, 0.003))
+    told = typed("threshold tiny preds -o t.json").stdout
+    assert "-0.0100 (-0.0200 to +0.0030): the fit does not hold on images it has not seen; the arg-max is kept" in told
+    assert content()["classes"]["stripe"] == {"threshold": None, "weight": 1.0, "min_area": 0}
+    assert typed("evaluate tiny preds -o plain").status == 0
+    assert typed("evaluate tiny preds --thresholds t.json -o decided").status == 0
+    assert content("plain/summary.json") == content("decided/summary.json")
+    monkeypatch.setattr(threshold_fit, "paired_difference", lambda *_, **__: Difference(0.01, -0.02, 0.03))
+    assert "within noise" in typed("threshold tiny preds -o u.json").stdout
+    assert content("u.json")["classes"]["stripe"]["threshold"] is not None
+
+
+def test_same_command_again(typed: Type, predict: Make) -> None:
+    predict()
+    line = "threshold tiny preds -o t.json"
+    assert typed(line).status == 0
+    whole = {path: path.read_bytes() for path in Path().glob("t.*") if "done" not in path.name}
+    assert typed(line).stdout == "t.json is up to date\n"
+    edited = content()
+    edited["classes"]["box"]["min_area"] = 77
+    write_json(Path("t.json"), edited)
+    assert "up to date" in typed(line).stdout  # an edited file is the user's
+    ended = typed(f"{line} --metric dice")
+    assert (ended.status, "metric (miou there, dice asked)" in ended.stderr) == (2, True)
+    assert typed(f"{line} --metric dice --overwrite").status == 0
+    assert typed(f"{line} --overwrite").status == 0
+    assert {path: path.read_bytes() for path in whole} == whole
+    # A kill between the files leaves the stamp of a command that has begun.
+    Path("t.json.done.json").rename("t.json.begun.json")
+    Path("t.curves.png").write_bytes(b"half")
+    assert typed(line).status == 0
+    assert {path: path.read_bytes() for path in whole} == whole
+    write_mask(Path("tiny/masks/train_0.png"), np.zeros((32, 32), np.uint8))
+    ended = typed(line)
+    assert (ended.status, "other input files" in ended.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "told"),
+    [
+        ("threshold tiny seen -o t.json", 2, "trained on 1 of its 8 images (train_3, ...)"),
+        ("threshold tiny no_probs -o t.json", 1, "holds masks alone; predict without --no-probs"),
+        ("threshold tiny preds -o t.yaml", 2, "-o t.yaml: the file is JSON; let its name end in .json"),
+        ("threshold tiny preds -o t.json --parts 9", 2, "--parts 9: preds has only 8 images"),
+        ("threshold tiny preds -o t.json --parts 1", 2, "--parts"),
+        ("threshold tiny preds -o t.json --exclude bx", 2, "--exclude bx"),
+        ("threshold twin preds -o t.json", 1, "has box, other, ground"),
+        ("threshold tiny tiny/masks -o t.json", 1, "not a prediction folder"),
+        ("evaluate tiny no_probs -o out --thresholds rule.json", 1, "holds masks alone; predict without --no-probs"),
+        ("evaluate tiny tiny/masks -o out --thresholds rule.json", 2, "no prediction folder, so there are no prob"),
+        ("evaluate tiny preds -o out --thresholds other.json", 1, "other.json is for the classes a, b; here they are"),
+        ("evaluate tiny preds -o out --thresholds no.json", 1, "no.json is missing"),
+        ("submit no_probs -o out --thresholds rule.json", 1, "holds masks alone"),
+        ("submit preds -o out --thresholds other.json", 1, "other.json is for the classes a, b; here they are"),
+    ],
+)
+def test_refusals(typed: Type, predict: Make, twin: Path, line: str, status: int, told: str) -> None:
+    predict()
+    predict("seen", seen=("train_3",))
+    predict("no_probs", keep_probs=False)
+    for name, classes in (("rule", ("ground", "box", "stripe")), ("other", ("a", "b"))):
+        write_json(Path(f"{name}.json"), {"classes": {one: {"threshold": 0.5, "min_area": 0} for one in classes}})
+    ended = typed(line)
+    assert (ended.status, ended.stdout) == (status, "")
+    assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert not [*Path().glob("t.*"), *Path().glob("out*")]
+
+
+def test_broken_probabilities_are_named(typed: Type, predict: Make) -> None:
+    path = probs_path(predict(), "train_2")
+    path.write_bytes(path.read_bytes()[:50])
+    ended = typed("threshold tiny preds -o t.json")
+    assert (ended.status, "train_2.b2nd is truncated" in ended.stderr) == (1, True)
+    assert not list(Path().glob("t.*"))
+
+
+def binary(folder: Path, foreground: float) -> None:
+    """A data set of two classes, 'no' and 'yes', and predictions of it."""
+    random, ids = np.random.default_rng(0), [f"i{number}" for number in range(6)]
+    lines = ["image_id,image,mask"]
+    with PredictionWriter(Path("two"), keep_probs=True, palette=None) as writer:
+        for image_id in ids:
+            truth = cv2.GaussianBlur(random.normal(size=(24, 24)), (0, 0), 3) > 1.0 - foreground
+            truth[:3] = False
+            write_mask(folder / f"{image_id}.png", (truth & (foreground > 0)).astype(np.uint8) * 255)
+            yes = np.clip(0.3 * truth + random.uniform(0, 0.4, truth.shape), 0, 1).astype(np.float32)
+            writer.write(image_id, Size(24, 24), 0, np.stack([1 - yes, yes]))
+            lines.append(f"{image_id},{image_id}.png,{image_id}.png")
+    (folder / "train.csv").write_text("\n".join(lines))
+    (folder / "dataset.yaml").write_text("classes: ['no', 'yes']\nchannels: 1\ntrain: train.csv\n")
+    write_index(Path("two"), dict.fromkeys(ids, Size(24, 24)), ids, classes=("no", "yes"), subset="oof", members=[])
+    write_json(Path("two/done.json"), {"command": "predict"})
+
+
+@pytest.mark.parametrize(("metric", "key"), [("miou", "miou"), ("dice", "dice"), ("image-dice", "image_dice")])
+def test_two_classes(typed: Type, tmp_path: Path, metric: str, key: str) -> None:
+    binary(tmp_path / "d", 0.9)
+    ended = typed(f"threshold d two -o t.json --metric {metric} --parts 3")
+    assert ended.status == 0, ended.stderr
+    made = content()
+    assert made["classes"]["no"] == {"threshold": None, "weight": 1.0, "min_area": 0}
+    assert 0.3 < made["classes"]["yes"]["threshold"] < 0.45
+    assert made["scores"]["gain_low"] > 0
+    assert typed("evaluate d two --thresholds t.json -o s").status == 0
+    assert content("s/summary.json")[key] == pytest.approx(made["scores"]["fitted"], abs=1e-12)
+
+
+def test_nothing_to_fit(typed: Type, tmp_path: Path) -> None:
+    binary(tmp_path / "d", 0.0)
+    ended = typed("threshold d two -o t.json")
+    assert (ended.status, "no scored pixel of these images is yes; there is nothing" in ended.stderr) == (
+        1,
+        True,
+    )
+    assert not list(Path().glob("t.*"))
+    ended = typed("threshold d two -o t.json --exclude yes")
+    assert (ended.status, "--exclude yes: of two classes the second is the one" in ended.stderr) == (2, True)
+
+
+NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
+
+
+def test_all_who_take_the_file_decide_alike(typed: Type, tiny: Path) -> None:
+    """predict, with and without probabilities, submit and evaluate; bands and whole images."""
+    assert typed(f"train tiny {NETWORK} --batch 2 --epochs 1 -o run").status == 0
+    rule = {"ground": (0.5, 0.1, 9), "box": (0.3, 1, 6), "stripe": (0.33, 1, 0)}
+    columns = ("threshold", "weight", "min_area")
+    write_json(Path("r.json"), {"classes": {name: dict(zip(columns, row, strict=True)) for name, row in rule.items()}})
+    predict = "predict tiny --run run --subset valid --threads 1"
+    for line in (
+        f"{predict} -o plain",
+        f"{predict} --thresholds r.json -o decided",
+        f"{predict} --thresholds r.json --no-probs -o masks",
+    ):
+        ended = typed(line)
+        assert ended.status == 0, ended.stderr
+    plain, decided, masks = (open_predictions(Path(name)) for name in ("plain", "decided", "masks"))
+    assert any(not np.array_equal(plain.read_mask(one), decided.read_mask(one)) for one in plain.ids)
+    for image_id in plain.ids:
+        assert np.array_equal(decided.read_mask(image_id), masks.read_mask(image_id))
+        assert plain.probs_path(image_id).read_bytes() == decided.probs_path(image_id).read_bytes()
+    for line in ("plain --thresholds r.json -o a", "decided -o b", "decided --thresholds r.json -o c"):
+        assert typed(f"evaluate tiny {line}").status == 0
+        assert typed(f"submit {line}.csv").status == 0
+    for one in ("b", "c"):
+        assert content(f"{one}/summary.json") == content("a/summary.json")
+        assert Path(f"{one}.csv").read_bytes() == Path("a.csv").read_bytes()
+    assert typed("submit plain -o d.csv").status == 0
+    assert Path("d.csv").read_bytes() != Path("a.csv").read_bytes()
+    # The file is one of their inputs, and a rule for other classes is refused before anything is written.
+    before = read_indices(decided.mask_path(decided.ids[0]))
+    Path("r.json").write_text(Path("r.json").read_text().replace("0.33", "0.34"))
+    for line in (f"{predict} --thresholds r.json -o decided", "evaluate tiny plain --thresholds r.json -o a"):
+        ended = typed(line)
+        assert (ended.status, "input thresholds" in ended.stderr) == (2, True)
+    ended = typed(f"{predict} -o decided")
+    assert (ended.status, "input thresholds" in ended.stderr) == (2, True)
+    assert np.array_equal(read_indices(decided.mask_path(decided.ids[0])), before)
+    write_json(Path("o.json"), {"classes": {"a": {"threshold": 0.5}, "b": {"threshold": None}}})
+    ended = typed(f"{predict} --thresholds o.json -o new")
+    assert (ended.status, "is for the classes a, b" in ended.stderr, Path("new").exists()) == (1, True, False)
