@@ -8,6 +8,7 @@ from segtool import __version__, bind
 from segtool.settings.bundle import BundleSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.demo import DemoSettings
+from segtool.settings.ensemble import EnsembleSettings
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
 from segtool.settings.predict import PredictSettings
@@ -44,6 +45,7 @@ bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings)
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
 bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
 bind.add_command(app, "threshold", "segtool.commands.threshold", ThresholdSettings)
+bind.add_command(app, "ensemble", "segtool.commands.ensemble", EnsembleSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings)

@@ -56,6 +56,11 @@ class Predictions:
         """The image_ids in the order of the subset."""
         return list(self.sizes)
 
+    @property
+    def has_probs(self) -> bool:
+        """Whether probabilities are stored beside the masks."""
+        return (self.path / "probs").is_dir()
+
     def mask_path(self, image_id: str) -> Path:
         """The file of an image's mask."""
         return mask_path(self.path, image_id)
@@ -77,7 +82,7 @@ class Predictions:
         Raises:
             SegtoolError: files are missing, such as the probabilities of `predict --no-probs`.
         """
-        if probs and not (self.path / "probs").is_dir():
+        if probs and not self.has_probs:
             raise SegtoolError(f"{self.path} holds masks alone; predict without --no-probs")
         tables = {name: digest_file(self.path / name) for name in ("meta.json", "index.csv")}
         files = map(self.probs_path if probs else self.mask_path, self.ids)

@@ -143,8 +143,14 @@ class ProbReader:
 
     def levels(self, top: int = 0, bottom: int | None = None) -> npt.NDArray[np.uint16]:
         """Rows [top, bottom) as stored, uint16 (C, rows, W)."""
+        bottom = self.shape[1] if bottom is None else min(bottom, self.shape[1])
+        if top % self.band_rows == 0 and bottom == min(top + self.band_rows, self.shape[1]):
+            # Without the library's slicing, which takes as long again.
+            chunk = np.empty(self.array.chunks, np.uint16)
+            self._decompress(top // self.band_rows, chunk)
+            return chunk[:, : bottom - top]
         try:
-            return self.array[:, top : self.shape[1] if bottom is None else bottom, :]
+            return self.array[:, top:bottom, :]
         except (RuntimeError, OSError, ValueError) as error:
             raise SegtoolError(f"{self.path} is truncated; run `segtool predict` again") from error
 

@@ -61,7 +61,8 @@ def _batch(text: str) -> int | None:
     return int(text)
 
 
-def _weights(text: str) -> tuple[float, ...]:
+def parse_weights(text: str) -> tuple[float, ...]:
+    """`2,1,0` → (2.0, 1.0, 0.0)."""
     weights = parse_floats(text)
     if min(weights) < 0 or not any(weights):
         raise ValueError(f"{text!r}: weights are not negative, and one is above 0")
@@ -86,7 +87,10 @@ class ViewSettings:
     )
     sharpen: float = option(0.5, min=0.01, max=10, help="The exponent of tsharpen")
     tta_weights: tuple[float, ...] | None = option(
-        None, parse=_weights, metavar="2,1,...", help="A weight for each view, in the order in which they are printed"
+        None,
+        parse=parse_weights,
+        metavar="2,1,...",
+        help="A weight for each view, in the order in which they are printed",
     )
 
     def __post_init__(self) -> None:

@@ -1,0 +1,163 @@
+"""`segtool ensemble`: stored predictions of the same images, merged into one prediction folder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from segtool.core.artifacts import Output, State
+from segtool.core.blending import Blend, bands
+from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.decision import decision_digest, read_decision
+from segtool.core.ensembles import CHOICE, check_alike, check_order, read_choice, write_choice
+from segtool.core.files import digest_file, write_csv, write_json
+from segtool.core.images import read_palette
+from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, output_files, write_index
+from segtool.core.predictions import Predictions, open_predictions
+from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.tables import Result, Table
+from segtool.core.scoring.ensemble_fit import Bands, Fitted, Images, fit_weights
+from segtool.core.splits import inner_parts
+from segtool.core.truth import refuse_seen, scorable
+from segtool.errors import UsageError
+from segtool.settings.ensemble import EXPONENT, EnsembleSettings
+from segtool.settings.options import comparable
+
+DISAGREEMENT, FIT = "disagreement.csv", "fit.json"
+OWN = (CHOICE, DISAGREEMENT, FIT)
+PARTS, STEPS = 5, 20
+
+
+def run(settings: EnsembleSettings) -> Result:
+    """Merge the members, with weights as given, fitted, or of another ensemble."""
+    members = [open_predictions(path) for path in settings.preds]
+    check_alike(members)
+    dataset, records = _to_fit(settings, members)
+    folder, first = settings.output.out, members[0]
+    decision = read_decision(settings.decision.thresholds, first.classes)
+    output = Output(folder, "ensemble", owns=(*OWNS, *OWN))
+    blend = _given(settings, members)
+    inputs = {**_inputs(settings, members, blend), **(dataset.digests(records) if dataset else {})}
+    state = output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite)
+    if state is State.DONE:
+        return Result(f"{folder} is up to date")
+    # A file that was edited may look whole.
+    for path in output.broken:
+        path.unlink(missing_ok=True)
+    tables: list[Table] = []
+    with output.discarded_on_error(unless="masks/**/*.png"):
+        if dataset:
+            blend, tables = _fitted(settings, blend, members, dataset, records)
+        palette = read_palette(first.mask_path(first.ids[0]))
+        with PredictionWriter(folder, keep_probs=settings.probs, palette=palette, decision=decision) as writer:
+            _write(settings, members, blend, writer)
+    return _finish(settings, output, members, blend, tables)
+
+
+def _to_fit(settings: EnsembleSettings, members: Sequence[Predictions]) -> tuple[Dataset | None, list[Record]]:
+    """The data set and the images that weights are fitted on; refused where a score would mean nothing."""
+    if settings.fit.fit is None:
+        return None, []
+    dataset = load_dataset(settings.fit.fit)
+    records = scorable(members[0], dataset)
+    for preds in members:
+        refuse_seen(preds)
+    if (settings.fit.parts or PARTS) > len(records):
+        raise UsageError(f"--parts {settings.fit.parts or PARTS}: there are only {len(records)} images")
+    return dataset, records
+
+
+def _inputs(settings: EnsembleSettings, members: Sequence[Predictions], blend: Blend) -> dict[str, str]:
+    """Digests of what is read: probabilities, but that masks can vote, too."""
+    inputs = {
+        f"member {number} {name}": digest
+        for number, preds in enumerate(members, 1)
+        for name, digest in preds.digests(probs=preds.has_probs or blend.mode != "vote").items()
+    }
+    if settings.blend.like:
+        inputs["like"] = digest_file(settings.blend.like / CHOICE)
+    return {**inputs, **decision_digest(settings.decision.thresholds)}
+
+
+def _given(settings: EnsembleSettings, members: Sequence[Predictions]) -> Blend:
+    """What the options say, or the ensemble that is to be repeated."""
+    asked = settings.blend
+    if asked.like:
+        choice = read_choice(asked.like)
+        check_order(asked.like, choice, members)
+        return choice.blend
+    return Blend(asked.mode or "mean", asked.weights or (1.0,) * len(members), asked.sharpen or EXPONENT)
+
+
+def _fitted(
+    settings: EnsembleSettings, blend: Blend, members: Sequence[Predictions], dataset: Dataset, records: list[Record]
+) -> tuple[Blend, list[Table]]:
+    """The blend with fitted weights, and what is to be told of them; kept for a resume with the disagreements."""
+
+    def read(number: int) -> tuple[Bands, Any]:
+        return bands(members, records[number].image_id), dataset.read_mask(records[number])
+
+    parts = inner_parts(records, settings.fit.parts or PARTS)
+    track = tracker(settings.output.quiet)
+    images = Images(read, parts, len(members), len(dataset.classes), blend, track)
+    fitted = fit_weights(images, settings.fit.fit_steps or STEPS)
+    names = [str(preds.path) for preds in members]
+    rows = [[name, *row] for name, row in zip(names, fitted.disagreement.tolist(), strict=True)]
+    write_csv(settings.output.out / DISAGREEMENT, ("member", *names), rows)
+    total = sum(fitted.weights)
+    shown = [[n, alone, w / total] for n, alone, w in zip(names, fitted.alone, fitted.weights, strict=True)]
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    tables = [
+        Table("Members", ["member", "mIoU alone", "weight"], shown),
+        Table(_verdict(fitted, images), ["score", "mIoU"], _score_rows(fitted)),
+        Table("Share of pixels in which two members differ", ["member", *numbers], rows),
+    ]
+    scores = {"in_sample": fitted.score, "nested": fitted.nested_score, "best_member_nested": fitted.best_score}
+    gain = {"gain": fitted.gain.value, "interval": [fitted.gain.low, fitted.gain.high]}
+    write_json(settings.output.out / FIT, {**scores, **gain})
+    return Blend(blend.mode, tuple(map(float, fitted.weights)), blend.exponent), tables
+
+
+def _score_rows(fitted: Fitted) -> list[list[object]]:
+    return [
+        ["best member, chosen on the other parts", fitted.best_score],
+        ["weights, chosen on the other parts", fitted.nested_score],
+        ["weights, on the images they were chosen by", fitted.score],
+    ]
+
+
+def _verdict(fitted: Fitted, images: Images) -> str:
+    value, low, high = fitted.gain
+    noise = " (within the noise)" if low <= 0 <= high else ""
+    return (
+        f"Gain over the best member {value:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}{noise}:"
+        f" {len(images.parts)} images in {images.folds} parts, each scored by what was chosen on the others"
+    )
+
+
+def _write(settings: EnsembleSettings, members: Sequence[Predictions], blend: Blend, writer: PredictionWriter) -> None:
+    """Merge the images that are not there."""
+    first, folder = members[0], settings.output.out
+    chosen = [members[number] for number in blend.used]
+    track = tracker(settings.output.quiet)
+    for image_id, size in track(first.sizes.items(), total=len(first.sizes), label="ensemble"):
+        if is_whole(folder, image_id, size, len(first.classes), keep_probs=settings.probs):
+            continue
+        for top, levels in bands(chosen, image_id):
+            writer.write(image_id, size, top, blend(levels))
+
+
+def _finish(
+    settings: EnsembleSettings,
+    output: Output,
+    members: Sequence[Predictions],
+    blend: Blend,
+    tables: list[Table],
+) -> Result:
+    first, folder = members[0], output.path
+    unseen = frozenset.intersection(*(members[number].oof for number in blend.used))
+    named = write_choice(folder, members, blend)
+    kept = [{**named[number], "members": list(members[number].members)} for number in blend.used]
+    write_index(folder, first.sizes, unseen, classes=first.classes, subset=first.subset, members=kept)
+    extra = [folder / name for name in OWN if (folder / name).exists()]
+    output.finish([*output_files(folder, first.ids, keep_probs=settings.probs), *extra])
+    shares = ", ".join(f"{member['weight']:.3g}" for member in named)
+    return Result(f"{folder}: {len(first.ids)} images by the {blend.mode} of {len(members)} members ({shares})", tables)
