@@ -11,6 +11,7 @@ from segtool.settings.demo import DemoSettings
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
 from segtool.settings.predict import PredictSettings
+from segtool.settings.pseudo import PseudoSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
 from segtool.settings.train import TrainSettings
@@ -42,6 +43,7 @@ bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
 bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings)
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
 bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
+bind.add_command(app, "pseudo", "segtool.commands.pseudo", PseudoSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings)

@@ -23,10 +23,11 @@ COMMANDS = [
     "debug",
     "train",
     "predict",
+    "pseudo",
     "evaluate",
     "submit",
 ]
-NEED_NO_MODEL = ["demo", "import_folders", "import_coco", "split", "evaluate", "submit"]
+NEED_NO_MODEL = ["demo", "import_folders", "import_coco", "split", "pseudo", "evaluate", "submit"]
 HEAVY = ("torch", "numpy", "pandas", "sklearn", "cv2", "matplotlib", "albumentations", "scipy", "yaml")
 
 
