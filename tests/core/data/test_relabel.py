@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused_by_name(dataset: Dataset, tiny: Path, tmp_
     Image.new("L", (31, 32)).save(record.mask)
     raises(r"--relabel mask .*train_1.png is 32x31 \(HxW\), but its image")
     bare = replace(dataset, train=tuple(replace(r, mask=None) for r in dataset.train))
-    with pytest.raises(SegtoolError, match="'train_1' has no mask in .* that could be replaced"):
+    with pytest.raises(SegtoolError, match=r"'train_1' has no mask in .* that could be replaced"):
         relabel(ExtraSettings(relabel=path), bare, bare.train)
 
 
