@@ -17,6 +17,7 @@ from segtool.core.data.extra import extra_digests, read_extras
 from segtool.core.data.presets import pipeline_digest
 from segtool.core.data.relabel import RELABELLED, relabel
 from segtool.core.data.seeding import make_deterministic
+from segtool.core.data.soft import check_soft
 from segtool.core.files import write_json
 from segtool.core.images import image_size
 from segtool.core.memory import memory_errors
@@ -93,6 +94,7 @@ def read_parts(settings: TrainSettings, device: str, world: World) -> Parts:
     train, valid = select(dataset, settings.folds)
     train = relabel(settings.extras, dataset, train)
     train += read_extras(settings.extras, dataset, settings.folds.max_samples)
+    check_soft(train, settings.augmentation, settings.loss)
     rehearse(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
     track = tracker(settings.output.quiet) if world.main else silent
     return Parts(dataset, train, valid, _spec(settings, dataset), device, world, track)

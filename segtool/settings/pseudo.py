@@ -35,6 +35,12 @@ class PseudoSettings:
     min_share: float = option(
         0.0, min=0, max=1, help="An image counts only where at least this share of its pixels is confident"
     )
+    soft: bool = option(
+        False,
+        flags="--soft",
+        help="The probabilities themselves are the targets of the confident pixels; the data set names those of PREDS,"
+        " which must stay where they are",
+    )
     replace: Path | None = option(
         None,
         metavar="NOISE.csv",
@@ -50,6 +56,8 @@ class PseudoSettings:
             raise UsageError(f"--share {self.share:g} needs --per-class")
         if (self.replace is None) != (self.worst is None):
             raise UsageError("--replace NOISE.csv and --worst N go together: which images, and how many of them")
+        if self.replace and self.soft:
+            raise UsageError("--replace corrects given masks, which are not --soft; leave out one of both")
 
     @property
     def wanted_share(self) -> float | None:

@@ -11,8 +11,7 @@ import pytest
 from conftest import Type
 from PIL import Image
 
-from segtool.commands import pseudo
-from segtool.core import images
+from segtool.core import images, pseudo_task
 from segtool.core.catalog import Dataset, load_dataset, write_dataset
 from segtool.core.files import write_json
 from segtool.core.prediction_writer import write_index
@@ -112,7 +111,7 @@ def test_images_that_are_not_confident_enough_are_left_out(typed: Type, test_pre
     stripe = rows(Path("pl0.5/per_class.csv"))[2]
     assert (stripe["predicted"], stripe["accepted"]) == (str(32 * 32), "0")
     assert [row["kept"] for row in rows(Path("pl0.5/per_image.csv"))] == ["1", "0"]
-    assert "no pixel is labelled as stripe; --per-class" in typed("pseudo preds --min-share 0.5 -o again").stdout
+    assert "no pixel is labelled as stripe; see --per-class" in typed("pseudo preds --min-share 0.5 -o again").stdout
     # An image without a confident pixel tells nothing, whatever is asked.
     data = done(typed, "pseudo preds --threshold 0.94 -o few")
     assert [record.image_id for record in data.train] == ["test_0"]
@@ -202,8 +201,8 @@ def test_killed_and_resumed_it_ends_as_if_never_killed(
     Path("killed/masks/.tmp-x").write_text("half")
     kept = {path: path.stat().st_mtime_ns for path in there[:2]}
     monkeypatch.setattr(images, "write_mask", real)
-    reader = pseudo.ProbReader
-    monkeypatch.setattr(pseudo, "ProbReader", lambda path: opened.append(path.stem) or reader(path))
+    reader = pseudo_task.ProbReader
+    monkeypatch.setattr(pseudo_task, "ProbReader", lambda path: opened.append(path.stem) or reader(path))
     assert typed(f"{line} killed").status == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert not {path.stem for path in kept} & set(opened)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from segtool.core.data.seeding import mixing_generator
+from segtool.core.data.soft import Soft
 from segtool.core.images import Array
 from segtool.errors import SegtoolError
 from segtool.settings.augmentation import AugmentationSettings
@@ -21,7 +22,7 @@ class Sample(NamedTuple):
     """One image of a batch.
 
     image uint8 (H, W, C); mask uint8 (H, W), 255 = ignored; weight: of the image. Of a mixed image also a second mask
-    and its share of the weight, from 0 to 1.
+    and its share of the weight, from 0 to 1. Of a run with soft targets these too, float16 (classes, H, W).
     """
 
     image: Array
@@ -29,6 +30,7 @@ class Sample(NamedTuple):
     weight: float
     second: Array | None = None
     share: float = 0.0
+    soft: Soft | None = None
 
 
 class Mix(NamedTuple):

@@ -43,7 +43,9 @@ def relabel(settings: ExtraSettings, dataset: Dataset, train: Sequence[Record]) 
     ids = tuple(value if value < len(dataset.classes) else IGNORE for value in range(IGNORE + 1))
     origin = Extra(RELABELLED, replace(other, train=(), test=()), ids)
     masks = {record.image_id: record.mask for record in other.train}
-    changed = [replace(r, mask=masks[r.image_id], origin=origin) if r.image_id in masks else r for r in train]
+    changed = [
+        replace(r, mask=masks[r.image_id], soft=None, origin=origin) if r.image_id in masks else r for r in train
+    ]
     count = sum(record.origin is not None for record in changed)
     log.info("%d of %d masks of %s are used; the others are not of training images", count, len(masks), other.path)
     return changed
@@ -59,6 +61,8 @@ def _check(record: Record, other: Dataset, dataset: Dataset) -> None:
         raise SegtoolError(f"{where} has no mask in {dataset.path} that could be replaced; --extra adds images")
     if record.mask is None:
         raise SegtoolError(f"{where} has no mask there")
+    if record.soft:
+        raise SegtoolError(f"{where} has soft targets, which --extra takes and --relabel does not")
     if record.image.resolve() != own.image.resolve() and digest_file(record.image) != digest_file(own.image):
         raise SegtoolError(f"{where} is another picture ({record.image}) than in {dataset.path} ({own.image})")
     check_size(own.image, image_size(record.mask), f"--relabel mask {record.mask}")

@@ -121,9 +121,7 @@ class Updater:
 
     def _losses(self, batches: Sequence[Batch]) -> float:
         """The loss of an update, its gradients left in the parameters."""
-        local = torch.stack(
-            [self.criterion.pixels(batch.masks, batch.weights, _second(batch)) for batch in batches]
-        ).sum()
+        local = torch.stack([self._pixels(batch) for batch in batches]).sum()
         share = Share(float(self.world.total(local.to(self.device))), len(batches) * self.world.size)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for number, batch in enumerate(batches, 1):
@@ -134,13 +132,17 @@ class Updater:
 
     def gradients(self, batch: Batch) -> None:
         """Leave the gradients of one batch's loss in the parameters."""
-        self._backward(batch, Share(float(self.criterion.pixels(batch.masks, batch.weights, _second(batch))), 1))
+        self._backward(batch, Share(float(self._pixels(batch)), 1))
+
+    def _pixels(self, batch: Batch) -> torch.Tensor:
+        return self.criterion.pixels(batch.masks, batch.weights, _second(batch), batch.soft)
 
     def _backward(self, batch: Batch, share: Share) -> torch.Tensor:
         images = network_input(batch.images, self.spec, self.device)
         masks = batch.masks.to(self.device, non_blocking=True)
         weights = batch.weights.to(self.device, non_blocking=True)
         second = _second(batch, self.device)
+        soft = None if batch.soft is None else batch.soft.to(self.device, non_blocking=True)
         try:
             with amp(self.spec.precision, self.device):
                 answer = read_answer((self.parallel or self.network)(images))
@@ -155,7 +157,7 @@ class Updater:
                 f"--arch {self.spec.arch} with --encoder {self.spec.encoder} has batch norm over a single pixel and"
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
             ) from error
-        loss = self.criterion(answer.logits, masks, weights, share, second)
+        loss = self.criterion(answer.logits, masks, weights, share, second, soft)
         if answer.presence is not None:
             aux = _presence_loss(answer.presence, masks, weights, second)
             loss = loss + self.aux_weight * aux / share.parts
