@@ -71,6 +71,27 @@ def test_pseudo_labels_of_validation_images_never_leak(folder: Path, typed: Type
     assert {image_id for image_id, role in found.items() if role == "twin"} == {f"train_{n}" for n in range(0, 8, 2)}
 
 
+def test_probabilities_are_trained_on(folder: Path, typed: Type) -> None:
+    steps = (
+        f"{PREDICT} --run fold0 --run fold1 -o preds",
+        "pseudo preds --threshold 0.36 -o hard",
+        "pseudo preds --threshold 0.36 --soft -o soft",
+    )
+    all_done(typed, *steps)
+    hard, soft = load_dataset(Path("hard")), load_dataset(Path("soft"))
+    for one, other in zip(hard.train, soft.train, strict=True):
+        assert (hard.read_mask(one) == soft.read_mask(other)).all()
+        assert other.soft is not None
+        assert other.soft.resolve() == Path("preds/probs", f"{other.image_id}.b2nd").resolve()
+    for name in ("hard", "soft"):
+        all_done(typed, f"{TRAIN} --fold 0 --extra {name} --window 24 --aux-head 0.1 -o student_{name}")
+    rows = [Path(f"student_{name}/history.csv").read_text() for name in ("hard", "soft")]
+    assert rows[0] != rows[1]
+    assert "soft (True there, False asked)" in typed("pseudo preds --threshold 0.36 -o soft").stderr
+    ended = typed("pseudo preds --soft --replace noise.csv --worst 1 -o no")
+    assert (ended.status, "--replace corrects given masks, which are not --soft" in ended.stderr) == (2, True)
+
+
 def test_suspicious_images_are_relabelled(folder: Path, typed: Type) -> None:
     noise = "".join(f"train_{n},{n / 10}\n" for n in (3, 0, 5, 1))
     Path("noise.csv").write_text(f"image_id,score\n{noise}")
