@@ -12,7 +12,7 @@ from segtool.core.catalog import Dataset, write_dataset
 from segtool.core.files import read_csv, write_csv
 from segtool.core.formats.masks import mask_path
 from segtool.core.probmaps import lowest_level
-from segtool.core.pseudo import (
+from segtool.core.pseudo_labels import (
     Ints,
     accepted_table,
     balanced_levels,

@@ -8,7 +8,7 @@ from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.files import digest_file
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import ProbReader
-from segtool.core.pseudo import Ints, confident_share, read_worst
+from segtool.core.pseudo_labels import Ints, confident_share, read_worst
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import Size
 from segtool.settings.pseudo import PseudoSettings

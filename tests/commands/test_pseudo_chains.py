@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Type
+from test_train_night import assert_same_run, train_with_stops
 
 from segtool.core.catalog import load_dataset
 from segtool.core.predictions import open_predictions
@@ -90,6 +91,23 @@ def test_probabilities_are_trained_on(folder: Path, typed: Type) -> None:
     assert "soft (True there, False asked)" in typed("pseudo preds --threshold 0.36 -o soft").stderr
     ended = typed("pseudo preds --soft --replace noise.csv --worst 1 -o no")
     assert (ended.status, "--replace corrects given masks, which are not --soft" in ended.stderr) == (2, True)
+
+
+def test_stopped_again_and_again_a_run_ends_as_one_never_stopped(
+    folder: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("noise.csv").write_text("image_id\ntrain_3\ntrain_5\n")
+    all_done(
+        typed,
+        f"{PREDICT} --run fold0 --run fold1 -o preds",
+        f"{PREDICT} --run fold0 --run fold1 --subset oof -o oof",
+        "pseudo preds --threshold 0.36 --soft -o soft",
+        "pseudo oof --threshold 0.36 --replace noise.csv --worst 2 -o fixed",
+    )
+    line = f"train tiny {NETWORK} --batch 2 --epochs 3 --augment heavy --crop 24 --extra soft --relabel fixed"
+    all_done(typed, f"{line} -o whole")
+    assert train_with_stops(f"{line} --workers 1", "stopped", typed, monkeypatch, every=4) >= 2
+    assert_same_run(Path("whole"), Path("stopped"))
 
 
 def test_suspicious_images_are_relabelled(folder: Path, typed: Type) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from segtool.core.images import write_mask
 from segtool.core.probmaps import ProbReader, lowest_level, write_probs
-from segtool.core.pseudo import (
+from segtool.core.pseudo_labels import (
     accepted_table,
     balanced_levels,
     confident_share,

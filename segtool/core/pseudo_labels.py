@@ -130,4 +130,8 @@ def accepted_table(classes: Sequence[str], levels: Ints, counts: Ints, *, correc
     shares = [part / whole if whole else float("nan") for part, whole in zip(accepted, predicted, strict=True)]
     rows = list(zip([*classes, "(all)"], thresholds, predicted, accepted, shares, changed, strict=True))
     shown = len(columns) if corrected else -1
-    return Table("Pixels of each class", columns[:shown], [row[:shown] for row in rows])
+    return Table(
+        "Pixels of each class; accepted: labelled, in images that are kept",
+        columns[:shown],
+        [row[:shown] for row in rows],
+    )
