@@ -48,7 +48,7 @@ class PseudoSettings:
         " confident out-of-fold pixels replace their labels; the others, and what is ignored, stay",
     )
     worst: Amount | None = option(
-        None, parse=parse_amount, metavar="N|P%", help="With --replace: how many of the images, or of their percentage"
+        None, parse=parse_amount, metavar="N|P%", help="With --replace: how many of its images, from the first"
     )
 
     def __post_init__(self) -> None:

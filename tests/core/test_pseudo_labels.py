@@ -20,7 +20,7 @@ from segtool.core.pseudo_labels import (
     top_histograms,
 )
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import Amount, Size, parse_amount
+from segtool.settings.options import Amount, Size
 
 # The class probabilities of four pixels.
 ROWS = np.float32([[0.04, 0.9, 0.05, 0.01], [0.1, 0.6, 0.2, 0.1], [0.02, 0.4, 0.08, 0.5], [0.02, 0.95, 0.02, 0.01]])
@@ -173,10 +173,3 @@ def test_the_worst_are_the_first_rows(tmp_path: Path) -> None:
     path.write_text("image_id\n")
     with pytest.raises(SegtoolError, match="lists no image"):
         read_worst(path, Amount(1, False))
-
-
-def test_amounts() -> None:
-    assert [str(parse_amount(text)) for text in ("20", "5%", "0.5 %", "100%")] == ["20", "5%", "0.5%", "100%"]
-    for text in ("0", "-1", "0%", "101%", "1.5", "many", "", "%"):
-        with pytest.raises(ValueError, match="neither a number of images"):
-            parse_amount(text)

@@ -47,7 +47,7 @@ def relabel(settings: ExtraSettings, dataset: Dataset, train: Sequence[Record]) 
         replace(r, mask=masks[r.image_id], soft=None, origin=origin) if r.image_id in masks else r for r in train
     ]
     count = sum(record.origin is not None for record in changed)
-    log.info("%d of %d masks of %s are used; the others are not of training images", count, len(masks), other.path)
+    log.info("%d of %d masks of %s take the place of training masks", count, len(masks), other.path)
     return changed
 
 
