@@ -12,6 +12,7 @@ from segtool.settings.ensemble import EnsembleSettings
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
 from segtool.settings.predict import PredictSettings
+from segtool.settings.pseudo import PseudoSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
 from segtool.settings.threshold import ThresholdSettings
@@ -46,6 +47,7 @@ bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
 bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
 bind.add_command(app, "threshold", "segtool.commands.threshold", ThresholdSettings)
 bind.add_command(app, "ensemble", "segtool.commands.ensemble", EnsembleSettings)
+bind.add_command(app, "pseudo", "segtool.commands.pseudo", PseudoSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings)

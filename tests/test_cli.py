@@ -24,10 +24,22 @@ COMMANDS = [
     "train",
     "predict",
     "threshold",
+    "ensemble",
+    "pseudo",
     "evaluate",
     "submit",
 ]
-NEED_NO_MODEL = ["demo", "import_folders", "import_coco", "split", "threshold", "evaluate", "submit"]
+NEED_NO_MODEL = [
+    "demo",
+    "import_folders",
+    "import_coco",
+    "split",
+    "threshold",
+    "ensemble",
+    "pseudo",
+    "evaluate",
+    "submit",
+]
 HEAVY = ("torch", "numpy", "pandas", "sklearn", "cv2", "matplotlib", "albumentations", "scipy", "yaml")
 
 

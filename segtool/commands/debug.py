@@ -13,6 +13,7 @@ from segtool.commands import evaluate, predict, train
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.data.extra import read_extras
+from segtool.core.data.relabel import relabel
 from segtool.core.files import write_csv
 from segtool.core.folds import write_folds
 from segtool.core.images import IGNORE
@@ -61,7 +62,9 @@ def run(settings: DebugSettings) -> Result:
     output = Output(folder, "debug", owns=OWNS)
     # Without a stamp the last debug run failed or was killed; what it left is worth nothing.
     overwrite = settings.output.overwrite or not output.done.exists()
-    inputs = train.digests(settings, dataset, chosen_train + extras, chosen_valid)
+    # Looked at here, but the sample keeps the masks it has: it lacks most of the images that are listed.
+    relabelled = relabel(settings.extras, dataset, chosen_train)
+    inputs = train.digests(settings, dataset, relabelled + extras, chosen_valid)
     state = output.begin(comparable(settings), inputs, overwrite=overwrite)
     if state is State.DONE:
         return Result(f"{folder} is up to date: all checks were passed")
@@ -155,6 +158,7 @@ def _train_settings(settings: DebugSettings, folder: Path) -> TrainSettings:
         options,
         output=replace(settings.output, out=folder / "train", overwrite=True),
         data=folder / "data",
+        extras=replace(settings.extras, relabel=None),
         # At least as many as the sample has: a limit for --extra alone.
         folds=replace(settings.folds, folds=folder / "data" / "folds.csv", fold=0, max_samples=settings.samples),
         optimizer=replace(settings.optimizer, batch=min(BATCH, settings.optimizer.batch), accumulate=1),

@@ -156,7 +156,7 @@ def _finish(
     unseen = frozenset.intersection(*(members[number].oof for number in blend.used))
     named = write_choice(folder, members, blend)
     kept = [{**named[number], "members": list(members[number].members)} for number in blend.used]
-    write_index(folder, first.sizes, unseen, classes=first.classes, subset=first.subset, members=kept)
+    write_index(folder, first.sizes, unseen, classes=first.classes, subset=first.subset, members=kept, data=first.data)
     extra = [folder / name for name in OWN if (folder / name).exists()]
     output.finish([*output_files(folder, first.ids, keep_probs=settings.probs), *extra])
     shares = ", ".join(f"{member['weight']:.3g}" for member in named)

@@ -215,7 +215,15 @@ def _finish(
         for file, digest in run.checkpoints.items()
     ]
     dataset = job.dataset
-    write_index(output.path, job.sizes, job.unseen, classes=dataset.classes, subset=job.subset, members=members)
+    write_index(
+        output.path,
+        job.sizes,
+        job.unseen,
+        classes=dataset.classes,
+        subset=job.subset,
+        members=members,
+        data=dataset.path,
+    )
     output.finish(output_files(output.path, job.sizes, keep_probs=settings.probs))
     return Result(
         f"{output.path}: {len(job.sizes)} images ({job.subset}) by {len(members)} network(s) in {len(views)} view(s):"

@@ -15,7 +15,9 @@ from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.data.augmentation import rehearse
 from segtool.core.data.extra import extra_digests, read_extras
 from segtool.core.data.presets import pipeline_digest
+from segtool.core.data.relabel import RELABELLED, relabel
 from segtool.core.data.seeding import make_deterministic
+from segtool.core.data.soft import check_soft
 from segtool.core.files import write_json
 from segtool.core.images import image_size
 from segtool.core.memory import memory_errors
@@ -90,7 +92,9 @@ def read_parts(settings: TrainSettings, device: str, world: World) -> Parts:
     dataset = load_dataset(settings.data)
     settings.loss.check_classes(len(dataset.classes))
     train, valid = select(dataset, settings.folds)
+    train = relabel(settings.extras, dataset, train)
     train += read_extras(settings.extras, dataset, settings.folds.max_samples)
+    check_soft(train, settings.augmentation, settings.loss)
     rehearse(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
     track = tracker(settings.output.quiet) if world.main else silent
     return Parts(dataset, train, valid, _spec(settings, dataset), device, world, track)
@@ -107,7 +111,8 @@ def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
     if not parts.valid:
         log.info("no validation: training on all %d images; best.pt will be the last weights", len(parts.train))
     elif settings.folds.folds is None:
-        held, total = len(parts.valid), len(parts.valid) + sum(r.origin is None for r in parts.train)
+        own = sum(r.origin is None or r.origin.name == RELABELLED for r in parts.train)
+        held, total = len(parts.valid), len(parts.valid) + own
         log.info("no --folds given: a fixed %d of %d images are held out", held, total)
     versions = {"segtool": __version__, "python": platform.python_version(), "torch": torch.__version__}
     config = {"settings": flatten(settings), "network": parts.spec.plain(), "versions": versions, "git": _git_state()}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -21,6 +21,12 @@ class Origin(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def dataset(self) -> "Dataset": ...
+
+    @property
+    def ids(self) -> tuple[int, ...]: ...
+
     def read_mask(self, record: "Record") -> images.Array: ...
 
 
@@ -33,6 +39,8 @@ class Record:
     mask: Path | None = None
     group: str = ""
     weight: float = 1.0
+    # Probabilities of the classes, as targets of the pixels that the mask does not ignore.
+    soft: Path | None = None
     # Set where it is another data set's, added to the training images.
     origin: Origin | None = field(default=None, repr=False, compare=False)
 
@@ -98,7 +106,7 @@ class Dataset:
         rows = list(records)
         facts = (self.classes, self.ignore_index, self.ignore_stated, self.channels)
         listed = [(r.image_id, r.group, r.weight) for r in rows]
-        files = [path for r in rows for path in (r.image, r.mask) if path is not None]
+        files = [path for r in rows for path in (r.image, r.mask, r.soft) if path is not None]
         return {
             "dataset": digest_bytes(repr(facts).encode()),
             "rows": digest_bytes(repr(listed).encode()),
@@ -195,11 +203,9 @@ def _read_rows(dataset: Path, name: Any) -> tuple[Record, ...]:
         image_id = check_image_id(row["image_id"], path)
         if image_id in records:
             raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
-        mask = row.get("mask", "")
-        record = Record(
-            image_id, path.parent / row["image"], path.parent / mask if mask else None, row.get("group", "")
-        )
-        records[image_id] = replace(record, weight=_weight(row.get("weight", ""), image_id, path))
+        mask, soft = (path.parent / name if (name := row.get(column)) else None for column in ("mask", "soft"))
+        weight = _weight(row.get("weight", ""), image_id, path)
+        records[image_id] = Record(image_id, path.parent / row["image"], mask, row.get("group", ""), weight, soft)
     return tuple(records.values())
 
 
@@ -219,6 +225,7 @@ def _write_rows(path: Path, records: Sequence[Record]) -> None:
     columns += ["mask"] if any(r.mask for r in records) else []
     columns += ["group"] if any(r.group for r in records) else []
     columns += ["weight"] if any(r.weight != 1 for r in records) else []
+    columns += ["soft"] if any(r.soft for r in records) else []
     rows = []
     for record in records:
         cells = {
@@ -227,6 +234,7 @@ def _write_rows(path: Path, records: Sequence[Record]) -> None:
             "mask": relative_to(record.mask, path.parent) if record.mask else "",
             "group": record.group,
             "weight": f"{record.weight:g}",
+            "soft": relative_to(record.soft, path.parent) if record.soft else "",
         }
         rows.append([cells[column] for column in columns])
     write_csv(path, columns, rows)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core import images
+from segtool.core.catalog import relative_to
 from segtool.core.decision import Decision, GrowingMask
 from segtool.core.files import digest_bytes, write_csv, write_json
 from segtool.core.inference.gate import gate
@@ -158,10 +159,14 @@ def write_index(
     classes: Sequence[str],
     subset: str,
     members: Sequence[Mapping[str, Any]],
+    data: Path | None = None,
 ) -> None:
     """Write `index.csv` (in the order of `sizes`) and `meta.json`.
 
     Where networks had an auxiliary head, the index has a column `presence_CLASS` for each class.
+
+    Args:
+        data: the dataset.yaml the images are of.
     """
     unseen = set(oof)
     said = {image_id: (images.read_note(mask_path(folder, image_id), PRESENCE) or "").split() for image_id in sizes}
@@ -173,6 +178,8 @@ def write_index(
     write_csv(folder / "index.csv", ("image_id", "height", "width", "oof", *heads), rows)
     listed = [image_id for image_id in sizes if image_id in unseen]
     meta = {"classes": list(classes), "subset": subset, "members": list(members), "out_of_fold": listed}
+    if data:
+        meta["data"] = relative_to(data, folder)
     write_json(folder / "meta.json", meta)
 
 

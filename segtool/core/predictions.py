@@ -3,7 +3,8 @@
 masks/<image_id>.png    class ids (index PNG) at the image's own size
 probs/<image_id>.b2nd   probabilities, see core/probmaps.py (unless left out)
 index.csv               image_id,height,width,oof in the order of the subset; oof 1: no member was trained on it
-meta.json               {classes: [...], subset: ..., members: [{run, checkpoint, digest}], out_of_fold: [ids]}
+meta.json               {classes: [...], subset: ..., members: [{run, checkpoint, digest}], out_of_fold: [ids],
+                        data: the dataset.yaml, from here}
 done.json               written last
 """
 
@@ -42,6 +43,7 @@ class Predictions:
         sizes: image_id → height and width, in the order of index.csv.
         oof: ids of images that no member which predicted them was trained on.
         members: run, checkpoint and digest of each model.
+        data: the dataset.yaml whose images were predicted, where that is known.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Predictions:
     sizes: Mapping[str, Size]
     oof: frozenset[str]
     members: tuple[Mapping[str, Any], ...] = ()
+    data: Path | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -134,10 +137,11 @@ def open_predictions(path: Path) -> Predictions:
     try:
         classes, subset = tuple(map(str, meta["classes"])), str(meta["subset"])
         members = tuple(meta.get("members", ()))
+        data = path / str(meta["data"]) if meta.get("data") else None
     except (TypeError, KeyError, AttributeError) as error:
         raise SegtoolError(f"{path / 'meta.json'} lacks classes or subset; predict again") from error
     sizes, oof = _read_index(path / "index.csv")
-    return Predictions(path, classes, subset, sizes, oof, members)
+    return Predictions(path, classes, subset, sizes, oof, members, data)
 
 
 def open_mask_folder(path: Path, ids: Iterable[str]) -> dict[str, Path]:

@@ -7,6 +7,7 @@ import errno
 import math
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import blosc2
 import numpy as np
@@ -20,6 +21,7 @@ SCALE = 65535
 CHUNK_BYTES = 1 << 20
 
 Probs = npt.NDArray[np.float32]
+Values = TypeVar("Values", np.float32, np.uint16)
 
 
 def quantise(probs: Probs) -> npt.NDArray[np.uint16]:
@@ -202,12 +204,17 @@ def open_probs(path: Path, shape: tuple[int, int, int], whose: object) -> ProbRe
     return reader
 
 
-def decide(probs: Probs) -> npt.NDArray[np.uint8]:
-    """The most probable class of each pixel, uint8 (H, W), of (C, H, W); ties take the lowest class id."""
+def decide(probs: Probs | npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """The most probable class of each pixel, uint8 (H, W), of (C, H, W), stored or not; ties take the lowest class id."""
+    return most_probable(probs)[0]
+
+
+def most_probable(probs: npt.NDArray[Values]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Values]]:
+    """What `decide` gives, and how probable that class is, (H, W); of probabilities or of their levels."""
     best = probs[0].copy()
     mask = np.zeros(best.shape, np.uint8)
     for index in range(1, len(probs)):
         higher = probs[index] > best
         mask[higher] = index
         np.maximum(best, probs[index], out=best)
-    return mask
+    return mask, best

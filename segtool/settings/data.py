@@ -47,6 +47,12 @@ class ExtraSettings:
         help="Renames and merges classes of --extra: a CSV with columns theirs,ours or YAML of `theirs: ours`; ours may"
         " be ignore",
     )
+    relabel: Path | None = option(
+        None,
+        metavar="OTHER.yaml",
+        help="Train on the masks of this data set for the images it lists (`segtool pseudo --replace` writes one)."
+        " Validation images keep the given masks, so that scores stay comparable",
+    )
     oversample: float = option(
         0.0,
         min=0,

@@ -12,7 +12,7 @@ from segtool.commands import debug
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.reporting.tables import Result
 from segtool.core.selection import cover_classes
-from segtool.errors import UsageError
+from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.common import MachineSettings, OutputSettings
 from segtool.settings.data import ExtraSettings, FoldSettings, SizeSettings
@@ -161,3 +161,19 @@ def test_preview_draws_the_training_images_and_another_data_set_is_trained_on_to
     # Twelve images of 160 pixels, two in a row, each with both masks.
     assert Image.open(folder / "preview.png").size[1] > 6 * 160
     assert Image.open(folder / "preview.png").size[0] > 6 * 160
+
+
+def test_corrected_masks_are_looked_at_and_the_sample_keeps_its_own(blocks: Path) -> None:
+    dataset, folder = load_dataset(blocks), blocks / "corrected"
+    few = tuple(replace(record, mask=folder / f"{record.image_id}.png") for record in dataset.train[:3])
+    for record in few:
+        record.mask.parent.mkdir(exist_ok=True)
+        Image.new("L", (64, 64), 1).save(record.mask)
+    write_dataset(folder, replace(dataset, train=few))
+    options = replace(settings(blocks), samples=8, extras=ExtraSettings(relabel=folder))
+    debug.run(options)
+    with (blocks / "debug" / "train" / "samples.csv").open() as file:
+        assert {row["source"] for row in csv.DictReader(file)} == {"dataset.yaml"}
+    Image.new("L", (64, 32), 1).save(few[1].mask)
+    with pytest.raises(SegtoolError, match=r"--relabel mask .*01\.png is 32x64"):
+        debug.run(options)

@@ -16,6 +16,7 @@ from segtool.settings.options import (
     Shard,
     Size,
     option,
+    parse_amount,
     parse_duration,
     parse_floats,
     parse_names,
@@ -71,6 +72,14 @@ def test_durations(text: str, seconds: float) -> None:
 def test_no_durations(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
+
+
+def test_amounts() -> None:
+    assert [str(parse_amount(text)) for text in ("20", "5%", "0.5 %", "100%")] == ["20", "5%", "0.5%", "100%"]
+    for text in ("0", "-1", "0%", "101%", "1.5", "many", "", "%"):
+        with pytest.raises(ValueError, match="neither a number of images"):
+            parse_amount(text)
+    assert [parse_amount(text).of(10) for text in ("3", "30%", "1%", "100%")] == [3, 3, 1, 10]
 
 
 def test_names_and_numbers() -> None:

@@ -60,7 +60,7 @@ class Augmentation:
         steps += colours(settings.augment, len(fill))
         steps += _holes(settings, colour)
         # strict: a misspelt argument of a transform would otherwise only warn.
-        self.compose = A.Compose(steps, strict=True)
+        self.compose = A.Compose(steps, strict=True, additional_targets={"numbers": "mask"})
         self.settings, self.channels = settings, len(fill)
         self.source = "" if settings.augment in PRESETS else settings.augment
 
@@ -70,9 +70,16 @@ class Augmentation:
         Raises:
             SegtoolError: a step cannot take the image, or gives something else than pixels.
         """
+        return self.numbered(image, mask, None, *key)[:2]
+
+    def numbered(
+        self, image: Array, mask: Array, numbers: Array | None, *key: int
+    ) -> tuple[Array, Array, Array | None]:
+        """The same, with pixels' numbers (see `soft`) moved as the mask's pixels are."""
         self.compose.set_random_state(*sample_generators(*key))
+        more = {} if numbers is None else {"numbers": numbers}
         try:
-            changed = self.compose(image=image, mask=mask)
+            changed = self.compose(image=image, mask=mask, **more)
         except (cv2.error, ValueError, TypeError, IndexError, AttributeError) as error:
             advice = self.source or "a milder --scale or --augment"
             raise SegtoolError(f"cannot augment an image of {Size(*mask.shape)}: {error}; try {advice}") from error
@@ -82,7 +89,8 @@ class Augmentation:
                 f"--augment {self.source} makes {_described(pixels)} of uint8 pixels with {self.channels} channels and"
                 f" {_described(labels)} of their uint8 mask: leave out what normalises or converts"
             )
-        return np.ascontiguousarray(pixels).reshape(*labels.shape, -1), np.ascontiguousarray(labels)
+        pixels = np.ascontiguousarray(pixels).reshape(*labels.shape, -1)
+        return pixels, np.ascontiguousarray(labels), changed.get("numbers")
 
 
 def rehearse(settings: AugmentationSettings, size: Size, channels: int) -> None:

@@ -14,6 +14,7 @@ from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.mixing import Sample, Snap, apply_mix, draw_mix
 from segtool.core.data.sampling import Floats, draw
 from segtool.core.data.seeding import permutation
+from segtool.core.data.soft import number_pixels, soft_target
 from segtool.core.data.units import Units
 from segtool.core.images import IGNORE, Array, resize_image, resize_mask
 from segtool.errors import SegtoolError
@@ -50,7 +51,8 @@ class Batch(NamedTuple):
     """A micro-batch before normalisation, images padded at the bottom and right to one size.
 
     images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,). Where images are mixed by
-    mixup also their second masks, like the first, and how much these count, float32 (N,) from 0 to 1.
+    mixup also their second masks, like the first, and how much these count, float32 (N,) from 0 to 1. In a run with
+    soft targets also these, float16 (N, classes, H, W).
     """
 
     images: torch.Tensor
@@ -59,10 +61,12 @@ class Batch(NamedTuple):
     masks2: torch.Tensor | None = None
     share: torch.Tensor | None = None
     sources: Sources | None = None
+    soft: torch.Tensor | None = None
 
     def first(self, count: int) -> "Batch":
         """The first images of the batch, each with its one mask or the first of two."""
-        return Batch(self.images[:count], self.masks[:count], self.weights[:count])
+        soft = None if self.soft is None else self.soft[:count]
+        return Batch(self.images[:count], self.masks[:count], self.weights[:count], soft=soft)
 
 
 class Plan(Sampler[list[Key]]):
@@ -134,6 +138,7 @@ class TrainingSamples(TorchDataset[Sample]):
     ) -> None:
         self.dataset, self.units, self.resize = dataset, units, resize
         self.augmentation, self.seed = augmentation, seed
+        self.soft = any(record.soft for record in units.records)
 
     def __getitem__(self, key: Key) -> Sample:
         sample = self._augmented(key.sample, *key)
@@ -146,16 +151,21 @@ class TrainingSamples(TorchDataset[Sample]):
     def _augmented(self, index: int, *key: int) -> Sample:
         record = self.units.records[index]
         image, mask = self.dataset.read_pair(record)
+        size = Size(*mask.shape)
+        numbers = number_pixels(size) if record.soft else None
         if self.resize:
             image, mask = resize_image(image, self.resize), resize_mask(mask, self.resize)
+            numbers = None if numbers is None else resize_mask(numbers, self.resize)
         if self.units.boxes:
             box = self.units.boxes[index]
             image, mask = box.cut(image), box.cut(mask)
+            numbers = None if numbers is None else box.cut(numbers)
         try:
-            image, mask = self.augmentation(image, mask, self.seed, *key)
+            image, mask, numbers = self.augmentation.numbered(image, mask, numbers, self.seed, *key)
         except SegtoolError as error:
             raise SegtoolError(f"{record.image}: {error}") from error
-        return Sample(image, mask, record.weight)
+        soft = soft_target(self.dataset, record, size, mask, numbers) if self.soft else None
+        return Sample(image, mask, record.weight, soft=soft)
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample] | SegtoolError:
         """What a loader asks for. An error is returned: raised in a worker, torch would wrap it in its traceback."""
@@ -179,7 +189,7 @@ class Collate:
             pad_into(images[slot], sample.image, self.fill)
         masks = _stack_masks([sample.mask for sample in samples], height, width)
         weights = torch.tensor([sample.weight for sample in samples], dtype=torch.float32)
-        batch = Batch(torch.from_numpy(images), masks, weights)
+        batch = Batch(torch.from_numpy(images), masks, weights, soft=_stack_soft(samples, height, width))
         if any(sample.second is not None for sample in samples):
             share = torch.tensor([sample.share for sample in samples], dtype=torch.float32)
             seconds = _stack_masks([sample.second for sample in samples], height, width)
@@ -211,6 +221,17 @@ def _stack_masks(masks: Sequence[Array | None], height: int, width: int) -> torc
     for slot, mask in enumerate(masks):
         if mask is not None:
             stacked[slot, : mask.shape[0], : mask.shape[1]] = mask
+    return torch.from_numpy(stacked)
+
+
+def _stack_soft(samples: Sequence[Sample], height: int, width: int) -> torch.Tensor | None:
+    """Soft targets in the upper left corners of (N, classes, height, width)."""
+    if samples[0].soft is None:
+        return None
+    stacked = np.zeros((len(samples), len(samples[0].soft), height, width), np.float16)
+    for slot, sample in enumerate(samples):
+        assert sample.soft is not None
+        stacked[slot, :, : sample.mask.shape[0], : sample.mask.shape[1]] = sample.soft
     return torch.from_numpy(stacked)
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from segtool.core.data.seeding import mixing_generator
+from segtool.core.data.soft import Soft
 from segtool.core.data.units import Box
 from segtool.core.images import Array, resize_image, resize_mask
 from segtool.errors import SegtoolError
@@ -22,7 +23,8 @@ class Sample(NamedTuple):
     """One image of a batch.
 
     image uint8 (H, W, C); mask uint8 (H, W), 255 = ignored; weight: of the image. Of an image mixed by mixup also a
-    second mask and its share of the weight, from 0 to 1; by SnapMix, what it was made from.
+    second mask and its share of the weight, from 0 to 1; by SnapMix, what it was made from. In a run with soft targets
+    these too, float16 (classes, H, W).
     """
 
     image: Array
@@ -31,6 +33,7 @@ class Sample(NamedTuple):
     second: Array | None = None
     share: float = 0.0
     snap: "Snap | None" = None
+    soft: Soft | None = None
 
 
 class Snap(NamedTuple):

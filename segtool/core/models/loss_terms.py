@@ -27,6 +27,10 @@ class Target(NamedTuple):
     weights: Tensor
 
 
+# One or several targets; or, where they are soft, what every pixel counts towards each class, float (N, K, H, W).
+Targets = Sequence[Target] | Tensor
+
+
 class Overlap(NamedTuple):
     """Weighted pixels of each class, (K,): predicted (by probability) and true, predicted, true."""
 
@@ -42,14 +46,19 @@ def log_probabilities(logits: Tensor) -> Tensor:
     return F.log_softmax(logits, 1)
 
 
-def cross_entropy(logp: Tensor, ids: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of each pixel, (N, H, W), with targets 1 - S + S/K for its class and S/K for the others."""
-    own = F.nll_loss(logp, ids, reduction="none")
-    return (1 - smoothing) * own - smoothing * logp.mean(1) if smoothing else own
+def cross_entropy(logp: Tensor, ids: Tensor | None, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of each pixel, (N, H, W), with targets 1 - S + S/K for its class and S/K for the others.
+
+    Without `ids` that of every class, were it the pixel's: (N, K, H, W).
+    """
+    own = -logp if ids is None else F.nll_loss(logp, ids, reduction="none")
+    return (1 - smoothing) * own - smoothing * logp.mean(1, keepdim=ids is None) if smoothing else own
 
 
-def focal(logp: Tensor, ids: Tensor, gamma: float) -> Tensor:
+def focal(logp: Tensor, ids: Tensor | None, gamma: float) -> Tensor:
     """(1 - p)^gamma * -log p of each pixel's class, (N, H, W) (Lin et al. 2017, of the softmax).
+
+    Without `ids` that of every class, as in `cross_entropy`.
 
     Segmentation-models' multiclass focal loss is of one sigmoid per class: its softmax is no probability.
     """
@@ -72,8 +81,11 @@ def hardest(losses: Tensor, weights: Tensor, percent: float) -> Tensor:
     return losses.gather(0, chosen).sum() / weights.gather(0, chosen).sum().clamp(min=TINY)
 
 
-def overlap(probs: Tensor, targets: Sequence[Target]) -> Overlap:
-    """Sums over all pixels of the batch, of probabilities (N, K, H, W) and of one or several targets."""
+def overlap(probs: Tensor, targets: Targets) -> Overlap:
+    """Sums over all pixels of the batch, of probabilities (N, K, H, W) and of the targets."""
+    if isinstance(targets, Tensor):
+        guessed = probs * targets.sum(1, keepdim=True)
+        return Overlap(*(part.sum(dim=(0, 2, 3)) for part in (probs * targets, guessed, targets)))
     guessed = (probs * sum(target.weights for target in targets)[:, None]).sum(dim=(0, 2, 3))  # type: ignore[index]
     hits, true = torch.zeros_like(guessed), torch.zeros_like(guessed)
     for ids, weights in targets:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from segtool.core.images import IGNORE
 from segtool.core.models import loss_terms
-from segtool.core.models.loss_terms import TINY, Target
+from segtool.core.models.loss_terms import TINY, Target, Targets
 from segtool.settings.loss import LossSettings
 
 # Weights of false and of missed pixels. Lovász-softmax is the other term that compares regions.
@@ -49,6 +49,8 @@ class Criterion:
     Weights: the image's and the class's weigh a pixel in the means of ce, bce, focal and topk (sum of w * loss / sum of
     w). In the others the image's weighs its pixels, and the class's the mean over classes.
     Mixed targets: a pixel counts towards both, by their shares; ignored in one, it counts by the other alone.
+    Soft targets: likewise towards all classes, so that a term is its expectation over the class. Not for lovasz, whose
+    truth is a set, nor mixed.
     """
 
     def __init__(self, settings: LossSettings, class_weights: Sequence[float] | None = None) -> None:
@@ -64,7 +66,13 @@ class Criterion:
         self.weight_of[IGNORE] = 0
 
     def __call__(
-        self, logits: Tensor, masks: Tensor, weights: Tensor, share: Share, second: Mixed | None = None
+        self,
+        logits: Tensor,
+        masks: Tensor,
+        weights: Tensor,
+        share: Share,
+        second: Mixed | None = None,
+        soft: Tensor | None = None,
     ) -> Tensor:
         """This micro-batch's part of the update's loss; the parts add up to it.
 
@@ -74,13 +82,19 @@ class Criterion:
             weights: float (N,), of the images.
             share: see `Share`.
             second: the second target of mixed images.
+            soft: float (N, classes, H, W), how probable each class is where `masks` ignores nothing, which then says no
+                more than that.
 
         Returns:
             A scalar; zero (with a zero gradient) where no pixel is valid.
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logp = loss_terms.log_probabilities(logits)
-        targets = [_target(ids, image_weights, logp) for ids, image_weights in _targets(masks, weights, second)]
+        targets: Targets = [
+            _target(ids, image_weights, logp) for ids, image_weights in _targets(masks, weights, second)
+        ]
+        if soft is not None:
+            targets = soft.to(logp) * _target(masks, weights, logp).weights[:, None]
         loss = logp.new_zeros(())
         for weight, name in self.settings.terms:
             if name not in REGION_TERMS:
@@ -89,17 +103,23 @@ class Criterion:
             loss = loss + self._region_terms(logp, targets, foreground=logits.shape[1] == 1) / share.parts
         return loss
 
-    def pixels(self, masks: Tensor, weights: Tensor, second: Mixed | None = None) -> Tensor:
+    def pixels(self, masks: Tensor, weights: Tensor, second: Mixed | None = None, soft: Tensor | None = None) -> Tensor:
         """Valid pixels of a micro-batch, each counted with its image's and its class's weight; a float64 scalar."""
         weight_of = self.weight_of.to(masks.device, torch.float64)
+        if soft is not None:
+            parts = soft.float() * _target(masks, weights, weights).weights[:, None]
+            return (parts.sum(dim=(0, 2, 3), dtype=torch.float64) * weight_of[: soft.shape[1]]).sum()
         total = weight_of.new_zeros(())
         for ids, image_weights in _targets(masks, weights, second):
             counts = torch.stack([torch.bincount(mask.flatten(), minlength=len(weight_of)) for mask in ids])
             total += (counts.double() @ weight_of) @ image_weights.double()
         return total
 
-    def _pixel_term(self, name: str, logp: Tensor, targets: Sequence[Target], share: Share) -> Tensor:
+    def _pixel_term(self, name: str, logp: Tensor, targets: Targets, share: Share) -> Tensor:
         losses, weights = torch.zeros_like(logp[:, 0]), torch.zeros_like(logp[:, 0])
+        if isinstance(targets, Tensor):
+            parts = targets * self.weight_of.to(logp)[: targets.shape[1], None, None]
+            losses, weights, targets = (parts * self._of_pixels(name, logp)).sum(1), parts.sum(1), []
         for ids, region_weights in targets:
             pixel_weights = region_weights * self.weight_of.to(logp)[ids]
             losses = losses + pixel_weights * self._of_pixels(name, logp, ids)
@@ -108,23 +128,28 @@ class Criterion:
             return loss_terms.hardest(losses, weights, self.settings.topk) / share.parts
         return losses.sum() / _at_least_tiny(share.pixels)
 
-    def _of_pixels(self, name: str, logp: Tensor, ids: Tensor) -> Tensor:
-        """A term's loss of each pixel, (N, H, W)."""
+    def _of_pixels(self, name: str, logp: Tensor, ids: Tensor | None = None) -> Tensor:
+        """A term's loss of each pixel, (N, H, W); without `ids` of each class, (N, K, H, W)."""
         if name == "focal":
             return loss_terms.focal(logp, ids, self.settings.focal_gamma)
         return loss_terms.cross_entropy(logp, ids, 0.0 if name == "topk" else self.settings.label_smoothing)
 
-    def _region_terms(self, logp: Tensor, targets: Sequence[Target], *, foreground: bool) -> Tensor:
+    def _region_terms(self, logp: Tensor, targets: Targets, *, foreground: bool) -> Tensor:
         """The weighted sum of the terms that compare regions; `foreground`: those of class 1 alone."""
         probs = logp.exp()
         sums = loss_terms.overlap(probs, targets)
         true = sums.true.clone()
+        if isinstance(targets, Tensor):
+            # Every class has some part of every pixel: those count that some pixel most probably is.
+            most = (targets == targets.amax(1, keepdim=True)) & (targets > 0)
+            true = true * most.flatten(2).any(2).any(0)
         if foreground:
             true[0] = 0
         class_weights = self.weight_of.to(logp)[: len(true)]
         loss = torch.zeros_like(true[0])
         for weight, name in self.settings.terms:
             if name == "lovasz":
+                assert not isinstance(targets, Tensor)
                 losses = loss_terms.lovasz(probs, targets, true)
             elif name in REGION_TERMS:
                 errors = ERRORS.get(name, (self.settings.tversky_alpha, self.settings.tversky_beta))

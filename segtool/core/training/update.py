@@ -114,9 +114,7 @@ class Updater:
         Raises:
             PassMemoryError: memory was too short in this process or in another.
         """
-        local = torch.stack(
-            [self.criterion.pixels(batch.masks, batch.weights, _second(batch)) for batch in batches]
-        ).sum()
+        local = torch.stack([self._pixels(batch) for batch in batches]).sum()
         share = Share(float(self.world.total(local)), len(batches) * self.world.size)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         try:
@@ -133,13 +131,17 @@ class Updater:
 
     def gradients(self, batch: Batch) -> None:
         """Leave the gradients of one batch's loss in the parameters."""
-        self._backward(batch, Share(float(self.criterion.pixels(batch.masks, batch.weights, _second(batch))), 1))
+        self._backward(batch, Share(float(self._pixels(batch)), 1))
+
+    def _pixels(self, batch: Batch) -> torch.Tensor:
+        return self.criterion.pixels(batch.masks, batch.weights, _second(batch), batch.soft)
 
     def _backward(self, batch: Batch, share: Share) -> torch.Tensor:
         images = network_input(batch.images, self.spec, self.device)
         masks = batch.masks.to(self.device, non_blocking=True)
         weights = batch.weights.to(self.device, non_blocking=True)
         second = _second(batch, self.device)
+        soft = None if batch.soft is None else batch.soft.to(self.device, non_blocking=True)
         # Before the forward pass, which leaves its statistics.
         targets = self._presence_targets(batch, masks) if self.spec.presence else None
         try:
@@ -156,7 +158,7 @@ class Updater:
                 f"--arch {self.spec.arch} with --encoder {self.spec.encoder} has batch norm over a single pixel and"
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
             ) from error
-        loss = self.criterion(answer.logits, masks, weights, share, second)
+        loss = self.criterion(answer.logits, masks, weights, share, second, soft)
         if answer.presence is not None and targets is not None:
             aux = _presence_loss(answer.presence, targets, masks, weights, second)
             loss = loss + self.aux_weight * aux / share.parts

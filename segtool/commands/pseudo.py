@@ -1,0 +1,124 @@
+"""`segtool pseudo`: predictions become masks to train on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from segtool.core import images
+from segtool.core.artifacts import Output, State
+from segtool.core.catalog import Dataset, write_dataset
+from segtool.core.files import read_csv, write_csv
+from segtool.core.formats.masks import mask_path
+from segtool.core.probmaps import lowest_level
+from segtool.core.pseudo_labels import (
+    Ints,
+    accepted_table,
+    balanced_levels,
+    confident_share,
+    finished_counts,
+    label_image,
+    noted,
+    top_histograms,
+)
+from segtool.core.pseudo_task import Task, read_task
+from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.tables import Result, Table
+from segtool.errors import SegtoolError
+from segtool.settings.options import comparable
+from segtool.settings.pseudo import PseudoSettings
+
+LEVELS = "levels.csv"
+OWNS = ("masks", LEVELS, "per_class.csv", "per_image.csv", "train.csv", "dataset.yaml")
+
+
+def run(settings: PseudoSettings) -> Result:
+    """Write the masks of the images that are confident enough, and the data set they make."""
+    task, folder = read_task(settings), settings.output.out
+    output = Output(folder, "pseudo", owns=OWNS)
+    if output.begin(comparable(settings), task.inputs(), overwrite=settings.output.overwrite) is State.DONE:
+        return Result(f"{folder} is up to date")
+    # A mask that was edited may look whole.
+    for path in output.broken:
+        path.unlink(missing_ok=True)
+    with output.discarded_on_error(unless="masks/**/*.png"):
+        levels = _levels(task)
+        counts = _write_masks(task, levels)
+    table = _write_tables(task, levels, counts)
+    masks = _write_dataset(task, counts)
+    output.finish([*(folder / name for name in OWNS[1:] if (folder / name).exists()), *masks])
+    use = "--relabel" if settings.replace else "--extra"
+    told = f"{folder / 'dataset.yaml'}: {len(masks)} of {len(task.records)} images, for train {use}"
+    return Result(_warning(table) + told, [table])
+
+
+def _levels(task: Task) -> Ints:
+    """The lowest level that counts, of each class: found by going through all images once, and kept for a resume."""
+    settings, classes = task.settings, task.preds.classes
+    most, path = lowest_level(settings.threshold), settings.output.out / LEVELS
+    if settings.wanted_share is None:
+        return np.full(len(classes), most)
+    if not path.exists():
+        records = tracker(settings.output.quiet)(task.records, total=len(task.records), label="thresholds")
+        histograms = top_histograms((task.probs(record.image_id) for record in records), len(classes))
+        levels = balanced_levels(histograms, settings.wanted_share, most)
+        write_csv(path, ("class", "level"), list(zip(classes, levels.tolist(), strict=True)))
+    return np.array([int(row["level"]) for row in read_csv(path, ("class", "level"))])
+
+
+def _write_masks(task: Task, levels: Ints) -> list[Ints]:
+    """Write the masks that are not there; returns what was counted in each image."""
+    settings, counts = task.settings, []
+    for record in tracker(settings.output.quiet)(task.records, total=len(task.records), label="pseudo"):
+        path, size = mask_path(settings.output.out, record.image_id), task.preds.sizes[record.image_id]
+        found = finished_counts(path, size, len(levels))
+        if found is None:
+            images.check_size(record.image, size, f"the prediction of {record.image_id!r} in {task.preds.path}")
+            mask, found = label_image(task.probs(record.image_id), levels, task.given(record))
+            if task.is_kept(found):
+                images.write_mask(path, mask, task.dataset.palette, noted(found))
+        counts.append(found)
+    if not any(map(task.is_kept, counts)):
+        raise SegtoolError(
+            f"none of {len(counts)} images has enough pixels that are confident: the most confident one has"
+            f" {max(map(confident_share, counts)):.1%}; lower --threshold or --min-share"
+        )
+    return counts
+
+
+def _write_tables(task: Task, levels: Ints, counts: Sequence[Ints]) -> Table:
+    """How much of each class, and of each image, was accepted: nothing of images that are left out."""
+    folder, kept = task.settings.output.out, [task.is_kept(found) for found in counts]
+    total = np.sum([found * [[1], [keeps], [keeps]] for found, keeps in zip(counts, kept, strict=True)], axis=0)
+    table = accepted_table(task.dataset.classes, levels, total, corrected=task.settings.replace is not None)
+    write_csv(folder / "per_class.csv", table.columns, table.rows[:-1])
+    rows = [
+        (record.image_id, f"{confident_share(found):.6f}", int(found[2].sum()), int(keeps))
+        for record, found, keeps in zip(task.records, counts, kept, strict=True)
+    ]
+    write_csv(folder / "per_image.csv", ("image_id", "confident", "changed", "kept"), rows)
+    return table
+
+
+def _write_dataset(task: Task, counts: Sequence[Ints]) -> list[Path]:
+    """Write the data set of the images that are kept; returns their masks."""
+    folder, preds, dataset = task.settings.output.out, task.preds, task.dataset
+    train = tuple(
+        replace(
+            record,
+            mask=mask_path(folder, record.image_id),
+            soft=preds.probs_path(record.image_id) if task.settings.soft else None,
+        )
+        for record, found in zip(task.records, counts, strict=True)
+        if task.is_kept(found)
+    )
+    made = Dataset(folder, dataset.classes, channels=dataset.channels, palette=dataset.palette, train=train)
+    write_dataset(folder, made)
+    return [mask_path(folder, record.image_id) for record in train]
+
+
+def _warning(table: Table) -> str:
+    """Which classes are lost, as a line."""
+    lost = [name for name, _, predicted, accepted, *_ in table.rows if predicted and not accepted]
+    return f"no pixel is labelled as {', '.join(map(str, lost))}; see --per-class\n" if lost else ""
