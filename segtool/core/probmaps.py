@@ -204,8 +204,8 @@ def open_probs(path: Path, shape: tuple[int, int, int], whose: object) -> ProbRe
     return reader
 
 
-def decide(probs: Probs | npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """The most probable class of each pixel, uint8 (H, W), of (C, H, W), stored or not; ties take the lowest class id."""
+def decide(probs: npt.NDArray[Values]) -> npt.NDArray[np.uint8]:
+    """The most probable class of each pixel, uint8 (H, W), of (C, H, W); ties take the lowest class id."""
     return most_probable(probs)[0]
 
 
