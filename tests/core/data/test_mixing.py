@@ -234,7 +234,7 @@ def test_a_batch_of_mixed_and_other_images_has_second_masks_that_count_nothing_w
     assert batch.share.tolist() == [0, 0.5]
     assert (batch.masks2[0] == 255).all()
     assert (batch.masks2[1, :20, :30] == 2).all()
-    assert [None if part is None else len(part) for part in batch.first(1)] == [1, 1, 1, None, None, None]
+    assert [None if part is None else len(part) for part in batch.first(1)] == [1, 1, 1, None, None, None, None]
 
 
 def test_sizes_must_be_equal_and_mix_p_needs_something_to_mix(typed: Type, tiny: Path) -> None:
