@@ -71,10 +71,17 @@ class Predictions:
             self.mask_path(image_id), len(self.classes), self.sizes[image_id], self.path / "index.csv"
         )
 
-    def digests(self) -> dict[str, str]:
-        """Digests of what a command that reads the masks reads."""
+    def digests(self, *, probs: bool = False) -> dict[str, str]:
+        """Digests of what a command reads that reads the masks, or the probabilities.
+
+        Raises:
+            SegtoolError: files are missing, such as the probabilities of `predict --no-probs`.
+        """
+        if probs and not (self.path / "probs").is_dir():
+            raise SegtoolError(f"{self.path} holds masks alone; predict without --no-probs")
         tables = {name: digest_file(self.path / name) for name in ("meta.json", "index.csv")}
-        return {**tables, "predictions": digest_stats(map(self.mask_path, self.ids), self.path)}
+        files = map(self.probs_path if probs else self.mask_path, self.ids)
+        return {**tables, "predictions": digest_stats(files, self.path)}
 
 
 def read_class_ids(path: Path, classes: int, size: Size | None = None, whose: object = None) -> images.Array:

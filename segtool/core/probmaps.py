@@ -4,8 +4,10 @@ q = round(p * 65535). LZ4 with byte shuffle: smooth maps shrink to a third at me
 """
 
 import errno
+import math
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import blosc2
 import numpy as np
@@ -19,11 +21,17 @@ SCALE = 65535
 CHUNK_BYTES = 1 << 20
 
 Probs = npt.NDArray[np.float32]
+Values = TypeVar("Values", np.float32, np.uint16)
 
 
 def quantise(probs: Probs) -> npt.NDArray[np.uint16]:
     """round(p * 65535) as uint16, for p in [0, 1]."""
     return (probs * np.float32(SCALE) + np.float32(0.5)).astype(np.uint16)
+
+
+def lowest_level(threshold: float) -> int:
+    """The lowest stored level that reaches a threshold in [0, 1]: rounded down, so that 0.9 as float32 reaches 0.9."""
+    return math.floor(threshold * SCALE)
 
 
 class ProbWriter:
@@ -183,10 +191,15 @@ def read_probs(path: Path) -> Probs:
 
 def decide(probs: Probs) -> npt.NDArray[np.uint8]:
     """The most probable class of each pixel, uint8 (H, W), of (C, H, W); ties take the lowest class id."""
+    return most_probable(probs)[0]
+
+
+def most_probable(probs: npt.NDArray[Values]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Values]]:
+    """What `decide` gives, and how probable that class is, (H, W); of probabilities or of their levels."""
     best = probs[0].copy()
     mask = np.zeros(best.shape, np.uint8)
     for index in range(1, len(probs)):
         higher = probs[index] > best
         mask[higher] = index
         np.maximum(best, probs[index], out=best)
-    return mask
+    return mask, best

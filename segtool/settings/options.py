@@ -28,6 +28,20 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.total}"
 
 
+class Amount(NamedTuple):
+    """So many things, or so many percent of them, typed as `20` or `5%`."""
+
+    number: float
+    percent: bool
+
+    def __str__(self) -> str:
+        return f"{self.number:g}{'%' if self.percent else ''}"
+
+    def of(self, total: int) -> int:
+        """How many of `total` that is; of a percentage at least one."""
+        return max(1, round(total * self.number / 100)) if self.percent else int(self.number)
+
+
 def option(
     default: Any = dataclasses.MISSING,
     *,
@@ -139,7 +153,7 @@ def comparable(settings: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Size | Shard | Path):
+    if isinstance(value, Size | Shard | Amount | Path):
         return str(value)
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
@@ -160,6 +174,15 @@ def parse_shard(text: str) -> Shard:
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"{text!r} is not a shard: write K/N with K from 1 to N, such as 2/4")
     return Shard(int(match[1]), int(match[2]))
+
+
+def parse_amount(text: str) -> Amount:
+    """`20` → Amount(20, False), `5%` → Amount(5, True)."""
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?%", text.strip())
+    number = float(match[1] or match[2]) if match else 0.0
+    if not match or not number or (match[2] and number > 100):
+        raise ValueError(f"{text!r} is neither a number of images from 1, such as 20, nor a share, such as 5%")
+    return Amount(number, match[1] is None)
 
 
 def parse_duration(text: str) -> float:
