@@ -1,4 +1,4 @@
-"""Four ways in which masks go wrong, for `benchmarks/noise.py`. All is a function of the mask and a random generator."""
+"""Four ways in which masks go wrong, for `benchmarks/noise.py`: functions of a mask and a random generator."""
 
 from collections.abc import Callable
 
@@ -46,9 +46,7 @@ def shift(mask: Array, classes: int, random: np.random.Generator) -> Array:
     """The mask is moved by 5 to 10 % of its shorter side in any direction; what it leaves takes the nearest pixel."""
     length, angle = random.uniform(0.05, 0.1) * min(mask.shape), random.uniform(0, 2 * np.pi)
     moved = np.float32([[1, 0, round(length * np.cos(angle))], [0, 1, round(length * np.sin(angle))]])
-    return cv2.warpAffine(
-        mask, moved, mask.shape[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
-    )
+    return cv2.warpAffine(mask, moved, mask.shape[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
 
 
 def resize(mask: Array, classes: int, random: np.random.Generator) -> Array | None:

@@ -10,6 +10,7 @@ from segtool.settings.debug import DebugSettings
 from segtool.settings.demo import DemoSettings
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
+from segtool.settings.noise_rank import NoiseRankSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
@@ -43,6 +44,7 @@ bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings)
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
 bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
+bind.add_command(app, "noise-rank", "segtool.commands.noise_rank", NoiseRankSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings)
 

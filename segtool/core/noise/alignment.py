@@ -39,6 +39,10 @@ class Outline:
     pixels: int
 
 
+NO_SHIFT = Shift(0.0, 0, 0)
+NO_OUTLINE = Outline(0.0, -1, 0)
+
+
 def coarse_label(label: Array, factor: int) -> Array:
     """The label at the centre of each block of factor x factor pixels, uint8 (H // factor, W // factor)."""
     rows, columns = (side // factor for side in label.shape)
@@ -56,7 +60,7 @@ def best_shift(label: Array, probs: Probs) -> Shift:
     reach = max(1, round(SHIFT_REACH * min(height, width)))
     total = np.count_nonzero(label != IGNORE)
     if not total:
-        return Shift(0.0, 0, 0)
+        return NO_SHIFT
     size = [cv2.getOptimalDFTSize(side + reach) for side in label.shape]
     product = np.zeros((size[0], size[1] // 2 + 1), np.complex64)
     here = np.zeros(label.shape, np.float32)
@@ -69,8 +73,9 @@ def best_shift(label: Array, probs: Probs) -> Shift:
     moves = np.arange(-reach, reach + 1)
     gains = (there[np.ix_(moves, moves)] - _kept(here, moves)) / total
     row, column = np.unravel_index(int(gains.argmax()), gains.shape)
-    gain = float(gains[row, column])
-    return Shift(max(0.0, gain), *((int(moves[column]), int(moves[row])) if gain > 0 else (0, 0)))
+    x, y = int(moves[column]), int(moves[row])
+    # Where the label is best as it is, the gain is zero but for rounding.
+    return Shift(float(gains[row, column]), x, y) if x or y else NO_SHIFT
 
 
 def _kept(agreement: npt.NDArray[np.float32], moves: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -120,7 +125,7 @@ def _neighbour(inside: Array, label: Array) -> tuple[npt.NDArray[np.float32], Ar
 def _best(
     distance: npt.NDArray[np.float32], gains: Probs, where: npt.NDArray[np.bool_], reach: int
 ) -> tuple[float, int]:
-    """The largest sum of gains over the pixels up to a distance, of at least 1 and at most `reach`; and that distance."""
+    """The largest sum of gains over the pixels up to a distance, from 1 to `reach`, and that distance."""
     where = where & (distance < reach + 0.5)
     steps = np.rint(distance[where]).astype(np.intp)
     sums = np.cumsum(np.bincount(steps, gains[where], reach + 1))[1:]

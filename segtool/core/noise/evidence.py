@@ -66,7 +66,7 @@ class ClassThresholds:
 
 
 def bands_of(reader: ProbReader, factor: int = 1) -> Iterator[tuple[int, Levels]]:
-    """The bands of an image's probabilities as stored, by their top; all but the last of a multiple of `factor` rows."""
+    """The bands of an image's probabilities as stored, by their top; all but the last of whole `factor` rows."""
     height = reader.shape[1]
     rows = -(-reader.band_rows // factor) * factor
     for top in range(0, height, rows):

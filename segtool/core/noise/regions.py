@@ -36,7 +36,9 @@ class Region:
 
 
 def near_boundary(label: Array, pixels: int) -> Flags:
-    """Where a pixel of another label (or ignored) is at most `pixels` away, sideways, upright or across; bool (H, W)."""
+    """Where a pixel of another label, or an ignored one, is at most `pixels` away in either direction; bool (H, W)."""
+    if pixels == 0:
+        return np.zeros(label.shape, bool)
     edge = np.zeros(label.shape, np.uint8)
     across, down = label[:, 1:] != label[:, :-1], label[1:] != label[:-1]
     edge[:, 1:] |= across
@@ -61,7 +63,9 @@ def suspicious_region(label: Array, pred: Array, margin: Array) -> Region | None
         margin: uint8 (H, W), 255 * (top probability - the label's) where a confident prediction contradicts the label
             away from its boundaries, 0 elsewhere.
     """
-    found = [region for c in np.flatnonzero(np.bincount(pred[margin > 0])) for region in _of_class(margin, pred, int(c))]
+    found = [
+        region for c in np.flatnonzero(np.bincount(pred[margin > 0])) for region in _of_class(margin, pred, int(c))
+    ]
     found = sorted(found, key=lambda region: -region[0])[:LOOKED_AT]
     regions = [_examine(label, pred, *region) for region in found]
     return max(regions, key=lambda region: region.weight, default=None)
@@ -80,9 +84,7 @@ def _of_class(margin: Array, pred: Array, c: int) -> list[tuple[float, int, tupl
     return regions
 
 
-def _examine(
-    label: Array, pred: Array, weight: float, c: int, box: tuple[int, int, int, int], inside: Flags
-) -> Region:
+def _examine(label: Array, pred: Array, weight: float, c: int, box: tuple[int, int, int, int], inside: Flags) -> Region:
     left, top, width, height = box
     window = slice(top, top + height), slice(left, left + width)
     labelled = int(np.bincount(label[window][inside]).argmax())
