@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_file, write_csv
@@ -14,7 +17,7 @@ from segtool.core.noise.suspicion import judge
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import ProbReader, lowest_level
 from segtool.core.reporting.pictures import Suspect, write_suspects
-from segtool.core.reporting.progress import Track, tracker
+from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.truth import refuse_seen, scorable
 from segtool.errors import SegtoolError
@@ -100,26 +103,20 @@ def _read(settings: NoiseRankSettings) -> Task:
 
 def _rank(task: Task) -> list[table.Row]:
     """Look at every image, judge them against each other, and order them."""
-    track = tracker(task.settings.output.quiet)
-    thresholds = _thresholds(task, track)
-    tracked = track(task.records, total=len(task.records), label="noise-rank")
-    findings = [_examine(task, record, thresholds) for record in tracked]
-    rows = [table.make_row(*pair, task.dataset.classes) for pair in zip(findings, judge(findings), strict=True)]
-    return table.in_order(rows, task.settings.sort)
+    track, records = tracker(task.settings.output.quiet), task.records
+    census = evidence.Census(len(task.dataset.classes))
+    for record in track(records, total=len(records), label="class thresholds"):
+        census.add(task.label(record), task.bands(record))
+    confident = task.settings.confident
+    thresholds = (
+        census.thresholds() if confident is None else np.full(len(task.dataset.classes), lowest_level(confident))
+    )
+    findings = [_examine(task, record, thresholds) for record in track(records, total=len(records), label="noise-rank")]
+    judged = zip(findings, judge(findings, census.steps), strict=True)
+    return table.in_order([table.make_row(*pair, task.dataset.classes) for pair in judged], task.settings.sort)
 
 
-def _thresholds(task: Task, track: Track) -> Sequence[int]:
-    """The level from which each class counts as confident."""
-    classes = len(task.dataset.classes)
-    if task.settings.confident is not None:
-        return [lowest_level(task.settings.confident)] * classes
-    found = evidence.ClassThresholds(classes)
-    for record in track(task.records, total=len(task.records), label="class thresholds"):
-        found.add(task.label(record), task.bands(record))
-    return found.levels().tolist()
-
-
-def _examine(task: Task, record: Record, thresholds: Sequence[int]) -> Finding:
+def _examine(task: Task, record: Record, thresholds: npt.NDArray[np.integer]) -> Finding:
     gathered = evidence.gather(task.label(record), task.bands(record), thresholds)
     members = [member.read_mask(record.image_id) for member in task.members]
     return examine(record.image_id, gathered, members, task.settings.tolerance)

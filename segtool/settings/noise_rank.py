@@ -23,7 +23,7 @@ class NoiseRankSettings:
         "worst_iou",
         "tolerant_iou",
         "softmin",
-        "contradiction",
+        "pixel_issues",
         "region_share",
         "shift_gain",
         "outline_gain",

@@ -8,7 +8,7 @@ import numpy as np
 
 from segtool.core.images import IGNORE, Array
 from segtool.core.noise.alignment import NO_OUTLINE, NO_SHIFT, Outline, Shift, best_shift, coarse_label, outlines
-from segtool.core.noise.evidence import Evidence
+from segtool.core.noise.evidence import Counts, Evidence
 from segtool.core.noise.regions import Region, near_boundary, suspicious_region
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.scores import Scores
@@ -27,7 +27,8 @@ class Finding:
         worst: the class with the lowest IoU (-1: none), `worst_iou` its IoU.
         tolerant_iou: mIoU over the pixels that are not near a boundary of the label.
         softmin: see `Evidence`.
-        contradiction: share of the pixels where a confident prediction is another class than the label.
+        unlikely: see `Evidence`.
+        contradicted: how many pixels a confident prediction says are of another class than the label.
         region: the suspicious region, if there is one.
         shift: in pixels of the image.
         outline: likewise, of the class for which it gains most.
@@ -41,7 +42,8 @@ class Finding:
     worst_iou: float = math.nan
     tolerant_iou: float = math.nan
     softmin: float = math.nan
-    contradiction: float = math.nan
+    unlikely: Counts | None = None
+    contradicted: int = 0
     region: Region | None = None
     shift: Shift = NO_SHIFT
     outline: Outline = NO_OUTLINE
@@ -88,7 +90,8 @@ def examine(image_id: str, evidence: Evidence, members: Sequence[Array] = (), to
         worst_iou=float(iou[worst]),
         tolerant_iou=Scores.of(confusion(inner, pred, len(evidence.coarse))).miou,
         softmin=evidence.softmin,
-        contradiction=np.count_nonzero(evidence.margin) / pixels,
+        unlikely=evidence.unlikely,
+        contradicted=np.count_nonzero(evidence.margin),
         region=suspicious_region(label, pred, np.where(near, np.uint8(0), evidence.margin)),
         shift=Shift(shift.gain, factor * shift.x, factor * shift.y),
         outline=Outline(outline.gain, outline.label, factor * outline.pixels),

@@ -1,6 +1,6 @@
 """One score from several: how far an image stands out, in the direction of any of the mistakes that labels have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,48 +18,69 @@ LEAST_SCALE = 0.01
 # From here on, a sign is worth naming.
 NAMED = 2.0
 
-# What a share of the image's pixels is taken from goes with the width of an object, its root, so that small objects
-# count, too.
-SIGNS: dict[str, Callable[[Finding], float]] = {
-    "contradiction": lambda found: found.contradiction**0.5,
-    "softmin": lambda found: -found.softmin,
-    "object": lambda found: (found.region.weight / found.pixels) ** 0.5 if found.region else 0.0,
-    "shift": lambda found: found.shift.gain**0.5,
-    "outline": lambda found: found.outline.gain**0.5,
-}
 KINDS = ("object", "shift", "outline")
 
 
 class Suspicion(NamedTuple):
-    """How suspicious an image's label is, from 0, and what it looks like: object, shift, outline or nothing (`""`)."""
+    """How suspicious an image's label is, from 0, what it looks like (object, shift, outline or, ``, nothing), and its
+    share of pixels that are label issues by confident learning."""
 
     score: float
     kind: str
+    pixel_issues: float
 
 
-def judge(findings: Sequence[Finding]) -> list[Suspicion]:
+NOTHING = Suspicion(np.nan, "", np.nan)
+
+
+def judge(findings: Sequence[Finding], steps: npt.NDArray[np.int64]) -> list[Suspicion]:
     """Compare images with each other; NaN for those of which no pixel counts.
 
     Each sign of a mistake is measured by how far an image lies above the median of all, in robust standard deviations
     (the larger quartile's distance / 0.6745), and what lies below counts nothing: a label is not the better for being
     at its right place when an object is missing. A mistake mostly shows in one sign alone, or two. Their sum wants no
     weights: what networks often get wrong spreads widely over the images, and so counts little.
+
+    Args:
+        findings: of all images.
+        steps: int64 (STEPS,), their pixels by the probability of the label, see `Census`.
     """
     counted = [found for found in findings if found.pixels]
-    signs = {name: _above(np.array([sign(found) for found in counted])) for name, sign in SIGNS.items()}
+    if not counted:
+        return [NOTHING] * len(findings)
+    issues = pixel_issues(counted, steps)
+    objects = [found.region.weight / found.pixels if found.region else 0.0 for found in counted]
+    signs = {
+        "issues": _above(np.sqrt(issues)),
+        "softmin": _above(-np.array([found.softmin for found in counted])),
+        # The root of a share of the image goes with the width of an object: small ones count, too.
+        "object": _above(np.sqrt(objects)),
+        "shift": _above(np.sqrt([found.shift.gain for found in counted])),
+        "outline": _above(np.sqrt([found.outline.gain for found in counted])),
+    }
     total = np.sum(list(signs.values()), axis=0)
     likeliest = np.argmax([signs[kind] for kind in KINDS], axis=0)
     judged = {
-        found.image_id: Suspicion(float(total[n]), KINDS[k] if signs[KINDS[k]][n] >= NAMED else "")
+        found.image_id: Suspicion(float(total[n]), KINDS[k] if signs[KINDS[k]][n] >= NAMED else "", float(issues[n]))
         for n, (found, k) in enumerate(zip(counted, likeliest, strict=True))
     }
-    return [judged.get(found.image_id, Suspicion(np.nan, "")) for found in findings]
+    return [judged.get(found.image_id, NOTHING) for found in findings]
+
+
+def pixel_issues(findings: Sequence[Finding], steps: npt.NDArray[np.int64]) -> Floats:
+    """The share of each image's pixels that are label issues, float64 (N,): cleanlab's `num_pixel_issues`.
+
+    Of all pixels those whose label is least probable, as many as confident predictions contradict (see `Census`), are
+    issues where the prediction is another class. Probabilities are told apart in steps of 1/256.
+    """
+    wanted = sum(found.contradicted for found in findings)
+    last = int(np.searchsorted(np.cumsum(steps), wanted)) + 1 if wanted else 0
+    found_in = [0 if found.unlikely is None else int(found.unlikely[:last].sum()) for found in findings]
+    return np.array(found_in) / [found.pixels for found in findings]
 
 
 def _above(values: Floats) -> Floats:
     """How far each value lies above the median, in robust standard deviations, from 0 to MOST."""
-    if not len(values):
-        return values
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     scale = max((high - middle) / 0.6745, (middle - low) / 0.6745, LEAST_SCALE)
     return np.clip((values - middle) / scale, 0, MOST)
