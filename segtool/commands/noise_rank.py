@@ -103,17 +103,16 @@ def _read(settings: NoiseRankSettings) -> Task:
 
 def _rank(task: Task) -> list[table.Row]:
     """Look at every image, judge them against each other, and order them."""
-    track, records = tracker(task.settings.output.quiet), task.records
-    census = evidence.Census(len(task.dataset.classes))
+    track, records, classes = tracker(task.settings.output.quiet), task.records, task.dataset.classes
+    census = evidence.Census(len(classes))
     for record in track(records, total=len(records), label="class thresholds"):
         census.add(task.label(record), task.bands(record))
     confident = task.settings.confident
-    thresholds = (
-        census.thresholds() if confident is None else np.full(len(task.dataset.classes), lowest_level(confident))
-    )
-    findings = [_examine(task, record, thresholds) for record in track(records, total=len(records), label="noise-rank")]
+    thresholds = census.thresholds() if confident is None else np.full(len(classes), lowest_level(confident))
+    tracked = track(records, total=len(records), label="noise-rank")
+    findings = [_examine(task, record, thresholds) for record in tracked]
     judged = zip(findings, judge(findings, census.steps), strict=True)
-    return table.in_order([table.make_row(*pair, task.dataset.classes) for pair in judged], task.settings.sort)
+    return table.in_order([table.make_row(*pair, classes) for pair in judged], task.settings.sort)
 
 
 def _examine(task: Task, record: Record, thresholds: npt.NDArray[np.integer]) -> Finding:

@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_named(data: Path) -> None:
     with pytest.raises(SegtoolError, match=r"m0.png is 3x4 \(HxW\), but"):
         rank(data)
     (probs_path(folder / "oof", "i0")).rename(folder / "aside")
-    with pytest.raises(SegtoolError, match="i0.b2nd"):
+    with pytest.raises(SegtoolError, match=r"i0\.b2nd"):
         rank(data)
     (folder / "oof" / "probs").rename(folder / "no probs")
     with pytest.raises(SegtoolError, match="predict without --no-probs"):

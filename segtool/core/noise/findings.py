@@ -51,7 +51,9 @@ class Finding:
 
     @property
     def region_share(self) -> float:
-        """The region's area as a share of the pixels that count."""
+        """The region's area as a share of the pixels that count; 0 without a region."""
+        if not self.pixels:
+            return math.nan
         return self.region.area / self.pixels if self.region else 0.0
 
 
@@ -72,8 +74,8 @@ def examine(image_id: str, evidence: Evidence, members: Sequence[Array] = (), to
     pixels = int(np.count_nonzero(counted))
     if not pixels:
         return Finding(image_id, 0)
-    iou = Scores.of(confusion(label, pred, len(evidence.coarse))).iou
-    worst = int(np.nanargmin(iou))
+    scores = Scores.of(confusion(label, pred, len(evidence.coarse)))
+    worst = int(np.nanargmin(scores.iou))
     near = near_boundary(label, tolerance_of(*label.shape, tolerance))
     inner = np.where(near, np.uint8(IGNORE), label)
     small, factor = coarse_label(label, evidence.factor), evidence.factor
@@ -85,9 +87,9 @@ def examine(image_id: str, evidence: Evidence, members: Sequence[Array] = (), to
     return Finding(
         image_id,
         pixels,
-        miou=float(np.nanmean(iou)),
+        miou=scores.miou,
         worst=worst,
-        worst_iou=float(iou[worst]),
+        worst_iou=float(scores.iou[worst]),
         tolerant_iou=Scores.of(confusion(inner, pred, len(evidence.coarse))).miou,
         softmin=evidence.softmin,
         unlikely=evidence.unlikely,

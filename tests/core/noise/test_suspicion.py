@@ -9,7 +9,7 @@ from segtool.core.noise.alignment import Outline, Shift
 from segtool.core.noise.evidence import STEPS
 from segtool.core.noise.findings import Finding
 from segtool.core.noise.regions import Region
-from segtool.core.noise.suspicion import MOST, judge
+from segtool.core.noise.suspicion import MOST, judge, pixel_issues
 from segtool.core.noise.table import in_order, make_row
 
 STEPS_OF_ALL = np.full(STEPS, 1000)
@@ -53,7 +53,7 @@ def test_an_image_where_nothing_counts_has_no_score_and_goes_last() -> None:
 
 
 def test_pixel_issues_by_hand() -> None:
-    # Twelve pixels are confidently contradicted: those of the two lowest steps, of which some are predicted as labelled.
+    # Twelve pixels are confidently contradicted, as many as the two lowest steps hold.
     steps = np.zeros(STEPS, np.int64)
     steps[[0, 1, 2]] = 5, 7, 100
     unlikely = np.zeros((2, STEPS), np.uint32)
