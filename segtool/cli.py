@@ -11,6 +11,7 @@ from segtool.settings.demo import DemoSettings
 from segtool.settings.ensemble import EnsembleSettings
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
+from segtool.settings.noise_rank import NoiseRankSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.pseudo import PseudoSettings
 from segtool.settings.split import SplitSettings
@@ -49,6 +50,7 @@ bind.add_command(app, "threshold", "segtool.commands.threshold", ThresholdSettin
 bind.add_command(app, "ensemble", "segtool.commands.ensemble", EnsembleSettings)
 bind.add_command(app, "pseudo", "segtool.commands.pseudo", PseudoSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
+bind.add_command(app, "noise-rank", "segtool.commands.noise_rank", NoiseRankSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings)
 

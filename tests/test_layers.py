@@ -116,7 +116,18 @@ def reachable_from(start: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "import_folders", "import_coco", "split", "threshold", "ensemble", "pseudo", "evaluate", "submit"],
+    [
+        "demo",
+        "import_folders",
+        "import_coco",
+        "split",
+        "threshold",
+        "ensemble",
+        "pseudo",
+        "noise_rank",
+        "evaluate",
+        "submit",
+    ],
 )
 def test_commands_that_need_no_model_never_reach_torch(command: str) -> None:
     reached = reachable_from(f"segtool.commands.{command}")

@@ -31,6 +31,7 @@ from segtool.core.training.distributed import World, require_one_process
 from segtool.core.training.loop import Loop
 from segtool.core.training.setup import make_updater
 from segtool.errors import SegtoolError
+from segtool.settings.data import FoldSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.inference import InferenceSettings
@@ -160,7 +161,7 @@ def _train_settings(settings: DebugSettings, folder: Path) -> TrainSettings:
         data=folder / "data",
         extras=replace(settings.extras, relabel=None),
         # At least as many as the sample has: a limit for --extra alone.
-        folds=replace(settings.folds, folds=folder / "data" / "folds.csv", fold=0, max_samples=settings.samples),
+        folds=FoldSettings(folds=folder / "data" / "folds.csv", fold=0, max_samples=settings.samples),
         optimizer=replace(settings.optimizer, batch=min(BATCH, settings.optimizer.batch), accumulate=1),
     )
 

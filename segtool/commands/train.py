@@ -29,7 +29,7 @@ from segtool.core.models.pretrained import weights_digest
 from segtool.core.models.transfer import init_digest, init_spec
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result, Table
-from segtool.core.selection import select, without_twins, write_samples
+from segtool.core.selection import only_digest, select, without_twins, write_samples
 from segtool.core.training import store
 from segtool.core.training.distributed import World, choose_device, join
 from segtool.core.training.loop import Loop
@@ -134,6 +134,7 @@ def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], vali
         **{f"valid {k}": v for k, v in dataset.digests(valid).items()},
         **({} if settings.model.init else weights_digest(settings.model)),
         **init_digest(settings.model.init),
+        **only_digest(settings.folds.only),
         **pipeline_digest(settings.augmentation.augment),
         **class_weights_digest(settings.loss.class_weights),
     }

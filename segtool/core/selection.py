@@ -23,20 +23,37 @@ def select(dataset: Dataset, settings: FoldSettings) -> tuple[list[Record], list
     The choice depends on ids and groups only: never on the seed, nor on the order of the rows.
 
     Raises:
-        SegtoolError: no image has a mask, or no training images are left.
+        SegtoolError: no image has a mask, or no training images are left; `--only` names an unknown image.
         UsageError: the fold does not exist, or it holds no image.
     """
     records = with_masks(dataset.train)
     if not records:
         raise SegtoolError(f"{dataset.path}: no training image has a mask")
     held = _held_out(dataset, records, settings)
-    train = [r for r in records if r.image_id not in held]
+    wanted = read_only(settings.only, dataset)
+    train = [r for r in records if r.image_id not in held and (wanted is None or r.image_id in wanted)]
     valid = [r for r in records if r.image_id in held]
     if held and not valid:
         raise UsageError(f"fold {settings.fold} of {settings.folds} holds no image with a mask: no validation images")
     if not train:
-        raise SegtoolError(f"{dataset.path}: no training images are left beside {len(valid)} for validation")
+        named = f"{settings.only} names none of the training images: " if wanted is not None else ""
+        raise SegtoolError(f"{named}{dataset.path}: no training images are left beside {len(valid)} for validation")
     return limit(train, settings.max_samples), limit(valid, settings.max_samples)
+
+
+def read_only(path: Path | None, dataset: Dataset) -> frozenset[str] | None:
+    """The image_ids that `--only` names, None without; raises SegtoolError where one is not in the data set."""
+    if path is None:
+        return None
+    ids = [row["image_id"] for row in read_csv(path, ("image_id",))]
+    if unknown := [image_id for image_id in ids if image_id not in dataset.by_id]:
+        raise SegtoolError(f"{path} names {unknown[0]!r}, which {dataset.path} has not ({len(unknown)} such ids)")
+    return frozenset(ids)
+
+
+def only_digest(path: Path | None) -> dict[str, str]:
+    """The digest of the file of `--only`, where there is one."""
+    return {"only": digest_file(path)} if path else {}
 
 
 def limit(records: Sequence[Record], count: int) -> list[Record]:

@@ -27,6 +27,12 @@ class FoldSettings:
     fold: int | None = option(
         0, parse=_fold, metavar="K|all", help="The fold held out for validation; all: none, train on everything"
     )
+    only: Path | None = option(
+        None,
+        metavar="KEEP.csv",
+        help="Of the training images, only those in its column image_id (as `segtool noise-rank --keep` writes);"
+        " validation images stay, so that scores can be compared",
+    )
     max_samples: int = option(0, min=0, help="At most this many training and validation images; 0: all")
 
 

@@ -1,7 +1,8 @@
 """Pictures of masks: colours for classes, and sheets of image, truth and prediction side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,6 +14,20 @@ from segtool.core.images import IGNORE, Array
 # Text, margins and the ignored pixels' hatching, in pixels.
 LINE = 16
 GAP = 4
+# The width of a letter, nearly.
+CHARACTER = 7
+FRAME_COLOUR = (255, 0, 0)
+
+
+class Suspect(NamedTuple):
+    """An image whose label is in doubt: image uint8 (H, W, C), label and prediction uint8 (H, W), and the box (left,
+    top, width, height in pixels) where they contradict each other, if there is one."""
+
+    caption: str
+    image: Array
+    label: Array
+    pred: Array
+    box: tuple[int, int, int, int] | None
 
 
 def class_colours(classes: int, palette: Sequence[Sequence[int]] | None = None) -> Array:
@@ -70,6 +85,40 @@ def write_preview(
     colours = class_colours(len(classes), palette)
     strips = [(caption, _strip(image, masks, colours, height)) for caption, image, masks in samples]
     _write(path, strips, classes, colours, columns=2)
+
+
+def write_suspects(
+    path: Path,
+    suspects: Iterable[Suspect],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]] | None = None,
+    height: int = 180,
+) -> None:
+    """Write a PNG of images beside their label and their prediction, two in a row, the box framed in all three.
+
+    Args:
+        height: of each picture, in pixels.
+    """
+    colours = class_colours(len(classes), palette)
+    strips = []
+    for caption, image, label, pred, box in suspects:
+        strip = _strip(image, (label, pred), colours, height)
+        if box:
+            _frame(strip, box, image.shape[1], height / image.shape[0])
+        # What does not fit would run into the next column.
+        strips.append((caption[: strip.shape[1] // CHARACTER], strip))
+    _write(path, strips, classes, colours, columns=2)
+
+
+def _frame(strip: Array, box: tuple[int, int, int, int], image_width: int, scale: float) -> None:
+    """Draw a box of the image around the same place in each of a strip's three pictures."""
+    width = max(1, round(image_width * scale))
+    left, top, right, bottom = (round(side * scale) for side in (box[0], box[1], box[0] + box[2], box[1] + box[3]))
+    for number in range(3):
+        x = number * (width + GAP)
+        picture = strip[:, x : x + width]
+        corners = (max(0, left - 2), max(0, top - 2)), (min(width - 1, right + 1), min(len(strip) - 1, bottom + 1))
+        picture[:] = cv2.rectangle(picture.copy(), *corners, FRAME_COLOUR, 2)
 
 
 def _write(
@@ -130,4 +179,4 @@ def legend_lines(classes: Sequence[str], width: int) -> list[list[int]]:
 
 
 def _entry_width(name: str) -> int:
-    return 32 + 7 * len(name)
+    return 32 + CHARACTER * len(name)

@@ -1,0 +1,75 @@
+"""Settings of `segtool noise-rank`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from segtool.errors import UsageError
+from segtool.settings.common import OutputSettings
+from segtool.settings.options import Amount, option, parse_amount
+
+SHEET_IMAGES = 12
+
+
+@dataclass(frozen=True)
+class NoiseRankSettings:
+    """Rank images by how suspicious their labels are, from predictions of models that were not trained on them."""
+
+    output: OutputSettings
+    data: Path = option(argument=True, help="dataset.yaml or its folder")
+    preds: Path = option(argument=True, help="Out-of-fold prediction folder with probabilities (predict --subset oof)")
+    sort: Literal[
+        "miou",
+        "worst_iou",
+        "tolerant_iou",
+        "softmin",
+        "pixel_issues",
+        "region_share",
+        "shift_gain",
+        "outline_gain",
+        "disagreement",
+        "score",
+    ] = option("miou", help="The column that orders the rows, most suspicious first; score combines the others")
+    confident: float | None = option(
+        None,
+        min=0,
+        max=1,
+        metavar="P",
+        help="A prediction is confident from this probability on; if not given, from the mean probability of its class"
+        " on the pixels labelled so",
+    )
+    tolerance: int | None = option(
+        None,
+        min=0,
+        metavar="PIXELS",
+        help="Pixels so near to a boundary of the label do not count for tolerant_iou and regions; if not given, 0.5 %"
+        " of the image's diagonal, at least 1",
+    )
+    member: tuple[Path, ...] = option(
+        (),
+        metavar="PREDS",
+        help="Other out-of-fold predictions of the same images, for the column disagreement; several times for several",
+    )
+    sheet: Path | None = option(
+        None, metavar="FILE.png", help="Draw the first images with label, prediction and the suspicious region"
+    )
+    sheet_images: int | None = option(
+        None, min=1, affects_result=False, help=f"How many images the sheet shows ({SHEET_IMAGES})"
+    )
+    keep: Path | None = option(
+        None, metavar="KEEP.csv", help="Write the training images without the first ones, for `train --only`"
+    )
+    drop_worst: Amount | None = option(
+        None, parse=parse_amount, metavar="N|P%", affects_result=False, help="With --keep: how many are left out"
+    )
+
+    def __post_init__(self) -> None:
+        if (self.keep is None) != (self.drop_worst is None):
+            raise UsageError("--keep FILE and --drop-worst N go together: where to write, and how many to leave out")
+        if self.sheet_images and self.sheet is None:
+            raise UsageError(f"--sheet-images {self.sheet_images} needs --sheet")
+        if self.sort == "disagreement" and not self.member:
+            raise UsageError("--sort disagreement needs --member: other predictions to disagree with")
+        written = [path for path in (self.output.out, self.sheet, self.keep) if path]
+        if len({path.absolute() for path in written}) < len(written):
+            raise UsageError("--out, --sheet and --keep name the same file")
