@@ -26,6 +26,7 @@ COMMANDS = [
     "threshold",
     "ensemble",
     "pseudo",
+    "noise-rank",
     "evaluate",
     "submit",
 ]
