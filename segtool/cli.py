@@ -9,14 +9,14 @@ from segtool.settings.bundle import BundleSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.demo import DemoSettings
 from segtool.settings.evaluate import EvaluateSettings
-from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
+from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings, ImportPredsSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
 from segtool.settings.train import TrainSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-imports = typer.Typer(help="Make a data set from files of another form.")
+imports = typer.Typer(help="Make a data set, or a prediction folder, from files of another form.")
 app.add_typer(imports, name="import")
 
 
@@ -38,6 +38,7 @@ def _root(
 bind.add_command(app, "demo", "segtool.commands.demo", DemoSettings)
 bind.add_command(imports, "folders", "segtool.commands.import_folders", ImportFoldersSettings)
 bind.add_command(imports, "coco", "segtool.commands.import_coco", ImportCocoSettings)
+bind.add_command(imports, "preds", "segtool.commands.import_preds", ImportPredsSettings)
 bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
 bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings)
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings)

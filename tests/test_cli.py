@@ -19,6 +19,7 @@ COMMANDS = [
     "demo",
     "import folders",
     "import coco",
+    "import preds",
     "split",
     "debug",
     "train",
@@ -26,7 +27,7 @@ COMMANDS = [
     "evaluate",
     "submit",
 ]
-NEED_NO_MODEL = ["demo", "import_folders", "import_coco", "split", "evaluate", "submit"]
+NEED_NO_MODEL = ["demo", "import_folders", "import_coco", "import_preds", "split", "evaluate", "submit"]
 HEAVY = ("torch", "numpy", "pandas", "sklearn", "cv2", "matplotlib", "albumentations", "scipy", "yaml")
 
 
@@ -65,6 +66,7 @@ def test_the_chain_without_a_model_runs_without_torch(segtool: Run, tiny: Path) 
         "import folders --images tiny/images --masks tiny/masks --classes a,b,c -o again",
         "split tiny -o folds.csv --folds 2",
         "evaluate again guesses -o scores",
+        "import preds guesses --data again --subset valid --partial -o preds",
     ):
         ended = segtool(*command.split(), PYTHONPATH=str(blocked))
         assert (ended.returncode, "error" in ended.stderr) == (0, False), ended.stderr

@@ -114,7 +114,9 @@ def reachable_from(start: str) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("command", ["demo", "import_folders", "import_coco", "split", "evaluate", "submit"])
+@pytest.mark.parametrize(
+    "command", ["demo", "import_folders", "import_coco", "import_preds", "split", "evaluate", "submit"]
+)
 def test_commands_that_need_no_model_never_reach_torch(command: str) -> None:
     reached = reachable_from(f"segtool.commands.{command}")
     assert "segtool.core.artifacts" in {name.rsplit(".", 1)[0] for name in reached}

@@ -83,7 +83,7 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | No
             f"{preds.path} was predicted with the classes {', '.join(preds.classes)};"
             f" {dataset.path} has {', '.join(dataset.classes)}"
         )
-    title = f"{len(preds.ids)} images of the subset {preds.subset}"
+    title = "; ".join([f"{len(preds.ids)} images of the subset {preds.subset}", *preds.claims])
     if seen := [image_id for image_id in preds.ids if image_id not in preds.oof]:
         if settings.subset != "train":
             raise UsageError(_seen(preds, seen))
@@ -128,9 +128,12 @@ def _with_truth(ids: Sequence[str], part: Sequence[Record], dataset: Dataset) ->
 
 
 def _seen(preds: Predictions, seen: Sequence[str]) -> str:
-    remedy = (
-        "--subset train scores them all the same"
-        if preds.subset == "train"
-        else "`segtool predict --subset oof` predicts each image by the runs that did not see it"
-    )
-    return f"{preds.path}: a model was trained on {len(seen)} of its {len(preds.ids)} images ({seen[0]}, ...); {remedy}"
+    which = f"{len(seen)} of its {len(preds.ids)} images ({seen[0]}, ...)"
+    if preds.subset == "train":
+        remedy = "--subset train scores them all the same"
+    elif preds.unproven:
+        remedy = "where that is so, say it by --oof or --folds of `segtool import preds`"
+    else:
+        remedy = "`segtool predict --subset oof` predicts each image by the runs that did not see it"
+    fact = "nothing says that no model was trained on" if preds.unproven else "a model was trained on"
+    return f"{preds.path}: {fact} {which}; {remedy}"

@@ -1,5 +1,6 @@
 """Writing a prediction folder: masks and probabilities image by image, then the index."""
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,12 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core import images
+from segtool.core.catalog import relative_to
 from segtool.core.files import digest_bytes, write_csv, write_json
 from segtool.core.inference.gate import gate
 from segtool.core.predictions import mask_path, probs_path, read_class_ids
 from segtool.core.probmaps import ProbReader, Probs, ProbWriter, decide
+from segtool.core.reporting.progress import Track
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
+
+log = logging.getLogger(__name__)
 
 OWNS = ("masks", "probs", "index.csv", "meta.json")
 
@@ -135,6 +140,38 @@ class PredictionWriter:
                     unfinished.discard()
 
 
+def write_predictions(
+    folder: Path,
+    sizes: Mapping[str, Size],
+    classes: int,
+    bands: Callable[[str], Iterable[Probs]],
+    *,
+    palette: Sequence[Sequence[int]] | None,
+    track: Track,
+    label: str,
+) -> None:
+    """Write masks and probabilities of the images that are not there, whole.
+
+    Args:
+        sizes: image_id → height and width, of all images.
+        classes: number of classes C.
+        bands: gives an image's probabilities from its image_id: float32 (C, rows, W) from the top to the bottom.
+        label: what is being done, for the progress.
+    """
+    kept = 0
+    with PredictionWriter(folder, keep_probs=True, palette=palette) as writer:
+        for image_id, size in track(sizes.items(), total=len(sizes), label=label):
+            if is_whole(folder, image_id, size, classes, keep_probs=True):
+                kept += 1
+                continue
+            top = 0
+            for probs in bands(image_id):
+                writer.write(image_id, size, top, probs)
+                top += probs.shape[1]
+    if kept:
+        log.info("%d of %d images were there already", kept, len(sizes))
+
+
 def is_whole(folder: Path, image_id: str, size: Size, classes: int, *, keep_probs: bool) -> bool:
     """Whether an image's files are there, whole and of the right shape."""
     try:
@@ -155,10 +192,14 @@ def write_index(
     classes: Sequence[str],
     subset: str,
     members: Sequence[Mapping[str, Any]],
+    data: Path | None = None,
 ) -> None:
     """Write `index.csv` (in the order of `sizes`) and `meta.json`.
 
     Where networks had an auxiliary head, the index has a column `presence_CLASS` for each class.
+
+    Args:
+        data: the dataset.yaml the images are of.
     """
     unseen = set(oof)
     said = {image_id: (images.read_note(mask_path(folder, image_id), PRESENCE) or "").split() for image_id in sizes}
@@ -170,6 +211,8 @@ def write_index(
     write_csv(folder / "index.csv", ("image_id", "height", "width", "oof", *heads), rows)
     listed = [image_id for image_id in sizes if image_id in unseen]
     meta = {"classes": list(classes), "subset": subset, "members": list(members), "out_of_fold": listed}
+    if data:
+        meta["data"] = relative_to(data, folder)
     write_json(folder / "meta.json", meta)
 
 
