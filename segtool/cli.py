@@ -11,6 +11,7 @@ from segtool.settings.demo import DemoSettings
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings, ImportPredsSettings
 from segtool.settings.predict import PredictSettings
+from segtool.settings.roi import RoiCropSettings, RoiPasteSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
 from segtool.settings.train import TrainSettings
@@ -18,6 +19,8 @@ from segtool.settings.train import TrainSettings
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 imports = typer.Typer(help="Make a data set, or a prediction folder, from files of another form.")
 app.add_typer(imports, name="import")
+roi = typer.Typer(help="Objects cut out of the images, and their predictions laid back.")
+app.add_typer(roi, name="roi")
 
 
 def _show_version(wanted: bool) -> None:
@@ -45,6 +48,8 @@ bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
 bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
+bind.add_command(roi, "crop", "segtool.commands.roi_crop", RoiCropSettings)
+bind.add_command(roi, "paste", "segtool.commands.roi_paste", RoiPasteSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings)
 
 

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 OWNS = ("masks", "probs", "index.csv", "meta.json")
 
+# Bytes of a band as float32, where the writer of one may choose.
+BAND_BYTES = 8 << 20
+
 # Bands waiting for the disk; more would only fill the memory.
 WAITING = 4
 

@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.formats.arrays import Array, Axes, Stored, find_axes, look
+from segtool.core.prediction_writer import BAND_BYTES
 from segtool.core.predictions import class_ids
 from segtool.core.probmaps import Probs
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.imports import FormSettings
 from segtool.settings.options import Size
 
-# Bytes of a band as float32.
-BAND_BYTES = 8 << 20
 # How far a float may be outside [0, 1], and the sum of a pixel's from 1: float16 and rounded text do not hit them.
 OUTSIDE, OFF = 1e-3, 1e-2
 
