@@ -10,18 +10,21 @@ from segtool.settings.debug import DebugSettings
 from segtool.settings.demo import DemoSettings
 from segtool.settings.ensemble import EnsembleSettings
 from segtool.settings.evaluate import EvaluateSettings
-from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
+from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings, ImportPredsSettings
 from segtool.settings.noise_rank import NoiseRankSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.pseudo import PseudoSettings
+from segtool.settings.roi import RoiCropSettings, RoiPasteSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
 from segtool.settings.threshold import ThresholdSettings
 from segtool.settings.train import TrainSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-imports = typer.Typer(help="Make a data set from files of another form.")
+imports = typer.Typer(help="Make a data set, or a prediction folder, from files of another form.")
 app.add_typer(imports, name="import")
+roi = typer.Typer(help="Objects cut out of the images, and their predictions laid back.")
+app.add_typer(roi, name="roi")
 
 
 def _show_version(wanted: bool) -> None:
@@ -42,6 +45,7 @@ def _root(
 bind.add_command(app, "demo", "segtool.commands.demo", DemoSettings)
 bind.add_command(imports, "folders", "segtool.commands.import_folders", ImportFoldersSettings)
 bind.add_command(imports, "coco", "segtool.commands.import_coco", ImportCocoSettings)
+bind.add_command(imports, "preds", "segtool.commands.import_preds", ImportPredsSettings)
 bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
 bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings)
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
@@ -52,6 +56,8 @@ bind.add_command(app, "pseudo", "segtool.commands.pseudo", PseudoSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
 bind.add_command(app, "noise-rank", "segtool.commands.noise_rank", NoiseRankSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
+bind.add_command(roi, "crop", "segtool.commands.roi_crop", RoiCropSettings)
+bind.add_command(roi, "paste", "segtool.commands.roi_paste", RoiPasteSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings)
 
 

@@ -19,6 +19,7 @@ COMMANDS = [
     "demo",
     "import folders",
     "import coco",
+    "import preds",
     "split",
     "debug",
     "train",
@@ -29,17 +30,23 @@ COMMANDS = [
     "noise-rank",
     "evaluate",
     "submit",
+    "roi crop",
+    "roi paste",
 ]
 NEED_NO_MODEL = [
     "demo",
     "import_folders",
     "import_coco",
+    "import_preds",
     "split",
     "threshold",
     "ensemble",
     "pseudo",
+    "noise_rank",
     "evaluate",
     "submit",
+    "roi_crop",
+    "roi_paste",
 ]
 HEAVY = ("torch", "numpy", "pandas", "sklearn", "cv2", "matplotlib", "albumentations", "scipy", "yaml")
 
@@ -52,7 +59,7 @@ def loaded_after(code: str, *args: str) -> set[str]:
     return set(ended.stdout.split("LOADED")[1].split())
 
 
-@pytest.mark.parametrize("command", ["", "import", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "import", "roi", *COMMANDS])
 def test_help_loads_no_engine(command: str) -> None:
     loaded = loaded_after("from segtool.cli import main; main()", *command.split(), "--help")
     assert "segtool.cli" in loaded
@@ -79,6 +86,8 @@ def test_the_chain_without_a_model_runs_without_torch(segtool: Run, tiny: Path) 
         "import folders --images tiny/images --masks tiny/masks --classes a,b,c -o again",
         "split tiny -o folds.csv --folds 2",
         "evaluate again guesses -o scores",
+        "import preds guesses --data again --subset valid --partial -o preds",
+        "roi crop again --preds preds -o crops",
     ):
         ended = segtool(*command.split(), PYTHONPATH=str(blocked))
         assert (ended.returncode, "error" in ended.stderr) == (0, False), ended.stderr

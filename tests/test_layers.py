@@ -120,6 +120,7 @@ def reachable_from(start: str) -> set[str]:
         "demo",
         "import_folders",
         "import_coco",
+        "import_preds",
         "split",
         "threshold",
         "ensemble",
@@ -127,6 +128,8 @@ def reachable_from(start: str) -> set[str]:
         "noise_rank",
         "evaluate",
         "submit",
+        "roi_crop",
+        "roi_paste",
     ],
 )
 def test_commands_that_need_no_model_never_reach_torch(command: str) -> None:

@@ -74,7 +74,7 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | No
     if settings.subset and settings.subset != preds.subset:
         raise UsageError(f"--subset {settings.subset}: {preds.path} holds predictions of the subset {preds.subset}")
     records, decision = scorable(preds, dataset), read_decision(settings.decision.thresholds, dataset.classes)
-    title = f"{len(preds.ids)} images of the subset {preds.subset}"
+    title = "; ".join([f"{len(preds.ids)} images of the subset {preds.subset}", *preds.claims])
     if settings.subset != "train":
         refuse_seen(preds, "--subset train scores them all the same" if preds.subset == "train" else "")
     elif seen := seen_images(preds):

@@ -179,11 +179,15 @@ def write_mask(
         # All 256 entries: Pillow packs a shorter palette into 1, 2 or 4 bits, which would turn 255 into 15.
         colours = [*palette, *[IGNORE_COLOUR] * (256 - len(palette))]
         image.putpalette([value for colour in colours for value in colour])
-    text = PngImagePlugin.PngInfo()
-    for key, value in (notes or {}).items():
-        text.add_text(key, value)
     with atomic(path, "wb", sync=False) as file:
-        image.save(file, format="PNG", compress_level=3, compress_type=zlib.Z_RLE, pnginfo=text)
+        image.save(file, format="PNG", compress_level=3, compress_type=zlib.Z_RLE, pnginfo=_texts(notes or {}))
+
+
+def write_image(path: Path, image: Array, notes: Mapping[str, str]) -> None:
+    """Write uint8 (H, W, channels) as PNG, without loss, atomically and without fsync; `notes` go into it as text."""
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    with atomic(path, "wb", sync=False) as file:
+        picture.save(file, format="PNG", compress_level=3, pnginfo=_texts(notes))
 
 
 def read_note(path: Path, key: str) -> str | None:
@@ -191,6 +195,13 @@ def read_note(path: Path, key: str) -> str | None:
     with _open(path) as image:
         found = image.info.get(key)
     return found if isinstance(found, str) else None
+
+
+def _texts(notes: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    text = PngImagePlugin.PngInfo()
+    for key, value in notes.items():
+        text.add_text(key, value)
+    return text
 
 
 def _pixels(image: Image.Image) -> Array:

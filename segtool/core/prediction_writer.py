@@ -1,5 +1,6 @@
 """Writing a prediction folder: masks and probabilities image by image, then the index."""
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,10 +19,16 @@ from segtool.core.files import digest_bytes, write_csv, write_json
 from segtool.core.inference.gate import gate
 from segtool.core.predictions import mask_path, probs_path, read_class_ids
 from segtool.core.probmaps import ProbReader, Probs, ProbWriter
+from segtool.core.reporting.progress import Track
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
+log = logging.getLogger(__name__)
+
 OWNS = ("masks", "probs", "index.csv", "meta.json")
+
+# Bytes of a band as float32, where the writer of one may choose.
+BAND_BYTES = 8 << 20
 
 # Bands waiting for the disk; more would only fill the memory.
 WAITING = 4
@@ -137,6 +144,38 @@ class PredictionWriter:
             for unfinished in (*(stored for _, stored in self.growing.values()), *self.aside.values()):
                 if unfinished:
                     unfinished.discard()
+
+
+def write_predictions(
+    folder: Path,
+    sizes: Mapping[str, Size],
+    classes: int,
+    bands: Callable[[str], Iterable[Probs]],
+    *,
+    palette: Sequence[Sequence[int]] | None,
+    track: Track,
+    label: str,
+) -> None:
+    """Write masks and probabilities of the images that are not there, whole.
+
+    Args:
+        sizes: image_id → height and width, of all images.
+        classes: number of classes C.
+        bands: gives an image's probabilities from its image_id: float32 (C, rows, W) from the top to the bottom.
+        label: what is being done, for the progress.
+    """
+    kept = 0
+    with PredictionWriter(folder, keep_probs=True, palette=palette) as writer:
+        for image_id, size in track(sizes.items(), total=len(sizes), label=label):
+            if is_whole(folder, image_id, size, classes, keep_probs=True):
+                kept += 1
+                continue
+            top = 0
+            for probs in bands(image_id):
+                writer.write(image_id, size, top, probs)
+                top += probs.shape[1]
+    if kept:
+        log.info("%d of %d images were there already", kept, len(sizes))
 
 
 def is_whole(folder: Path, image_id: str, size: Size, classes: int, *, keep_probs: bool) -> bool:

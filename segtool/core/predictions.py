@@ -4,20 +4,22 @@ masks/<image_id>.png    class ids (index PNG) at the image's own size
 probs/<image_id>.b2nd   probabilities, see core/probmaps.py (unless left out)
 index.csv               image_id,height,width,oof in the order of the subset; oof 1: no member was trained on it
 meta.json               {classes: [...], subset: ..., members: [{run, checkpoint, digest}], out_of_fold: [ids],
-                        data: the dataset.yaml, from here}
+                        data: the dataset.yaml, from here}; a member from elsewhere has a `claim` (or null)
 done.json               written last
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from segtool.core import artifacts, images
 from segtool.core.catalog import check_image_id
 from segtool.core.files import digest_file, digest_stats, read_csv, read_json
+from segtool.core.names import ImageNames
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
@@ -79,6 +81,17 @@ class Predictions:
             self.mask_path(image_id), len(self.classes), self.sizes[image_id], self.path / "index.csv"
         )
 
+    @property
+    def unproven(self) -> bool:
+        """Whether a member comes from elsewhere, so that what it was trained on can only be claimed."""
+        return any("claim" in member for member in _origins(self.members))
+
+    @property
+    def claims(self) -> list[str]:
+        """What is claimed of such members."""
+        claims = (member.get("claim") for member in _origins(self.members))
+        return list(dict.fromkeys(str(claim) for claim in claims if claim))
+
     def digests(self, *, probs: bool = False) -> dict[str, str]:
         """Digests of what a command reads that reads the masks, or the probabilities.
 
@@ -90,6 +103,13 @@ class Predictions:
         tables = {name: digest_file(self.path / name) for name in ("meta.json", "index.csv")}
         files = map(self.probs_path if probs else self.mask_path, self.ids)
         return {**tables, "predictions": digest_stats(files, self.path)}
+
+
+def _origins(members: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The members, and those of the ensembles among them."""
+    for member in members:
+        yield member
+        yield from _origins(member.get("members", ()))
 
 
 def read_class_ids(path: Path, classes: int, size: Size | None = None, whose: object = None) -> images.Array:
@@ -105,10 +125,15 @@ def read_class_ids(path: Path, classes: int, size: Size | None = None, whose: ob
     values = images.read_indices(path)
     if size and values.shape != size:
         raise SegtoolError(f"{path} is {Size(*values.shape)} (HxW), but {size} by {whose}; predict it again")
+    return class_ids(values, classes, path)
+
+
+def class_ids(values: npt.NDArray[np.integer], classes: int, where: object) -> images.Array:
+    """Class ids alone as uint8 (H, W); raises SegtoolError for any other value, `where` begins the line."""
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
     if low < 0 or high >= classes:
         raise SegtoolError(
-            f"{path} holds the value {low if low < 0 else high}, but a prediction holds class ids alone"
+            f"{where} holds the value {low if low < 0 else high}, but a prediction holds class ids alone"
             f" and there are {classes} classes (0 to {classes - 1})"
         )
     return np.asarray(values, np.uint8)
@@ -144,11 +169,11 @@ def open_predictions(path: Path) -> Predictions:
     return Predictions(path, classes, subset, sizes, oof, members, data)
 
 
-def open_mask_folder(path: Path, ids: Iterable[str]) -> dict[str, Path]:
-    """The masks in any folder of index PNGs that are named after the images.
+def open_mask_folder(path: Path, ids: Iterable[str], suffixes: Sequence[str] = (".png",)) -> dict[str, Path]:
+    """The files in any folder of predictions that are named after the images: index PNGs, or those of other suffixes.
 
     A file belongs to an image_id when their paths agree up to the suffixes of images: `a/b.png` or `a/b.jpg.png`
-    to `a/b` or `a/b.jpg`. Files that are no PNG do not count.
+    to `a/b` or `a/b.jpg`. Files of other suffixes do not count.
 
     Args:
         path: the folder; subfolders are part of the image_id.
@@ -158,43 +183,27 @@ def open_mask_folder(path: Path, ids: Iterable[str]) -> dict[str, Path]:
         image_id → file for the images that have one, in the order of `ids`.
 
     Raises:
-        SegtoolError: no folder, no PNG, a PNG that belongs to no image, or one name for two images or files.
+        SegtoolError: no folder, no such file, one that belongs to no image, or one name for two images or files.
     """
-    if not path.is_dir():
-        raise SegtoolError(f"{path} is not a folder" if path.exists() else f"{path} does not exist")
     known = list(ids)
-    by_name: dict[str, list[str]] = {}
-    for image_id in known:
-        by_name.setdefault(_bare(image_id), []).append(image_id)
+    names = ImageNames(known)
     found: dict[str, Path] = {}
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() == ".png" and p.is_file()):
-        image_id = _owner(file.relative_to(path).as_posix(), by_name, file)
+    for file in list_files(path, suffixes):
+        name = file.relative_to(path).as_posix()
+        image_id = names.find(name.removesuffix(file.suffix), name, where=file)
         if image_id in found:
             raise SegtoolError(f"{found[image_id]} and {file} are both named after image {image_id!r}; keep one")
         found[image_id] = file
     if not found:
-        raise SegtoolError(f"{path} holds no PNG named after an image_id")
+        raise SegtoolError(f"{path} holds no {' or '.join(s[1:].upper() for s in suffixes)} named after an image_id")
     return {image_id: found[image_id] for image_id in known if image_id in found}
 
 
-def _owner(name: str, by_name: Mapping[str, list[str]], file: Path) -> str:
-    """The image_id a mask file is named after."""
-    candidates = by_name.get(_bare(name), [])
-    exact = [i for i in (name.removesuffix(PurePosixPath(name).suffix), name) if i in candidates]
-    if exact:
-        return exact[0]
-    if not candidates:
-        raise SegtoolError(f"{file} is named after no image of the data set")
-    if len(candidates) > 1:
-        raise SegtoolError(f"{file} could be {candidates[0]!r} or {candidates[1]!r}; name it after the whole image_id")
-    return candidates[0]
-
-
-def _bare(name: str) -> str:
-    """A relative path without its suffixes of images."""
-    while PurePosixPath(name).suffix.lower() in images.SUFFIXES:
-        name = name[: -len(PurePosixPath(name).suffix)]
-    return name
+def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of these suffixes in a folder and its subfolders, sorted. Raises SegtoolError where it is no folder."""
+    if not folder.is_dir():
+        raise SegtoolError(f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
 
 
 def _read_index(path: Path) -> tuple[dict[str, Size], frozenset[str]]:

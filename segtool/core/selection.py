@@ -11,6 +11,7 @@ import numpy.typing as npt
 from segtool.core.catalog import Dataset, Record, with_masks
 from segtool.core.files import digest_file, read_csv, write_csv
 from segtool.core.folds import choose_fold, read_folds
+from segtool.core.identity import image_digest
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import FoldSettings
 
@@ -77,16 +78,16 @@ class Samples:
 
 
 def write_samples(path: Path, dataset: Dataset, train: Iterable[Record], valid: Iterable[Record]) -> int:
-    """Write `samples.csv`: source, image_id, role, and the content digest of the image; returns the number of twins.
+    """Write `samples.csv`: source, image_id, role, and the digest of `identity`; returns the number of twins.
 
     The source is the data set's file name, or `extra 1` and so on for those of the --extra options.
 
     Roles are `train`, `valid`, and `twin`: a training image whose content is that of a validation image. Trained on, it
     would make the validation score mean nothing, so it is left out.
     """
-    held = [(record, digest_file(record.image)) for record in valid]
+    held = [(record, image_digest(record.image)) for record in valid]
     contents = {digest for _, digest in held}
-    seen = [(record, digest_file(record.image)) for record in train]
+    seen = [(record, image_digest(record.image)) for record in train]
     rows = [(r, "twin" if digest in contents else "train", digest) for r, digest in seen]
     rows += [(r, "valid", digest) for r, digest in held]
     columns = ("source", "image_id", "role", "digest")

@@ -43,9 +43,14 @@ def seen_images(preds: Predictions) -> list[str]:
 def refuse_seen(preds: Predictions, remedy: str = "") -> None:
     """Raise UsageError where a model was trained on one of the images; `remedy` ends the line."""
     if seen := seen_images(preds):
-        counted = f"{len(seen)} of its {len(preds.ids)} images ({seen[0]}, ...)"
-        remedy = remedy or "`segtool predict --subset oof` predicts each image by the runs that did not see it"
-        raise UsageError(f"{preds.path}: a model was trained on {counted}; {remedy}")
+        which = f"{len(seen)} of its {len(preds.ids)} images ({seen[0]}, ...)"
+        if preds.unproven:
+            fact = "nothing says that no model was trained on"
+            remedy = remedy or "where that is so, say it by --oof or --folds of `segtool import preds`"
+        else:
+            fact = "a model was trained on"
+            remedy = remedy or "`segtool predict --subset oof` predicts each image by the runs that did not see it"
+        raise UsageError(f"{preds.path}: {fact} {which}; {remedy}")
 
 
 def check_excluded(exclude: Sequence[str], dataset: Dataset) -> None:

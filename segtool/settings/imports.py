@@ -1,8 +1,8 @@
-"""Settings of `segtool import folders` and `segtool import coco`."""
+"""Settings of `segtool import folders`, `import coco` and `import preds`."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
@@ -49,3 +49,85 @@ class ImportCocoSettings:
         help="Who is below where annotations overlap: the larger (by painted area), the earlier in the file,"
         " or the smaller category id",
     )
+
+
+@dataclass(frozen=True)
+class ClaimSettings:
+    """Which images were predicted, and by models that have seen which of them."""
+
+    panel: ClassVar[str] = "Images"
+
+    subset: Literal["test", "valid", "train", "oof"] = option("test", help="Which images of the data set they are")
+    oof: bool = option(
+        False,
+        flags="--oof",
+        help="You say that no model saw an image it predicted here; noted as your claim. Without it (or --folds) none"
+        " counts as out-of-fold",
+    )
+    folds: Path | None = option(
+        None, help="You say that the model was trained without fold --fold of this folds.csv; noted as your claim"
+    )
+    fold: int | None = option(None, min=0, help="The fold of --folds that the model has not seen")
+    partial: bool = option(False, flags="--partial", help="Take the images that have a file, where others have none")
+
+    def __post_init__(self) -> None:
+        if (self.folds is None) != (self.fold is None):
+            raise UsageError("--folds and --fold go together")
+        if self.oof and (self.folds or self.subset == "train"):
+            other = "--folds" if self.folds else "--subset train"
+            raise UsageError(f"--oof and {other} say different things about which images the models have seen")
+        if self.folds and self.subset in ("test", "oof"):
+            raise UsageError(f"--folds means nothing with --subset {self.subset}: it goes with valid or train")
+        if self.subset == "oof" and not self.oof:
+            raise UsageError("--subset oof: say with --oof that no model saw an image it predicted here")
+
+
+@dataclass(frozen=True)
+class FormSettings:
+    """What the files hold."""
+
+    panel: ClassVar[str] = "Files"
+
+    layout: Literal["chw", "hwc"] | None = option(
+        None, help="Order of the axes: classes first or last; found by the number of classes where that is clear"
+    )
+    key: str | None = option(None, help="Name of the array in .npz files that hold several")
+    logits: bool = option(
+        False, flags="--logits", help="The files hold logits: softmax, or the sigmoid of the foreground alone"
+    )
+    resize: bool = option(
+        False,
+        flags="--resize",
+        help="Resize what has another size than its image: probabilities bilinear, masks by nearest neighbour",
+    )
+
+
+@dataclass(frozen=True)
+class ImportPredsSettings:
+    """Make a prediction folder from another code base's predictions, named after the images.
+
+    They are probabilities in .npy or .npz files (integers are divided by the largest of their type), or, where DIR
+    holds neither, index PNGs: each pixel votes for its class.
+    """
+
+    output: OutputSettings
+    dir: Path = option(
+        argument=True, help="Folder of .npy or .npz files, or of index PNGs; subfolders are part of the image_id"
+    )
+    data: Path | None = option(None, help="The data set that was predicted: ids, sizes and classes must be its own")
+    classes: str | None = option(
+        None,
+        metavar="a,b,c|FILE",
+        file_or_word=True,
+        help="Class names in the order of the files' channels or ids; or a file, one per line. With --data needed only"
+        " where that order is another than the data set's, and brought into it",
+    )
+    claim: ClaimSettings = ClaimSettings()
+    form: FormSettings = FormSettings()
+
+    def __post_init__(self) -> None:
+        if self.data is None and self.classes is None:
+            raise UsageError("without --data nothing says what the classes are: give --classes")
+        asked = {"folds": self.claim.folds, "partial": self.claim.partial, "resize": self.form.resize}
+        if self.data is None and (useless := [name for name, value in asked.items() if value]):
+            raise UsageError(f"--{useless[0]} needs --data")

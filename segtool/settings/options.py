@@ -146,7 +146,7 @@ def comparable(settings: Any) -> dict[str, Any]:
     flat = flatten(settings)
     for found in walk(type(settings)):
         name, meta = found.field.name, found.field.metadata
-        names_file = meta["file_or_word"] and Path(flat[name]).is_file()
+        names_file = meta["file_or_word"] and flat[name] is not None and Path(flat[name]).is_file()
         if not meta["affects_result"] or found.is_path or names_file:
             flat.pop(name)
     return flat

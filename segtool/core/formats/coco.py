@@ -91,6 +91,14 @@ def read_images(path: Path) -> tuple[Picture, ...]:
     return tuple(_pictures(_sections(path, "images")["images"], path).values())
 
 
+def read_names(path: Path) -> tuple[dict[Any, str], dict[Any, str]]:
+    """What results refer to: the file_name of each image by its id, and the name of each category by its id."""
+    content = _sections(path, "images", "categories")
+    pictures = _pictures(content["images"], path)
+    files = {image_id: picture.file_name for image_id, picture in pictures.items()}
+    return files, _category_names(content["categories"], path)
+
+
 def make_classes(categories: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Class names, the background first, and the class id of each category, given in the order of their ids.
 

@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
-from segtool.core.files import digest_bytes, digest_file
+from segtool.core.files import digest_bytes
+from segtool.core.identity import image_digest
 from segtool.core.images import image_size
 from segtool.core.inference.members import Run, open_runs
 from segtool.core.inference.predictor import Predictor
@@ -80,7 +81,7 @@ def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> 
     records = _records(dataset, subset)
     if not records:
         raise UsageError(f"--subset {subset}: {dataset.path} has no such images")
-    digests = {record.image_id: digest_file(record.image) for record in records}
+    digests = {record.image_id: image_digest(record.image) for record in records}
     members = members_for(subset, digests, {name: run.samples for name, run in opened.items()})
     chosen = tuple(record for record in records if record.image_id in members)
     return Job(dataset, subset, opened, chosen, digests, members)

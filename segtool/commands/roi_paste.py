@@ -1,0 +1,81 @@
+"""`segtool roi paste`: the predictions of crops back in the full images."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from segtool.core import artifacts
+from segtool.core.artifacts import Output, State
+from segtool.core.catalog import Dataset, load_dataset
+from segtool.core.files import digest_file
+from segtool.core.pasting import complete, out_of_fold, pasted
+from segtool.core.prediction_writer import OWNS, output_files, write_index, write_predictions
+from segtool.core.predictions import Predictions, open_predictions
+from segtool.core.probmaps import ProbReader, Probs
+from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.tables import Result
+from segtool.core.roi import BOXES, read_boxes
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.options import comparable
+from segtool.settings.roi import RoiPasteSettings
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: RoiPasteSettings) -> Result:
+    """Put the crops of each image together and write it as `predict` would."""
+    stamp, crops = _open_crops(settings.crops)
+    preds = open_predictions(settings.preds)
+    base = open_predictions(settings.base) if settings.base else None
+    _check(preds, crops, base)
+    pieces = {its.image_id: its for its in complete(read_boxes(settings.crops / BOXES), preds, base)}
+    output = Output(settings.output.out, "roi paste", owns=OWNS)
+    inputs = {"boxes": digest_file(settings.crops / BOXES), **preds.digests(probs=True)}
+    if base:
+        inputs |= {f"base {key}": digest for key, digest in base.digests(probs=True).items()}
+    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
+        return Result(f"{output.path} is up to date")
+    # A mask that was edited may look whole.
+    for path in output.broken:
+        path.unlink(missing_ok=True)
+
+    def bands(image_id: str) -> Iterator[Probs]:
+        below = ProbReader(base.probs_path(image_id)) if base else None
+        its = pieces[image_id]
+        return pasted(its, len(crops.classes), lambda crop: ProbReader(preds.probs_path(crop.crop_id)), below)
+
+    sizes = {image_id: its.size for image_id, its in pieces.items()}
+    track = tracker(settings.output.quiet)
+    with output.discarded_on_error(unless="masks/**/*.png"):
+        write_predictions(
+            output.path, sizes, len(crops.classes), bands, palette=crops.palette, track=track, label="pasting"
+        )
+    unseen = out_of_fold(list(pieces.values()), preds, base)
+    members = [*preds.members, *stamp.get("members", ()), *(base.members if base else ())]
+    members = [member for number, member in enumerate(members) if member not in members[:number]]
+    data = settings.crops / stamp["data"]
+    write_index(output.path, sizes, unseen, classes=crops.classes, subset=preds.subset, members=members, data=data)
+    output.finish(output_files(output.path, sizes, keep_probs=True))
+    if len(preds.oof) == len(preds.ids) and (seen := len(sizes) - len(unseen)):
+        log.warning("%d images do not count as out-of-fold: what said where their objects are has seen them", seen)
+    count = sum(len(its.crops) for its in pieces.values())
+    return Result(f"{output.path}: {len(sizes)} images ({preds.subset}) of {count} crops")
+
+
+def _open_crops(folder: Path) -> tuple[dict[str, Any], Dataset]:
+    stamp = artifacts.require_done(folder, "folder of crops")
+    if stamp.get("command") != "roi crop":
+        raise UsageError(f"--crops {folder} is an output of `segtool {stamp.get('command')}`, not of `roi crop`")
+    return stamp, load_dataset(folder)
+
+
+def _check(preds: Predictions, crops: Dataset, base: Predictions | None) -> None:
+    for other in (preds, base):
+        if other and other.classes != crops.classes:
+            raise SegtoolError(
+                f"{other.path} was predicted with the classes {', '.join(other.classes)};"
+                f" {crops.path} has {', '.join(crops.classes)}"
+            )
+    if base and base.subset != preds.subset:
+        raise UsageError(f"--base {base.path} is of the subset {base.subset}, {preds.path} of {preds.subset}")

@@ -1,0 +1,72 @@
+"""Settings of `segtool roi crop` and `segtool roi paste`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from segtool.errors import UsageError
+from segtool.settings.common import OutputSettings
+from segtool.settings.options import option, parse_names
+
+MIN_AREA = 64
+
+
+@dataclass(frozen=True)
+class RoiCropSettings:
+    """Cut out objects: a data set of crops around boxes, or the components of a coarse prediction or of masks."""
+
+    output: OutputSettings
+    data: Path = option(argument=True, help="dataset.yaml or its folder")
+    preds: Path | None = option(None, help="Prediction folder of its images: a crop for each connected component")
+    masks: bool = option(
+        False, flags="--masks", help="A crop for each connected component in the masks of the training images"
+    )
+    boxes: Path | None = option(
+        None, help="COCO results of any detector (image_id, category_id, bbox, score): a crop for each box"
+    )
+    annotations: Path | None = option(
+        None,
+        help="COCO file whose images and categories the ids in --boxes are; without it image_id must be that of the"
+        " data set, and category_id a class id",
+    )
+    subset: Literal["test", "train"] = option("test", help="Which images --boxes are of")
+    margin: float = option(
+        0.2, min=0, help="Added on each side of a box, as a share of its width and height; clipped at the border"
+    )
+    classes: tuple[str, ...] | None = option(
+        None, parse=parse_names, metavar="a,b", help="Classes that are objects; all but the background if not given"
+    )
+    min_area: int = option(MIN_AREA, min=1, help="Leave out components of fewer pixels")
+    min_score: float | None = option(
+        None, min=0, max=1, help="Leave out boxes below this score; of a component, its mean probability"
+    )
+    oof: bool = option(
+        False,
+        flags="--oof",
+        help="You say that the detector of --boxes was not trained on these images; noted as your claim",
+    )
+
+    def __post_init__(self) -> None:
+        sources = {"--preds": self.preds, "--masks": self.masks, "--boxes": self.boxes}
+        given = [name for name, value in sources.items() if value]
+        if len(given) != 1:
+            raise UsageError(f"one of --preds, --masks and --boxes says where the objects are, not {len(given)}")
+        asked = {"annotations": self.annotations, "subset": self.subset != "test", "oof": self.oof}
+        if not self.boxes and (useless := [name for name, value in asked.items() if value]):
+            raise UsageError(f"--{useless[0]} means nothing without --boxes")
+        if self.boxes and self.min_area != MIN_AREA:
+            raise UsageError("--min-area means nothing with --boxes: it counts the pixels of components")
+        if self.masks and self.min_score is not None:
+            raise UsageError("--min-score means nothing with --masks: they have no scores")
+
+
+@dataclass(frozen=True)
+class RoiPasteSettings:
+    """Lay the predictions of crops back into the full images; where crops overlap, their probabilities are averaged."""
+
+    output: OutputSettings
+    preds: Path = option(argument=True, help="Prediction folder of the crops, with probabilities")
+    crops: Path = option(help="Folder of `segtool roi crop` whose images were predicted")
+    base: Path | None = option(
+        None, help="Prediction folder of the full images that shows outside of all crops; else background"
+    )
