@@ -6,7 +6,7 @@ import numpy as np
 
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset
-from segtool.core.files import write_csv, write_json
+from segtool.core.files import remove_leftovers, write_csv, write_json
 from segtool.core.images import Array
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import ProbReader, open_probs
@@ -55,6 +55,8 @@ def _records(settings: ThresholdSettings, dataset: Dataset, preds: Predictions) 
         raise UsageError(f"--exclude {dataset.classes[1]}: of two classes the second is the one that has a threshold")
     records = scorable(preds, dataset)
     refuse_seen(preds)
+    if preds.subset == "test":
+        raise UsageError(f"{preds.path} holds test images; fit on `predict --subset valid` or `--subset oof`")
     if settings.parts > len(records):
         raise UsageError(f"--parts {settings.parts}: {preds.path} has only {len(records)} images")
     return records
@@ -75,6 +77,8 @@ def _reader(
 def _write(output: Output, fitted: Fitted, wanted: Metric, dataset: Dataset, preds: Predictions) -> None:
     """The file, and beside it the curves as a table and as a picture."""
     table, picture = (output.path.with_suffix(f".curves{suffix}") for suffix in (".csv", ".png"))
+    for path in (table, picture):
+        remove_leftovers(path)
     curves = report.curve_table(fitted, wanted, dataset.classes)
     write_csv(table, curves.columns, curves.rows)
     names = [dataset.classes[index] for index in wanted.fitted]

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from conftest import Type
 from PIL import Image
 
-from segtool.core.catalog import load_dataset
+from segtool.core.catalog import load_dataset, write_dataset
 from segtool.core.files import write_json
 from segtool.core.images import read_indices, write_mask
 from segtool.core.prediction_writer import PredictionWriter, write_index
@@ -28,19 +29,19 @@ SIZE = Size(32, 32)
 def predict(tiny: Path, tmp_path: Path) -> Make:
     """Write a finished prediction folder of `tiny`: probabilities in which the stripe is thought too unlikely."""
 
-    def make(name: str = "preds", *, seen: tuple[str, ...] = (), keep_probs: bool = True, bias: float = 2.0) -> Path:
+    def make(name: str = "preds", *, seen: tuple[str, ...] = (), keep_probs: bool = True, subset: str = "oof") -> Path:
         dataset, folder, random = load_dataset(tiny), tmp_path / name, np.random.default_rng(0)
         with PredictionWriter(folder, keep_probs=keep_probs, palette=None) as writer:
             for record in dataset.train:
                 truth = dataset.read_mask(record)
                 logits = np.stack([cv2.GaussianBlur((truth == c).astype(np.float32), (0, 0), 1) * 5 for c in range(3)])
                 logits += random.normal(size=logits.shape).astype(np.float32)
-                logits[2] -= bias
+                logits[2] -= 2
                 probs = np.exp(logits) / np.exp(logits).sum(0)
                 writer.write(record.image_id, SIZE, 0, probs)
         ids = [record.image_id for record in dataset.train]
         sizes, unseen = dict.fromkeys(ids, SIZE), [image_id for image_id in ids if image_id not in seen]
-        write_index(folder, sizes, unseen, classes=dataset.classes, subset="oof", members=[{"run": "a"}])
+        write_index(folder, sizes, unseen, classes=dataset.classes, subset=subset, members=[{"run": "a"}])
         write_json(folder / "done.json", {"command": "predict"})
         return folder
 
@@ -150,6 +151,7 @@ def test_same_command_again(typed: Type, predict: Make) -> None:
     ("line", "status", "told"),
     [
         ("threshold tiny seen -o t.json", 2, "trained on 1 of its 8 images (train_3, ...)"),
+        ("threshold answers answered -o t.json", 2, "answered holds test images; fit on `predict --subset valid`"),
         ("threshold tiny no_probs -o t.json", 1, "holds masks alone; predict without --no-probs"),
         ("threshold tiny preds -o t.yaml", 2, "-o t.yaml: the file is JSON; let its name end in .json"),
         ("threshold tiny preds -o t.json --parts 9", 2, "--parts 9: preds has only 8 images"),
@@ -169,6 +171,9 @@ def test_refusals(typed: Type, predict: Make, twin: Path, line: str, status: int
     predict()
     predict("seen", seen=("train_3",))
     predict("no_probs", keep_probs=False)
+    predict("answered", subset="test")
+    dataset = load_dataset(Path("tiny"))
+    write_dataset(Path("answers"), replace(dataset, train=(), test=dataset.train))
     for name, classes in (("rule", ("ground", "box", "stripe")), ("other", ("a", "b"))):
         write_json(Path(f"{name}.json"), {"classes": {one: {"threshold": 0.5, "min_area": 0} for one in classes}})
     ended = typed(line)
