@@ -12,6 +12,8 @@ import torch
 from conftest import Type
 from test_train_resume import NETWORK, assert_same_run, checkpoint_time, run_with_kills
 
+from segtool.core.files import read_csv, write_csv
+
 TRAIN = ["train", "tiny", *NETWORK, "--batch", "2", "--crop", "16"]
 DATA = (
     "--window 24 --stride 12 --min-foreground 0.02 --crop-nonempty 0.3 --crop-balance 0.4 --oversample 0.9 --augment"
@@ -102,3 +104,22 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(
     assert says in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
     assert not Path("run").exists()
+
+
+def test_only_the_images_of_a_file_are_trained_on(tiny: Path, typed: Type) -> None:
+    keep, line = tiny.parent / "keep.csv", " ".join([*TRAIN, "--epochs", "1", "--workers", "0", "-o", "run"])
+    assert typed(line.replace("-o run", "-o all")).status == 0
+    roles = {row["image_id"]: row["role"] for row in read_csv(tiny.parent / "all" / "samples.csv")}
+    kept = [image_id for image_id, role in roles.items() if role == "train"][::2]
+    write_csv(keep, ("image_id",), [[image_id] for image_id in kept])
+    assert typed(f"{line} --only keep.csv").status == 0
+    seen = {row["image_id"]: row["role"] for row in read_csv(tiny.parent / "run" / "samples.csv")}
+    assert seen == {image_id: role for image_id, role in roles.items() if role == "valid" or image_id in kept}
+    assert "up to date" in typed(f"{line} --only keep.csv").stdout
+    write_csv(keep, ("image_id",), [[image_id] for image_id in [*kept, "train_9"]])
+    ended = typed(f"{line} --only keep.csv")
+    assert (ended.status, "keep.csv names 'train_9'" in ended.stderr) == (1, True)
+    write_csv(keep, ("image_id", "why"), [[image_id, ""] for image_id in kept])
+    ended = typed(f"{line} --only keep.csv")
+    assert ended.status == 2
+    assert "input only" in ended.stderr

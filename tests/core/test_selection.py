@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from segtool.core.catalog import Dataset, Record
-from segtool.core.files import digest_file
-from segtool.core.selection import Samples, members_for, out_of_fold, read_samples, without_twins, write_samples
-from segtool.errors import UsageError
+from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.files import digest_file, write_csv
+from segtool.core.selection import Samples, members_for, out_of_fold, read_samples, select, without_twins, write_samples
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.data import FoldSettings
 
 # Three images by id and content; run 0 held out a, run 1 held out b; both were trained on c.
 DIGESTS = {"a": "A", "b": "B", "c": "C", "new": "N"}
@@ -76,3 +77,19 @@ def test_a_training_image_with_a_validation_images_content_is_a_twin(tmp_path: P
     digests = {name: digest_file(tmp_path / name) for name in record}
     assert members_for("valid", digests, {"run": samples}) == {"a": ("run",)}
     assert digests["copy"] not in samples.trained
+
+
+def test_only_some_images_are_trained_on_and_validation_stays(tiny: Path, tmp_path: Path) -> None:
+    dataset, path = load_dataset(tiny), tmp_path / "keep.csv"
+    train, valid = select(dataset, FoldSettings())
+    kept = [train[0].image_id, train[2].image_id, valid[0].image_id]
+    write_csv(path, ("image_id",), [[image_id] for image_id in kept])
+    fewer, same = select(dataset, FoldSettings(only=path))
+    assert fewer == [train[0], train[2]]
+    assert same == valid
+    write_csv(path, ("image_id",), [["train_0"], ["other"], ["third"]])
+    with pytest.raises(SegtoolError, match=r"keep.csv names 'other', which .* has not \(2 such ids\)"):
+        select(dataset, FoldSettings(only=path))
+    write_csv(path, ("image_id",), [[valid[0].image_id]])
+    with pytest.raises(SegtoolError, match=r"keep.csv names none of the training images"):
+        select(dataset, FoldSettings(only=path))
