@@ -13,6 +13,7 @@ from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
+from segtool.settings.swa import SwaSettings
 from segtool.settings.train import TrainSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -41,6 +42,7 @@ bind.add_command(imports, "coco", "segtool.commands.import_coco", ImportCocoSett
 bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
 bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings)
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
+bind.add_command(app, "swa", "segtool.commands.swa", SwaSettings)
 bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
