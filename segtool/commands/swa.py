@@ -27,8 +27,6 @@ from segtool.settings.swa import SwaSettings
 
 OWNS = (*store.OWNS, "scores.csv")
 SHOWN = {"mIoU": "miou", "image mIoU": "image_miou", "dice": "dice", "valid loss": "valid_loss"}
-# What is counted once for a run, and holds for this one too.
-COUNTED = ("units.csv", "class_weights.csv")
 
 
 def run(settings: SwaSettings) -> Result:
@@ -63,9 +61,9 @@ def _begin(output: Output, settings: SwaSettings, job: Job) -> State:
     for path in output.broken:
         path.unlink(missing_ok=True)
     merge_samples(output.path / "samples.csv", [run.path / "samples.csv" for run in job.sources])
-    for name in COUNTED:
-        if (counted := job.sources[0].path / name).exists():
-            shutil.copyfile(counted, output.path / name)
+    if (weights := job.sources[0].path / "class_weights.csv").exists():
+        # The loss is that of the run, wherever a file of weights is by now.
+        shutil.copyfile(weights, output.path / weights.name)
     if job.branch:
         job.branch.begin(output.path)
     return state

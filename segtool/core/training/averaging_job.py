@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from segtool.core.data.extra import extra_digests
+from segtool.core.data.presets import pipeline_digest
 from segtool.core.files import digest_file
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.training.bench import common_spec
@@ -58,7 +59,7 @@ class Job:
         weights = {c.file: c.run for c in (*self.checkpoints, *self.bests, *starts)}
         dataset, train = self.parts.dataset, self.parts.train
         digests = {f"train {k}": v for k, v in dataset.digests([r for r in train if r.origin is None]).items()}
-        digests |= extra_digests(train)
+        digests |= {**extra_digests(train), **pipeline_digest(self.settings.augmentation.augment)}
         digests |= {f"valid {k}": v for k, v in dataset.digests(self.parts.valid).items()}
         for number, run in enumerate(self.sources, 1):
             files = [run.path / "config.json", run.path / "samples.csv"]

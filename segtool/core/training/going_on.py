@@ -10,7 +10,7 @@ from segtool.core.models.checkpoint import load_checkpoint, write_checkpoint
 from segtool.core.models.schedule import averaging_factor
 from segtool.core.training.sources import Checkpoint, Source, start_of
 from segtool.core.training.store import epoch_files
-from segtool.errors import UsageError
+from segtool.errors import SegtoolError, UsageError
 from segtool.settings.swa import GoOnSettings
 from segtool.settings.train import TrainSettings
 
@@ -67,6 +67,11 @@ class Branch:
     def members(self, folder: Path) -> list[Checkpoint]:
         """The checkpoints to be averaged, once they are trained."""
         kept = epoch_files(folder)
+        if gone := [epoch for epoch in self.ends if epoch not in kept]:
+            raise SegtoolError(
+                f"{folder} has lost the checkpoint of epoch {gone[0]}: remove {folder / 'last.pt'}, then the same"
+                " command trains it again"
+            )
         return [Checkpoint(folder, kept[epoch], epoch) for epoch in self.ends]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from segtool.core.artifacts import require_done
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.data.extra import read_extras
+from segtool.core.data.presets import pipeline_digest
 from segtool.core.files import digest_file, read_json
 from segtool.core.selection import Samples, read_roles, read_samples
 from segtool.core.training.store import epoch_files
@@ -58,6 +59,9 @@ def read_source(run: Path) -> Source:
         settings = unflatten(TrainSettings, config["settings"])
     except (KeyError, TypeError, ValueError) as error:
         raise SegtoolError(f"{run / 'config.json'} is not what this version of `segtool train` writes") from error
+    augment = pipeline_digest(settings.augmentation.augment)
+    if augment and augment["augment"] != stamp["inputs"].get("augment"):
+        raise SegtoolError(f"{settings.augmentation.augment} is no longer what {run} was trained with")
     return Source(run, settings, stamp, read_samples(run / "samples.csv"))
 
 
