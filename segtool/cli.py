@@ -17,6 +17,7 @@ from segtool.settings.pseudo import PseudoSettings
 from segtool.settings.roi import RoiCropSettings, RoiPasteSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
+from segtool.settings.swa import SwaSettings
 from segtool.settings.threshold import ThresholdSettings
 from segtool.settings.train import TrainSettings
 
@@ -49,6 +50,7 @@ bind.add_command(imports, "preds", "segtool.commands.import_preds", ImportPredsS
 bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
 bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings)
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings)
+bind.add_command(app, "swa", "segtool.commands.swa", SwaSettings)
 bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings)
 bind.add_command(app, "threshold", "segtool.commands.threshold", ThresholdSettings)
 bind.add_command(app, "ensemble", "segtool.commands.ensemble", EnsembleSettings)

@@ -23,6 +23,7 @@ COMMANDS = [
     "split",
     "debug",
     "train",
+    "swa",
     "predict",
     "threshold",
     "ensemble",

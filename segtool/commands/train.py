@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -114,9 +115,7 @@ def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
         own = sum(r.origin is None or r.origin.name == RELABELLED for r in parts.train)
         held, total = len(parts.valid), len(parts.valid) + own
         log.info("no --folds given: a fixed %d of %d images are held out", held, total)
-    versions = {"segtool": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    config = {"settings": flatten(settings), "network": parts.spec.plain(), "versions": versions, "git": _git_state()}
-    write_json(output.path / "config.json", config)
+    write_json(output.path / "config.json", describe(settings, parts.spec))
     samples = output.path / "samples.csv"
     # It takes reading every image: a resumed run, whose inputs are the same, has it already.
     if not samples.exists() and (twins := write_samples(samples, parts.dataset, parts.train, parts.valid)):
@@ -124,6 +123,12 @@ def _begin(output: Output, settings: TrainSettings, parts: Parts) -> State:
             raise SegtoolError("every training image has the same content as a validation image: nothing is left")
         log.info("%d training image(s) have the same content as a validation image: left out", twins)
     return state
+
+
+def describe(settings: TrainSettings, spec: NetworkSpec) -> dict[str, Any]:
+    """The `config.json` of a run."""
+    versions = {"segtool": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    return {"settings": flatten(settings), "network": spec.plain(), "versions": versions, "git": _git_state()}
 
 
 def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], valid: list[Record]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import FoldSettings
 
 HELD_OUT_SHARE = 0.2
+COLUMNS = ("source", "image_id", "role", "digest")
 
 
 def select(dataset: Dataset, settings: FoldSettings) -> tuple[list[Record], list[Record]]:
@@ -90,18 +91,30 @@ def write_samples(path: Path, dataset: Dataset, train: Iterable[Record], valid: 
     seen = [(record, image_digest(record.image)) for record in train]
     rows = [(r, "twin" if digest in contents else "train", digest) for r, digest in seen]
     rows += [(r, "valid", digest) for r, digest in held]
-    columns = ("source", "image_id", "role", "digest")
-    write_csv(path, columns, [(dataset.source(r), r.image_id, role, digest) for r, role, digest in rows])
+    write_csv(path, COLUMNS, [(dataset.source(r), r.image_id, role, digest) for r, role, digest in rows])
     return sum(role == "twin" for _, role, _ in rows)
 
 
 def read_samples(path: Path) -> Samples:
     """What the run that wrote `path` has seen."""
-    rows = _read_roles(path)
+    rows = read_roles(path)
     return Samples(
         trained=frozenset(row["digest"] for row in rows if row["role"] == "train"),
         held=frozenset((row["image_id"], row["digest"]) for row in rows if row["role"] == "valid"),
     )
+
+
+def merge_samples(path: Path, parts: Sequence[Path]) -> None:
+    """Write the `samples.csv` of a model made of several: it has seen what any of them was trained on."""
+    rows = [row for part in parts for row in read_roles(part)]
+    trained = {row["digest"] for row in rows if row["role"] == "train"}
+    held = {(row["image_id"], row["digest"]) for row in rows if row["role"] == "valid"}
+
+    def role(image_id: str, digest: str) -> str:
+        return "train" if digest in trained else "valid" if (image_id, digest) in held else "twin"
+
+    merged = dict.fromkeys((r["source"], r["image_id"], role(r["image_id"], r["digest"]), r["digest"]) for r in rows)
+    write_csv(path, COLUMNS, merged)
 
 
 def refuse_seen(samples: Path, start: Path) -> None:
@@ -116,12 +129,13 @@ def refuse_seen(samples: Path, start: Path) -> None:
 
 def without_twins(path: Path, dataset: Dataset, train: Iterable[Record]) -> list[Record]:
     """The training records that `samples.csv` does not call twins of validation images."""
-    twins = {(row["source"], row["image_id"]) for row in _read_roles(path) if row["role"] == "twin"}
+    twins = {(row["source"], row["image_id"]) for row in read_roles(path) if row["role"] == "twin"}
     return [record for record in train if (dataset.source(record), record.image_id) not in twins]
 
 
-def _read_roles(path: Path) -> list[dict[str, str]]:
-    rows = read_csv(path, ("source", "image_id", "role", "digest"))
+def read_roles(path: Path) -> list[dict[str, str]]:
+    """The rows of a `samples.csv`."""
+    rows = read_csv(path, COLUMNS)
     for row in rows:
         if row["role"] not in ("train", "valid", "twin"):
             raise SegtoolError(f"{path}: role {row['role']!r} of {row['image_id']!r} is not train, valid or twin")

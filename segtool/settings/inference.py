@@ -46,10 +46,10 @@ def _transform(name: str) -> str:
 
 
 def parse_checkpoint(text: str) -> str:
-    """`best`, `last`, `ema`, `epoch:28` or `last:5`."""
-    if text in ("best", "last", "ema") or re.fullmatch(r"(epoch|last):0*[1-9]\d*", text):
+    """`best`, `last`, `ema`, `swa`, `epoch:28` or `last:5`."""
+    if text in ("best", "last", "ema", "swa") or re.fullmatch(r"(epoch|last):0*[1-9]\d*", text):
         return text
-    raise ValueError(f"{text!r} is not a checkpoint: write best, last, ema, epoch:28 or last:5 (the last five epochs)")
+    raise ValueError(f"{text!r} is not a checkpoint: write best, last, ema, swa, epoch:28 or last:5 (five epochs)")
 
 
 def _batch(text: str) -> int | None:
@@ -150,9 +150,9 @@ class InferenceSettings:
     checkpoint: str = option(
         "best",
         parse=parse_checkpoint,
-        metavar="best|last|ema|epoch:N|last:N",
-        help="Which weights of each run; ema: the best of `train --ema`; last:N averages the predictions of the last N"
-        " epochs kept",
+        metavar="best|last|ema|swa|epoch:N|last:N",
+        help="Which weights of each run; ema: the best of `train --ema`; swa: the average of `segtool swa`; last:N"
+        " averages the predictions of the last N epochs kept",
     )
     batch: int | None = option(
         None,

@@ -141,6 +141,12 @@ def flatten(settings: Any) -> dict[str, Any]:
     return flat
 
 
+def unflatten(settings: type[Any], flat: dict[str, Any]) -> Any:
+    """The settings object that `flatten` gave `flat` of; what `flat` lacks has its default, what is unknown is left."""
+    known = {found.field.name: found for found in walk(settings)}
+    return assemble(settings, {name: _typed(known[name], value) for name, value in flat.items() if name in known})
+
+
 def comparable(settings: Any) -> dict[str, Any]:
     """The options that decide what is written: without paths (their content is compared) and without speed settings."""
     flat = flatten(settings)
@@ -158,6 +164,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
+
+
+def _typed(found: Option, value: Any) -> Any:
+    """What `_plain` made plain."""
+    parse = found.field.metadata["parse"]
+    if isinstance(value, list):
+        return tuple(Path(item) if found.is_path else item for item in value)
+    if not isinstance(value, str):
+        return value
+    if parse:
+        return parse(value)
+    return Path(value) if found.is_path else value
 
 
 def parse_size(text: str) -> Size:

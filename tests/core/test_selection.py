@@ -5,8 +5,18 @@ from pathlib import Path
 import pytest
 
 from segtool.core.catalog import Dataset, Record, load_dataset
-from segtool.core.files import digest_file, write_csv
-from segtool.core.selection import Samples, members_for, out_of_fold, read_samples, select, without_twins, write_samples
+from segtool.core.files import digest_file, read_csv, write_csv
+from segtool.core.selection import (
+    COLUMNS,
+    Samples,
+    members_for,
+    merge_samples,
+    out_of_fold,
+    read_samples,
+    select,
+    without_twins,
+    write_samples,
+)
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import FoldSettings
 
@@ -93,3 +103,28 @@ def test_only_some_images_are_trained_on_and_validation_stays(tiny: Path, tmp_pa
     write_csv(path, ("image_id",), [[valid[0].image_id]])
     with pytest.raises(SegtoolError, match=r"keep.csv names none of the training images"):
         select(dataset, FoldSettings(only=path))
+
+
+def test_a_model_of_several_has_seen_what_any_of_them_was_trained_on(tmp_path: Path) -> None:
+    one = [
+        ("d", "a", "train"),
+        ("d", "b", "valid"),
+        ("d", "c", "valid"),
+        ("d", "c2", "twin"),
+        ("extra 1", "e", "train"),
+    ]
+    other = [("d", "a", "train"), ("d", "b", "train"), ("d", "c", "valid"), ("d", "f", "valid")]
+    for name, rows in (("one", one), ("other", other)):
+        # c2 has the content of c.
+        write_csv(tmp_path / name, COLUMNS, [(*row, row[1][0]) for row in rows])
+    merge_samples(tmp_path / "merged", [tmp_path / "one", tmp_path / "other"])
+    merged = [(row["source"], row["image_id"], row["role"]) for row in read_csv(tmp_path / "merged")]
+    assert merged == [
+        ("d", "a", "train"),
+        ("d", "b", "train"),
+        ("d", "c", "valid"),
+        ("d", "c2", "twin"),
+        ("e", "e", "train"),
+        ("d", "f", "valid"),
+    ]
+    assert read_samples(tmp_path / "merged") == Samples(frozenset("abe"), frozenset({("c", "c"), ("f", "f")}))

@@ -128,6 +128,26 @@ def test_flat_values_and_settings_are_each_other(tmp_path: Path) -> None:
     assert json.loads(json.dumps(flat)) == flat
 
 
+def test_settings_come_back_from_a_file() -> None:
+    typed = {
+        "data": Path("data"),
+        "out": Path("run"),
+        "folds": Path("folds.csv"),
+        "fold": None,
+        "extra": (Path("a.yaml:0.5"), Path("b.yaml")),
+        "crop": Size(32, 64),
+        "scale": (0.5, 2.0),
+        "mean": (0.1, 0.2, 0.3),
+        "std": (0.1, 0.2, 0.3),
+        "loss": "ce+0.5*dice",
+        "time_limit": 90.0,
+    }
+    made = options.assemble(TrainSettings, typed)
+    assert options.unflatten(TrainSettings, json.loads(json.dumps(options.flatten(made)))) == made
+    # An older version knew fewer options, a newer one more.
+    assert options.unflatten(TrainSettings, {"data": "data", "out": "run", "later": 1}).loop == TrainSettings.loop
+
+
 def test_absent_values_take_their_defaults(tmp_path: Path) -> None:
     assert options.assemble(Settings, {"data": tmp_path, "rate": 2.0}) == Settings(tmp_path, group=Group(2.0))
 

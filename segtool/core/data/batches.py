@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -107,11 +108,24 @@ class Plan(Sampler[list[Key]]):
 
     def epoch(self, epoch: int) -> list[Key]:
         """The images of one epoch in order, over all processes."""
+        return self._keys(epoch, self.updates_per_epoch * self.batch * self.accumulate)
+
+    def everything(self, epoch: int) -> list[list[Key]]:
+        """This process's parts of micro-batches of every image of an epoch, also those that its updates leave out.
+
+        They are as equal as they can be, and none is smaller than `batch`.
+        """
+        keys = self._keys(epoch, max(self.count, self.batch))
+        parts = len(keys) // self.batch
+        ends = [len(keys) * part // parts for part in range(parts + 1)]
+        return [keys[start:end][self.rank :: self.world] for start, end in pairwise(ends)]
+
+    def _keys(self, epoch: int, used: int) -> list[Key]:
+        """The first `used` uses of images in the order of an epoch."""
         if self.factors is None:
             order = permutation(self.count, self.seed, epoch)
         else:
             order = draw(self.factors, self.seed, epoch)
-        used = self.updates_per_epoch * self.batch * self.accumulate
         uses: Counter[int] = Counter()
         keys = []
         for sample in (order[i % self.count] for i in range(used)):

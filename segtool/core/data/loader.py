@@ -2,20 +2,20 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import cv2
 import torch
 from torch.utils.data import DataLoader
 
-from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples
+from segtool.core.data.batches import Batch, Collate, Key, TrainingSamples
 from segtool.core.data.mixing import Sample
 from segtool.errors import SegtoolError
 
 
-def make_loader(samples: TrainingSamples, plan: Plan, collate: Collate, workers: int) -> Iterator[Batch]:
-    """The batches of all that is left of a run: workers start once and read ahead across epochs.
+def make_loader(samples: TrainingSamples, plan: Iterable[list[Key]], collate: Collate, workers: int) -> Iterator[Batch]:
+    """The batches of a plan, such as all that is left of a run: workers start once and read ahead across epochs.
 
     Raises:
         SegtoolError: an image or mask is at fault.

@@ -18,6 +18,9 @@ from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.selection import Samples, read_samples
 from segtool.errors import SegtoolError, UsageError
 
+# Averages of weights, and what makes them.
+AVERAGES = {"ema": "train with --ema 0.999", "swa": "`segtool swa` makes one"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -37,7 +40,7 @@ def open_run(path: Path, which: str) -> Run:
     """A finished run folder.
 
     Args:
-        which: `best`, `last`, `ema`, `epoch:N`, or `last:N` for the last N epochs.
+        which: `best`, `last`, `ema`, `swa`, `epoch:N`, or `last:N` for the last N epochs.
 
     Raises:
         SegtoolError: it is unfinished or no run folder, or a file of it is gone.
@@ -70,10 +73,10 @@ def open_runs(paths: Sequence[Path], which: str) -> dict[str, Run]:
 
 
 def _checkpoints(path: Path, which: str) -> list[Path]:
-    if which in ("best", "last", "ema"):
+    if which in ("best", "last", *AVERAGES):
         file = path / f"{which}.pt"
-        if which == "ema" and not file.is_file():
-            raise UsageError(f"--checkpoint ema: {path} has kept no average of its weights; train with --ema 0.999")
+        if which in AVERAGES and not file.is_file():
+            raise UsageError(f"--checkpoint {which}: {path} has no such average of weights; {AVERAGES[which]}")
         if not file.is_file():
             raise SegtoolError(f"{path} has no {file.name}: not a run folder, or its checkpoint is gone")
         return [file]

@@ -17,7 +17,11 @@ FORMAT = "segtool checkpoint 1"
 
 def save_checkpoint(path: Path, spec: NetworkSpec, network: nn.Module, **state: Any) -> None:
     """Write the network, what it takes to build it, and further plain state (tensors, numbers, text, lists, dicts)."""
-    content = {"format": FORMAT, "network": spec.plain(), "weights": network.state_dict(), **state}
+    write_checkpoint(path, {"format": FORMAT, "network": spec.plain(), "weights": network.state_dict(), **state})
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write what `load_checkpoint` gives."""
     with atomic(path, "wb") as file:
         try:
             torch.save(content, file)

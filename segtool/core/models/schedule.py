@@ -24,6 +24,12 @@ def warmup_updates(settings: OptimizerSettings, epochs: int, updates_per_epoch: 
     return round(asked * updates_per_epoch)
 
 
+def scheduled(settings: OptimizerSettings, update: int, epochs: int, updates_per_epoch: int) -> float:
+    """The learning rate of an update of a run of so many epochs, in units of the highest."""
+    warmup = warmup_updates(settings, epochs, updates_per_epoch)
+    return lr_factor(settings, update, epochs * updates_per_epoch, warmup)
+
+
 def lr_factor(settings: OptimizerSettings, update: int, total: int, warmup: int) -> float:
     """The learning rate of an update: linear warm-up to where the schedule's curve begins, then the curve.
 
@@ -36,6 +42,23 @@ def lr_factor(settings: OptimizerSettings, update: int, total: int, warmup: int)
         return _curve(settings, 0, 1) * (update + 1) / (warmup + 1)
     span = max(1, total - warmup)
     return _curve(settings, min(update - warmup, span), span)
+
+
+def averaging_factor(update: int, epoch: int, cycle: int | None, first: float, high: float) -> float:
+    """The learning rate while weights are averaged, in units of the run's highest (Izmailov et al. 2018, SWA).
+
+    Constant after a cosine from `first` to `high` over an epoch, as torch's SWALR has it; with `cycle` a line from
+    `high` down to a tenth of it in each cycle, at whose end it is lowest.
+
+    Args:
+        update: counted from 0, where the averaging begins.
+        epoch: updates in an epoch.
+        cycle: epochs in a cycle; None for a constant rate.
+    """
+    if cycle:
+        through = (update % (cycle * epoch) + 1) / (cycle * epoch)
+        return high * (1 - (1 - CYCLIC_LOW) * through)
+    return high + (first - high) * _cosine(min(1.0, update / epoch))
 
 
 def _curve(settings: OptimizerSettings, done: int, span: int) -> float:

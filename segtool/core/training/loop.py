@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import torch
 
 from segtool.core.data.batches import Batch, Plan
-from segtool.core.models.schedule import lr_factor, warmup_updates
 from segtool.core.reporting.progress import Track
 from segtool.core.training.course import Clock, Course
 from segtool.core.training.history import epoch_row, in_words, monitored, score_cells
@@ -38,6 +37,7 @@ class Loop:
     """All that a run consists of.
 
     updater: moves the weights.
+    rate: the learning rate of an update of the run, in units of the highest, from it, epochs and updates per epoch.
     plan_from: the micro-batches from (epoch, update) on, of a course of so many epochs.
     load: a stream of batches for a plan.
     validate: scores the network after an epoch (its argument is a label); None without validation images.
@@ -51,6 +51,7 @@ class Loop:
     course: Course
     settings: LoopSettings
     optimizer: OptimizerSettings
+    rate: Callable[[int, int, int], float]
     plan_from: Callable[[range, int], Plan]
     load: Callable[[Plan], Iterator[Batch]]
     validate: Validate | None
@@ -121,9 +122,7 @@ class Loop:
 
     def _update(self, micro: list[Batch], update: int, updates: int) -> None:
         course = self.course
-        done = course.epoch * updates + update
-        warmup = warmup_updates(self.optimizer, course.epochs, updates)
-        factor = course.lr_scale * lr_factor(self.optimizer, done, course.epochs * updates, warmup)
+        factor = course.lr_scale * self.rate(course.epoch * updates + update, course.epochs, updates)
         loss = self.updater.step(micro, factor, course.epoch, update)
         if math.isfinite(loss):
             course.loss_sum += loss

@@ -1,15 +1,16 @@
 """Putting the parts of a run together, and bringing them to where the run stopped, or to its start."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
 from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Batch, Collate, Plan, TrainingSamples, round_up
+from segtool.core.data.batches import Batch, Collate, Key, Plan, TrainingSamples, round_up
 from segtool.core.data.loader import make_loader
 from segtool.core.data.sampling import repeat_factors
 from segtool.core.data.seeding import seed_torch
@@ -19,6 +20,7 @@ from segtool.core.models.class_weights import class_weights
 from segtool.core.models.losses import Criterion
 from segtool.core.models.optim import make_optimizer
 from segtool.core.models.pretrained import load_encoder_weights
+from segtool.core.models.schedule import scheduled
 from segtool.core.models.transfer import load_run_weights
 from segtool.core.reporting.progress import Track
 from segtool.core.selection import limit, refuse_seen
@@ -89,8 +91,9 @@ def prepare(settings: TrainSettings, parts: Parts) -> Loop:
         course=course,
         settings=settings.loop,
         optimizer=settings.optimizer,
-        plan_from=_planner(settings, parts.drawn, world),
-        load=_loader(settings, parts),
+        rate=partial(scheduled, settings.optimizer),
+        plan_from=make_planner(settings, parts.drawn, world),
+        load=load_plans(settings, parts),
         validate=judges.of(updater.network) if parts.valid else None,
         validate_average=judges.of(average.network) if average and parts.valid else None,
         store=store.RunStore(folder) if world.main else None,
@@ -165,7 +168,8 @@ def _class_weights(settings: TrainSettings, parts: Parts) -> tuple[float, ...] |
     return class_weights(settings.loss.class_weights, parts.dataset, parts.train, kept, parts.track)
 
 
-def _planner(settings: TrainSettings, units: Units, world: World) -> Callable[[range, int], Plan]:
+def make_planner(settings: TrainSettings, units: Units, world: World) -> Callable[[range, int], Plan]:
+    """The micro-batches of some epochs, counted from 0, without those of the first so many updates."""
     factors = None
     if settings.extras.oversample and units.counts is not None:
         factors = repeat_factors(units.counts, settings.extras.oversample)
@@ -182,7 +186,8 @@ def _planner(settings: TrainSettings, units: Units, world: World) -> Callable[[r
     )
 
 
-def _loader(settings: TrainSettings, parts: Parts) -> Callable[[Plan], Iterator[Batch]]:
+def load_plans(settings: TrainSettings, parts: Parts) -> Callable[[Iterable[list[Key]]], Iterator[Batch]]:
+    """What reads and augments the images of micro-batches as the run sees them."""
     spec, units = parts.spec, parts.drawn
     augmentation = Augmentation(settings.augmentation, settings.size, spec.fill, units.shares)
     samples = TrainingSamples(parts.dataset, units, spec.resize, augmentation, settings.loop.seed)

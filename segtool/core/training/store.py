@@ -52,7 +52,7 @@ class RunStore:
         (self.folder / EPOCH_START).unlink(missing_ok=True)
         if not keep:
             return
-        for epoch, old in _epoch_files(self.folder).items():
+        for epoch, old in epoch_files(self.folder).items():
             if epoch <= course.epoch - keep:
                 old.unlink()
 
@@ -121,7 +121,7 @@ def find_state(folder: Path) -> dict[str, Any] | None:
             (folder / EPOCH_START).unlink(missing_ok=True)
         return state
     except SegtoolError as error:
-        older_ones = [path for _, path in sorted(_epoch_files(folder).items(), reverse=True)]
+        older_ones = [path for _, path in sorted(epoch_files(folder).items(), reverse=True)]
         for older in [folder / EPOCH_START, *older_ones]:
             try:
                 state = load_checkpoint(older)
@@ -147,7 +147,7 @@ def restore(updater: Updater, state: dict[str, Any], path: Path) -> Course:
         raise SegtoolError(f"checkpoint {path} is of another model or version: {str(error)[:200]}") from error
 
 
-def _epoch_files(folder: Path) -> dict[int, Path]:
+def epoch_files(folder: Path) -> dict[int, Path]:
     """The epochs' checkpoints by epoch; copies that a user made under names of their own are not among them."""
     found = ((path.stem.removeprefix("epoch_"), path) for path in folder.glob("epoch_*.pt"))
     return {int(number): path for number, path in found if number.isdecimal()}

@@ -49,6 +49,19 @@ def test_processes_share_the_same_updates(world: int) -> None:
         assert sorted(batch) == sorted(key for share in shares for key in share[number])
 
 
+@pytest.mark.parametrize(("count", "sizes"), [(8, [4, 4]), (11, [5, 6]), (7, [7]), (3, [4]), (4, [4])])
+def test_everything_holds_every_image_in_parts_as_equal_as_can_be(count: int, sizes: list[int]) -> None:
+    parts = [
+        Plan(count, batch=4, accumulate=2, seed=1, epochs=range(1), rank=rank, world=2).everything(3) for rank in (0, 1)
+    ]
+    whole = Plan(count, batch=4, accumulate=2, seed=1, epochs=range(1)).everything(3)
+    assert [len(part) for part in whole] == sizes
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(part) for part in whole]
+    assert {key.sample for part in whole for key in part} == set(range(count))
+    assert {key.epoch for part in whole for key in part} == {3}
+    assert len({key for part in whole for key in part}) == sum(sizes)
+
+
 @pytest.fixture
 def samples(tiny: Path) -> TrainingSamples:
     dataset = load_dataset(tiny)

@@ -3,8 +3,10 @@
 import math
 
 import pytest
+import torch
+from torch.optim.swa_utils import SWALR
 
-from segtool.core.models.schedule import lr_factor, warmup_updates
+from segtool.core.models.schedule import averaging_factor, lr_factor, warmup_updates
 from segtool.errors import UsageError
 from segtool.settings.optimizer import OptimizerSettings
 
@@ -73,3 +75,18 @@ def test_default_warmup_is_an_epoch_or_a_tenth_of_a_short_run() -> None:
 def test_restarts_of_a_schedule_without_cycles_are_refused() -> None:
     with pytest.raises(UsageError, match="--restarts goes with --schedule cosine or cyclic, not with poly"):
         OptimizerSettings(schedule="poly", restarts=2)
+
+
+def test_while_averaging_the_rate_is_constant_after_torchs_anneal() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.8)
+    scheduler = SWALR(optimizer, swa_lr=0.2, anneal_epochs=5, anneal_strategy="cos")
+    for update in range(9):
+        assert averaging_factor(update, 5, None, 0.8, 0.2) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_in_cycles_the_rate_is_lowest_where_weights_are_taken() -> None:
+    factors = [averaging_factor(update, 2, 2, 0.8, 0.4) for update in range(8)]
+    assert factors[3] == factors[7] == min(factors) == pytest.approx(0.04)
+    assert factors[:4] == factors[4:] == pytest.approx([0.31, 0.22, 0.13, 0.04])

@@ -1,0 +1,439 @@
+"""`swa`: averages of epochs and runs, going on with a run, and what is refused."""
+
+import csv
+import json
+import math
+import multiprocessing
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Type
+from PIL import Image
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+from segtool.core.data.seeding import seed_torch
+from segtool.core.models.checkpoint import load_checkpoint, restore_network
+from segtool.core.models.inputs import network_input
+from segtool.core.training.averaging_job import read_job
+from segtool.core.training.bench import Bench
+from segtool.core.training.distributed import World
+from segtool.core.training.sources import Checkpoint
+from segtool.settings.options import assemble
+from segtool.settings.swa import SwaSettings
+
+NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0 --batch 2"
+SWA = "swa --threads 1 --workers 0"
+
+
+@pytest.fixture
+def folder(tiny: Path, typed: Type, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test's folder with `tiny` and runs of it, trained once for all tests.
+
+    `run` has kept four epochs, `tuned` two of its own, which started from `run` and left its encoder as it was.
+    """
+    kept = tmp_path_factory.getbasetemp() / "swa_runs"
+    if not kept.exists():
+        for line in (
+            "--epochs 4 --keep-last 4 -o run",
+            "--epochs 2 --keep-last 2 --init run --freeze-encoder 2 --lr 1e-4 --seed 1 -o tuned",
+        ):
+            assert typed(f"train tiny {NETWORK} {line}").status == 0
+        for run in ("run", "tuned"):
+            shutil.copytree(run, kept / run)
+    for run in kept.iterdir():
+        shutil.copytree(run, tiny.parent / run.name, dirs_exist_ok=True)
+    return tiny.parent
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def miou(path: Path) -> dict[str, float]:
+    """The score of each network that was looked at."""
+    return {row["network"]: float(row["miou"] or "nan") for row in table(path / "scores.csv")}
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_checkpoint(path)["weights"]
+    return found
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def stamp(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "done.json").read_text())
+    return content
+
+
+def spoil(path: Path) -> None:
+    """Weights of no use to anyone, in a checkpoint that is whole."""
+    content = load_checkpoint(path)
+    generator = torch.Generator().manual_seed(0)
+    for value in content["weights"].values():
+        if value.is_floating_point() and value.ndim > 1:
+            value.copy_(torch.randn(value.shape, generator=generator))
+    torch.save(content, path)
+
+
+# Averages of what is there.
+
+
+def test_the_average_is_torchs_of_the_same_checkpoints(folder: Path, typed: Type) -> None:
+    assert typed(f"{SWA} run --epochs 2-4 --keep average -o out").status == 0
+    files = [Path("run") / f"epoch_00{epoch}.pt" for epoch in (2, 3, 4)]
+    networks = [restore_network(load_checkpoint(file), file)[1] for file in files]
+    average = AveragedModel(networks[0])
+    for network in networks:
+        average.update_parameters(network)
+    made = weights(Path("out/swa.pt"))
+    for name, value in average.module.named_parameters():
+        torch.testing.assert_close(made[name], value, rtol=1e-6, atol=1e-7, msg=name)
+    # Statistics of few pixels magnify the last bit of a weight: from here on both have the same. The batches are those
+    # that the command made, the six training images once each.
+    average.module.load_state_dict({name: made[name] for name, _ in average.module.named_parameters()}, strict=False)
+    values = {"runs": (Path("run"),), "out": Path("out"), "last": 3, "threads": 1, "workers": 0, "quiet": True}
+    job = read_job(assemble(SwaSettings, values), "cpu", World())
+    bench = Bench(job.settings, job.parts, epoch=4, frozen=False)
+    batches = list(bench.load(bench.plan.everything(4)))
+    assert [len(batch.images) for batch in batches] == [2, 2, 2]
+    seed_torch(0, 4, 0)
+    average.to(memory_format=torch.channels_last)
+    update_bn([network_input(batch.images, job.parts.spec, "cpu") for batch in batches], average)
+    expected = average.module.state_dict()
+    assert all(
+        torch.equal(value, expected[name]) and value.dtype == expected[name].dtype for name, value in made.items()
+    )
+    assert same(Path("out/best.pt"), Path("out/swa.pt"))
+    last = weights(files[-1])
+    assert not any(torch.equal(value, last[name]) for name, value in made.items() if name.endswith("running_var"))
+
+
+def test_the_output_is_a_run_like_any_other(folder: Path, typed: Type) -> None:
+    ended = typed(f"{SWA} run --last 3 -o out")
+    assert ended.status == 0, ended.stderr
+    assert typed(f"{SWA} run --last 3 -o out").stdout == "out is up to date\n"
+    assert {row["role"] for row in table(Path("out/samples.csv"))} == {"train", "valid"}
+    assert Path("out/samples.csv").read_bytes() == Path("run/samples.csv").read_bytes()
+    config = json.loads(Path("out/config.json").read_text())
+    assert [one["file"] for one in config["swa"]["averaged"]] == ["epoch_002.pt", "epoch_003.pt", "epoch_004.pt"]
+    assert config["settings"]["arch"] == "linknet"
+    for subset in ("valid", "oof"):
+        options = "" if subset == "valid" else "--run tuned"
+        ended = typed(f"predict tiny --run out {options} --subset {subset} --threads 1 -o {subset}")
+        # Both have seen the same images: out of fold there is nothing.
+        assert (ended.status, "every run was trained on" in ended.stderr) == ((0, False), (2, True))[subset == "oof"]
+    assert typed("evaluate tiny valid -o scores").status == 0
+    (row,) = table(Path("out/history.csv"))
+    scored = json.loads(Path("scores/summary.json").read_text())["miou"]
+    assert scored == pytest.approx(float(row["miou"]), abs=1e-6)
+    assert scored == pytest.approx(max(miou(Path("out")).values()), abs=1e-6)
+    assert scored == pytest.approx(stamp(Path("out"))["best"], abs=1e-6)
+    assert len(table(Path("out/per_image.csv"))) == 2
+    assert typed("predict tiny --run out --checkpoint swa --subset valid --threads 1 -o swa").status == 0
+    assert typed("evaluate tiny swa -o swa_scores").status == 0
+    average = json.loads(Path("swa_scores/summary.json").read_text())["miou"]
+    assert average == pytest.approx(float(row["swa_miou"]), abs=1e-6)
+    ended = typed("predict tiny --run run --checkpoint swa -o no")
+    assert (ended.status, "`segtool swa` makes one" in ended.stderr) == (2, True)
+    assert typed("bundle out -o out.zip").status == 0
+    assert typed("predict tiny --run out.zip --subset valid --threads 1 -o bundled").status == 0
+    ended = typed(f"{SWA} out tuned -o again")
+    assert ended.status == 0, ended.stderr
+    assert list(miou(Path("again"))) == ["out best", "tuned best", "out best + tuned best"]
+
+
+def test_an_average_that_hurts_is_told_and_kept_only_when_asked_for(folder: Path, typed: Type) -> None:
+    spoil(folder / "run" / "epoch_003.pt")
+    ended = typed(f"{SWA} run --last 2 -o better")
+    assert ended.status == 0
+    scores = miou(Path("better"))
+    # What the state of an epoch says of itself is what it scored when it was trained.
+    assert scores["run epoch 4"] == pytest.approx(float(table(Path("run/history.csv"))[3]["miou"]))
+    average = scores["run epoch 3 + run epoch 4"]
+    assert average < max(scores.values())
+    kept = stamp(Path("better"))["kept"]
+    assert scores[kept] == max(scores.values())
+    assert f"better: the average of 2 checkpoints: miou {average:.4f}, of the best single one" in ended.stdout
+    assert f"best.pt is {kept}" in ended.stdout
+    assert same(Path("better/best.pt"), Path("run/best.pt"))
+    assert typed(f"{SWA} run --last 2 --keep average -o average").status == 0
+    assert same(Path("average/best.pt"), Path("better/swa.pt"))
+    assert stamp(Path("average"))["best"] == average
+
+
+def test_other_settings_are_refused_until_overwritten(folder: Path, typed: Type) -> None:
+    assert typed(f"{SWA} run --last 2 -o out").status == 0
+    ended = typed(f"{SWA} run --last 3 -o out")
+    assert (ended.status, "last (2 there, 3 asked)" in ended.stderr) == (2, True)
+    assert typed(f"{SWA} run --last 3 --overwrite -o out").status == 0
+    assert len(json.loads(Path("out/config.json").read_text())["swa"]["averaged"]) == 3
+    ended = typed(f"{SWA} run --last 3 -o run")
+    assert (ended.status, "not an output of `segtool swa`" in ended.stderr) == (2, True)
+
+
+def test_norms_of_an_encoder_that_was_frozen_keep_their_statistics(folder: Path, typed: Type) -> None:
+    assert typed(f"{SWA} tuned --keep average -o out").status == 0
+    before, after = weights(Path("run/best.pt")), weights(Path("out/swa.pt"))
+    norms = [name for name in before if name.endswith("running_var")]
+    frozen = {name for name in norms if torch.equal(before[name], after[name])}
+    assert frozen == {name for name in norms if name.startswith("encoder.")}
+    assert 0 < len(frozen) < len(norms)
+
+
+# Greedy soups.
+
+
+def test_a_greedy_soup_leaves_out_what_does_not_help_and_never_falls_below_the_best(folder: Path, typed: Type) -> None:
+    spoil(folder / "run" / "epoch_002.pt")
+    # Its own history says what it was before: it comes early and is seen to do harm.
+    ended = typed(f"{SWA} run tuned --last 2 --greedy -o out")
+    assert ended.status == 0, ended.stderr
+    scores, done = miou(Path("out")), stamp(Path("out"))
+    used = [f"{one['run']} epoch {int(one['file'][6:9])}" for one in _averaged("out")]
+    members = ["run epoch 3", "run epoch 4", "tuned epoch 1", "tuned epoch 2"]
+    assert set(used) <= set(members)
+    assert scores[" + ".join(used)] >= max(scores[one] for one in members)
+    assert scores[done["kept"]] == max(scores.values())
+    assert typed(f"{SWA} run --epochs 2-4 --greedy -o alone").status == 0
+    assert "epoch_002.pt" not in [one["file"] for one in _averaged("alone")]
+
+
+def _averaged(run: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads((Path(run) / "config.json").read_text())["swa"]["averaged"]
+    return found
+
+
+def test_a_soup_that_was_stopped_goes_on_with_the_scores_it_has(
+    folder: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"{SWA} run tuned --last 2 --greedy"
+    taken: list[int] = []
+    take = Bench.take
+
+    def counted(bench: Bench, checkpoints: Sequence[Checkpoint]) -> Any:
+        if len(taken) == stop:
+            raise KeyboardInterrupt
+        taken.append(len(checkpoints))
+        return take(bench, checkpoints)
+
+    monkeypatch.setattr(Bench, "take", counted)
+    stop = -1
+    assert typed(f"{line} -o whole").status == 0
+    whole = taken.copy()
+    taken.clear()
+    stop = 4
+    assert typed(f"{line} -o out").status == 130
+    assert not Path("out/done.json").exists()
+    stop = -1
+    assert typed(f"{line} -o out").status == 0
+    assert taken == whole
+    for name in ("scores.csv", "history.csv", "per_image.csv", "samples.csv"):
+        assert (Path("out") / name).read_bytes() == (Path("whole") / name).read_bytes()
+    assert same(Path("out/best.pt"), Path("whole/best.pt"))
+
+
+# Going on with a run.
+
+
+def test_going_on_trains_the_rest_anew_at_its_own_rate_and_averages_its_epochs(folder: Path, typed: Type) -> None:
+    ended = typed(f"{SWA} run --start 0.5 --until 1.25 --swa-lr 2e-4 -o out")
+    assert ended.status == 0, ended.stderr
+    before, rows = table(Path("run/history.csv")), table(Path("out/history.csv"))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [row["train_loss"] for row in rows[:2]] == [row["train_loss"] for row in before[:2]]
+    assert rows[2]["train_loss"] != before[2]["train_loss"]
+    # Three updates an epoch: the rate of the last one is two thirds of the way there by a cosine, and then constant.
+    first, last = float(before[1]["lr"]), 2e-4
+    assert float(rows[2]["lr"]) == pytest.approx(last + (first - last) * 0.5 * (1 + math.cos(math.pi * 2 / 3)))
+    assert [float(row["lr"]) for row in rows[3:]] == pytest.approx([last, last])
+    assert _files("out") == ["epoch_003.pt", "epoch_004.pt", "epoch_005.pt"]
+    assert [float(row["swa_miou"] or "nan") for row in rows[:4]] == pytest.approx([math.nan] * 4, nan_ok=True)
+    scores = miou(Path("out"))
+    assert float(rows[4]["swa_miou"]) == scores["out epoch 3 + out epoch 4 + out epoch 5"]
+    assert {one: scores[one] for one in scores if one.startswith("out epoch 5")} == {
+        "out epoch 5": float(rows[4]["miou"])
+    }
+    assert scores[stamp(Path("out"))["kept"]] == max(scores.values())
+    assert typed(f"{SWA} out --last 2 -o again").status == 0
+    assert typed("predict tiny --run out --checkpoint last:3 --subset valid --threads 1 -o preds").status == 0
+
+
+def _files(run: str) -> list[str]:
+    return [one["file"] for one in _averaged(run)]
+
+
+def test_in_cycles_the_ends_are_averaged_and_the_last_epochs_state_will_do(folder: Path, typed: Type) -> None:
+    for epoch in range(1, 5):
+        (folder / "run" / f"epoch_00{epoch}.pt").unlink()
+    ended = typed(f"{SWA} run --start 1 --until 2.25 --swa-lr 1e-3 --cycle 2 -o out")
+    assert ended.status == 0, ended.stderr
+    rows = table(Path("out/history.csv"))
+    # The ninth epoch would begin a cycle that does not end.
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
+    assert [float(row["lr"]) for row in rows[4:]] == pytest.approx([5.5e-4, 1e-4] * 2)
+    assert _files("out") == ["epoch_006.pt", "epoch_008.pt"]
+
+
+def test_a_moving_average_and_its_columns_end_where_the_run_is_left(tiny: Path, typed: Type) -> None:
+    options = "--epochs 4 --keep-last 3 --ema 0.9 --patience 1 --schedule plateau --plateau-patience 1"
+    assert typed(f"train tiny {NETWORK} {options} -o run").status == 0
+    ended = typed(f"{SWA} run --start 0.25 --until 1 -o out")
+    if ended.status:
+        # Patience may have ended the run before; what it has kept then is said.
+        ended = typed(f"{SWA} run --start {stamp(Path('run'))['epochs'] / 4} --until 1.25 -o out")
+    assert ended.status == 0, ended.stderr
+    rows = table(Path("out/history.csv"))
+    assert len(rows) >= 4
+    assert all(row["lr"] and row["swa_miou"] is not None and "ema_miou" not in row for row in rows)
+    assert [float(row["lr"]) for row in rows[-1:]] == [2.5e-4]
+
+
+def test_killed_and_started_again_it_ends_as_if_never_killed(folder: Path, typed: Type) -> None:
+    line = f"{SWA} run --start 0.25 --until 3 --swa-lr 1e-3"
+    assert typed(f"{line} -o whole").status == 0
+    killed = 0
+    for epoch in (4, 8):
+        child = multiprocessing.get_context("fork").Process(target=typed, args=(f"{line} -o out",))
+        child.start()
+        while child.is_alive() and not Path(f"out/epoch_{epoch:03d}.pt").exists():
+            time.sleep(0.002)
+        child.kill()
+        child.join()
+        killed += child.exitcode == -signal.SIGKILL
+    assert killed == 2, "it ended before it could be killed"
+    assert not Path("out/done.json").exists()
+    ended = typed(f"{line} -o out")
+    assert (ended.status, "going on after epoch" in ended.stderr) == (0, True), ended.stderr
+    for name in ("best.pt", "swa.pt", "last.pt", "epoch_012.pt"):
+        assert same(Path("out") / name, Path("whole") / name), name
+    renamed = Path("whole/scores.csv").read_text().replace("whole", "out")
+    assert Path("out/scores.csv").read_text() == renamed
+    assert Path("out/per_image.csv").read_bytes() == Path("whole/per_image.csv").read_bytes()
+    assert not list(Path("out").glob(".tmp-*"))
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "words"),
+    [
+        ("run", 0, ""),
+        ("run --epochs 3-6", 2, "--epochs 3-6: run has not kept these epochs (it has kept 1, 2, 3, 4)"),
+        ("run --last 5", 2, "--last 5: run has not kept these epochs"),
+        ("run --last 1", 2, "--last"),
+        ("run --epochs 4-4", 2, "'4-4' is not a range of epochs"),
+        ("run --epochs 3-4 --last 2", 2, "--last and --epochs"),
+        ("run run", 2, "the same run is given twice"),
+        ("gone", 1, "run folder gone does not exist"),
+        ("tiny", 1, "tiny is not a run folder"),
+        ("run --start 0.6 --last 2", 2, "--last has no effect with --start"),
+        ("run tuned --start 0.6", 2, "--start goes on with one run, and 2 are given"),
+        ("run --cycle 2", 2, "--cycle needs --start"),
+        ("run --swa-lr 0.1", 2, "--swa-lr needs --start"),
+        ("run --until 2", 2, "--until needs --start"),
+        ("run --start 0.5 --until 0.5", 2, "no epoch is left to train"),
+        ("run --start 0.75", 2, "from epoch 3 to 4 there are 1 epochs, an average takes two or more"),
+        ("run --start 0.25 --cycle 2", 2, "from epoch 1 to 4 there are 1 cycles of 2 epochs"),
+        ("bare --start 0.5", 2, "epoch 1 of 2, of which bare has no checkpoint (it has kept none); train with --keep"),
+        ("bare", 2, "bare has not kept these epochs (it has kept none); train with --keep-last N"),
+        ("bare run --last 2", 2, "--last 2: bare has not kept these epochs"),
+        ("run wider", 2, "only equal networks can be averaged: arch is unet in wider best, linknet in run best"),
+        ("run renamed", 2, "only equal networks can be averaged: classes is ground, box, line in renamed best"),
+        ("run all --greedy", 2, "--greedy: all was trained on images that run held out (such as train_"),
+        ("all --last 2 --greedy", 2, "--greedy needs validation images: the runs have held out no images"),
+        ("all --last 2 --keep better", 2, "--keep better needs validation images"),
+    ],
+)
+def test_refusals(line: str, status: int, words: str, refused: Path, typed: Type) -> None:
+    ended = typed(f"{SWA} {line} -o out")
+    assert (ended.status, words in ended.stderr) == (status, True), ended.stderr
+    assert status == 0 or not Path("out").exists()
+
+
+@pytest.fixture
+def refused(folder: Path, typed: Type, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More runs beside `folder`'s, of which only what is read before the refusal need be right."""
+    kept = tmp_path_factory.getbasetemp() / "swa_refused"
+    if not kept.exists():
+        assert typed(f"train tiny {NETWORK} --epochs 2 --keep-last 2 --fold all -o {kept / 'all'}").status == 0
+        for name, change in (
+            ("bare", {}),
+            ("wider", {"arch": "unet"}),
+            ("renamed", {"classes": ["ground", "box", "line"]}),
+        ):
+            shutil.copytree("tuned", kept / name)
+            for file in (kept / name).glob("epoch_*.pt"):
+                file.unlink()
+            content = load_checkpoint(kept / name / "best.pt")
+            content["network"] |= change
+            torch.save(content, kept / name / "best.pt")
+    for run in kept.iterdir():
+        shutil.copytree(run, folder / run.name)
+    return folder
+
+
+def test_runs_of_other_folds_are_averaged_unscored_and_all_their_images_are_seen(refused: Path, typed: Type) -> None:
+    ended = typed(f"{SWA} run all -o out")
+    assert (ended.status, "no validation: best.pt will be the average" in ended.stderr) == (0, True), ended.stderr
+    assert "all was trained on images that run held out" in ended.stderr
+    assert {row["role"] for row in table(Path("out/samples.csv"))} == {"train"}
+    assert same(Path("out/best.pt"), Path("out/swa.pt"))
+    assert not Path("out/per_image.csv").exists()
+    ended = typed("predict tiny --run out --subset valid -o preds")
+    assert (ended.status, "held out no image" in ended.stderr) == (2, True)
+
+
+def test_data_that_moved_or_changed(folder: Path, typed: Type) -> None:
+    (folder / "tiny").rename(folder / "moved")
+    ended = typed(f"{SWA} run --last 2 -o out")
+    assert (ended.status, "if the data of run has moved, say --data" in ended.stderr) == (1, True)
+    assert typed(f"{SWA} run --last 2 --data moved -o out").status == 0
+    path = folder / "moved" / "images" / "train_0.png"
+    Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+    ended = typed(f"{SWA} run --last 2 --data moved -o other")
+    assert (ended.status, "train_0.png is no longer what run has seen" in ended.stderr) == (1, True)
+    path.unlink()
+    ended = typed(f"{SWA} run --last 2 --data moved -o other")
+    assert ended.status == 1
+    assert not Path("other").exists()
+
+
+def test_a_broken_checkpoint_is_named_and_leaves_nothing(folder: Path, typed: Type) -> None:
+    content = load_checkpoint(Path("run/epoch_003.pt"))
+    del content["weights"][next(iter(content["weights"]))]
+    torch.save(content, "run/epoch_003.pt")
+    ended = typed(f"{SWA} run --last 2 --keep average -o out")
+    assert (ended.status, "epoch_003.pt holds other weights than its network has" in ended.stderr) == (1, True)
+    Path("run/epoch_003.pt").write_bytes(b"half")
+    ended = typed(f"{SWA} run --last 2 -o other")
+    assert (ended.status, "checkpoint run/epoch_003.pt is truncated" in ended.stderr) == (1, True)
+    assert not Path("other").exists()
+
+
+def test_a_file_of_checkpoints_that_is_lost_is_made_again(folder: Path, typed: Type) -> None:
+    assert typed(f"{SWA} run --start 0.5 -o out").status == 0
+    before = weights(Path("out/best.pt"))
+    Path("out/best.pt").unlink()
+    assert typed(f"{SWA} run --start 0.5 -o out").status == 0
+    after = weights(Path("out/best.pt"))
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    Path("out/best.pt").unlink()
+    Path("out/epoch_003.pt").unlink()
+    ended = typed(f"{SWA} run --start 0.5 -o out")
+    assert (ended.status, "lost the checkpoint of epoch 3: remove out/last.pt" in ended.stderr) == (1, True)
+    Path("out/last.pt").unlink()
+    assert typed(f"{SWA} run --start 0.5 -o out").status == 0
+    again = weights(Path("out/best.pt"))
+    assert all(torch.equal(value, again[name]) for name, value in before.items())
