@@ -124,7 +124,7 @@ def test_a_model_of_several_has_seen_what_any_of_them_was_trained_on(tmp_path: P
         ("d", "b", "train"),
         ("d", "c", "valid"),
         ("d", "c2", "twin"),
-        ("e", "e", "train"),
+        ("extra 1", "e", "train"),
         ("d", "f", "valid"),
     ]
     assert read_samples(tmp_path / "merged") == Samples(frozenset("abe"), frozenset({("c", "c"), ("f", "f")}))
