@@ -26,8 +26,11 @@ COMMANDS = [
     "predict",
     "evaluate",
     "submit",
+    "roi crop",
+    "roi paste",
 ]
 NEED_NO_MODEL = ["demo", "import_folders", "import_coco", "import_preds", "split", "evaluate", "submit"]
+NEED_NO_MODEL += ["roi_crop", "roi_paste"]
 HEAVY = ("torch", "numpy", "pandas", "sklearn", "cv2", "matplotlib", "albumentations", "scipy", "yaml")
 
 
@@ -39,7 +42,7 @@ def loaded_after(code: str, *args: str) -> set[str]:
     return set(ended.stdout.split("LOADED")[1].split())
 
 
-@pytest.mark.parametrize("command", ["", "import", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "import", "roi", *COMMANDS])
 def test_help_loads_no_engine(command: str) -> None:
     loaded = loaded_after("from segtool.cli import main; main()", *command.split(), "--help")
     assert "segtool.cli" in loaded
@@ -67,6 +70,7 @@ def test_the_chain_without_a_model_runs_without_torch(segtool: Run, tiny: Path) 
         "split tiny -o folds.csv --folds 2",
         "evaluate again guesses -o scores",
         "import preds guesses --data again --subset valid --partial -o preds",
+        "roi crop again --preds preds -o crops",
     ):
         ended = segtool(*command.split(), PYTHONPATH=str(blocked))
         assert (ended.returncode, "error" in ended.stderr) == (0, False), ended.stderr

@@ -115,7 +115,8 @@ def reachable_from(start: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "import_folders", "import_coco", "import_preds", "split", "evaluate", "submit"]
+    "command",
+    ["demo", "import_folders", "import_coco", "import_preds", "split", "evaluate", "submit", "roi_crop", "roi_paste"],
 )
 def test_commands_that_need_no_model_never_reach_torch(command: str) -> None:
     reached = reachable_from(f"segtool.commands.{command}")

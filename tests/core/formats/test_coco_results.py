@@ -1,0 +1,68 @@
+"""COCO results: whose boxes they are, and what is none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segtool.core.formats.coco_results import read_results
+from segtool.core.roi import Box
+from segtool.errors import SegtoolError
+
+CLASSES = ("ground", "box", "stripe")
+IDS = ["a/1.jpg", "2"]
+ENTRY = {"image_id": "2", "category_id": 2, "bbox": [1, 2, 3.5, 4], "score": 0.5}
+
+
+def read(folder: Path, *entries: Any, annotations: Any = None) -> dict[str, list[Box]]:
+    (folder / "r.json").write_text(json.dumps(list(entries)))
+    if annotations:
+        (folder / "a.json").write_text(json.dumps(annotations))
+    return read_results(folder / "r.json", folder / "a.json" if annotations else None, IDS, CLASSES)
+
+
+def test_ids_of_the_data_set_itself(tmp_path: Path) -> None:
+    found = read(tmp_path, ENTRY, {**ENTRY, "image_id": "a/1", "category_id": 1}, {**ENTRY, "image_id": 2})
+    assert found == {"2": [Box(1, 2, 3.5, 4, "stripe", 0.5)] * 2, "a/1.jpg": [Box(1, 2, 3.5, 4, "box", 0.5)]}
+    assert read(tmp_path) == {}
+
+
+def test_ids_of_a_coco_file(tmp_path: Path) -> None:
+    annotations = {
+        "images": [{"id": 7, "file_name": "a/1.jpg"}, {"id": 9, "file_name": "2.png"}],
+        "categories": [{"id": 4, "name": "stripe"}, {"id": 2, "name": "thing"}],
+    }
+    found = read(
+        tmp_path, {**ENTRY, "image_id": 9}, {**ENTRY, "image_id": 7, "category_id": 4}, annotations=annotations
+    )
+    assert {image_id: [box.label for box in boxes] for image_id, boxes in found.items()} == {
+        "2": ["thing"],
+        "a/1.jpg": ["stripe"],
+    }
+    with pytest.raises(SegtoolError, match=r"r\.json, entry 0 has the image_id '2', which .*a\.json does not list"):
+        read(tmp_path, ENTRY, annotations=annotations)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_id": "z"}, "entry 0: 'z' is named after no image"),
+        ({"category_id": 3}, "entry 0 has the category_id 3, which is none of the data set"),
+        ({"category_id": None}, "category_id None"),
+        ({"bbox": [1, 2, 3]}, r"the bbox \[1, 2, 3\]"),
+        ({"bbox": [1, 2, 3, "x"]}, "the bbox"),
+        ({"bbox": [1, 2, 3, float("nan")]}, "the bbox"),
+        ({"bbox": [1, 2, 0, 4]}, "of no width or height"),
+        ({"score": None}, "the score None"),
+    ],
+)
+def test_wrong_entries_are_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(SegtoolError, match=said):
+        read(tmp_path, {**ENTRY, **change})
+
+
+def test_another_kind_of_file(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"images": [], "annotations": []}))
+    with pytest.raises(SegtoolError, match=r"r\.json is not a list of objects, as COCO results are"):
+        read_results(tmp_path / "r.json", None, IDS, CLASSES)
