@@ -41,8 +41,9 @@ def judge(findings: Sequence[Finding], steps: npt.NDArray[np.int64]) -> list[Sus
     Each sign of a mistake is measured by how far an image lies above the median of all, in robust standard deviations
     (the larger quartile's distance / 0.6745), and what lies below counts nothing: a label is not the better for being
     at its right place when an object is missing. A mistake mostly shows in one sign alone, or two. Their sum wants no
-    weights: what networks often get wrong spreads widely over the images, and so counts little. Pixel issues and softmin
-    order all images; the three signs of a particular mistake count from USUAL on, so that chance does not add up.
+    weights: what networks often get wrong spreads widely over the images, and so counts little. Pixel issues and
+    softmin order all images; the three signs of a particular mistake count from USUAL on, so that chance does not add
+    up.
 
     Args:
         findings: of all images.
