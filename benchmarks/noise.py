@@ -30,7 +30,7 @@ from segtool.core import images
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.files import write_csv
 from segtool.core.images import IGNORE, Array, Size
-from segtool.core.noise.evidence import ClassThresholds, bands_of
+from segtool.core.noise.evidence import Census, bands_of
 from segtool.core.noise.table import QUALITY
 from segtool.core.predictions import probs_path
 from segtool.core.probmaps import ProbReader, most_probable
@@ -160,10 +160,10 @@ def predict(folder: Path, training: str) -> Path:
 def pixel_issues(dataset: Dataset, preds: Path) -> dict[str, float]:
     """cleanlab's `num_pixel_issues` of every image, as a share of its pixels (high is suspicious)."""
     pairs = [(r, dataset.read_mask(r)) for r in dataset.train]
-    thresholds = ClassThresholds(len(dataset.classes))
+    census = Census(len(dataset.classes))
     for record, label in pairs:
-        thresholds.add(label, bands_of(ProbReader(probs_path(preds, record.image_id))))
-    reached = thresholds.levels()
+        census.add(label, bands_of(ProbReader(probs_path(preds, record.image_id))))
+    reached = census.thresholds()
     below, wanted, per_image = np.zeros(65536, np.int64), 0, {}
     for record, label in pairs:
         levels = ProbReader(probs_path(preds, record.image_id)).levels()

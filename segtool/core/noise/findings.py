@@ -57,9 +57,9 @@ class Finding:
         return self.region.area / self.pixels if self.region else 0.0
 
 
-def tolerance_of(height: int, width: int, wanted: int | None) -> int:
+def tolerance_of(label: Array, wanted: int | None) -> int:
     """How near to a boundary pixels do not count, in pixels."""
-    return max(1, round(TOLERANCE * math.hypot(height, width))) if wanted is None else wanted
+    return max(1, round(TOLERANCE * math.hypot(*label.shape))) if wanted is None else wanted
 
 
 def examine(image_id: str, evidence: Evidence, members: Sequence[Array] = (), tolerance: int | None = None) -> Finding:
@@ -76,8 +76,7 @@ def examine(image_id: str, evidence: Evidence, members: Sequence[Array] = (), to
         return Finding(image_id, 0)
     scores = Scores.of(confusion(label, pred, len(evidence.coarse)))
     worst = int(np.nanargmin(scores.iou))
-    height, width = label.shape
-    near = near_boundary(label, tolerance_of(height, width, tolerance))
+    near = near_boundary(label, tolerance_of(label, tolerance))
     inner = np.where(near, np.uint8(IGNORE), label)
     small, factor = coarse_label(label, evidence.factor), evidence.factor
     shift = best_shift(small, evidence.coarse)
@@ -98,5 +97,5 @@ def examine(image_id: str, evidence: Evidence, members: Sequence[Array] = (), to
         region=suspicious_region(label, pred, np.where(near, np.uint8(0), evidence.margin)),
         shift=Shift(shift.gain, factor * shift.x, factor * shift.y),
         outline=Outline(outline.gain, outline.label, factor * outline.pixels),
-        disagreement=np.count_nonzero(split & counted) / pixels if members else math.nan,
+        disagreement=float(np.count_nonzero(split & counted)) / pixels if members else math.nan,
     )

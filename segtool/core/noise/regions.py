@@ -106,4 +106,4 @@ def _component(where: Flags, seed: tuple[int, int]) -> Flags:
 
 
 def _share(of: Flags, where: Flags) -> float:
-    return int(np.count_nonzero(of & where)) / max(1, int(np.count_nonzero(of)))
+    return float(np.count_nonzero(of & where) / max(1, int(np.count_nonzero(of))))

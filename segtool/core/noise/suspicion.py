@@ -15,14 +15,16 @@ MOST = 6.0
 # The least scale of a sign. Of most images no shift and no outline gains anything, so that their spread says nothing;
 # squared, it is a share of the image: a ten-thousandth.
 LEAST_SCALE = 0.01
-# From here on, a sign is worth naming.
-NAMED = 2.0
+# So far above the median is nothing unusual: there, what a move or a region would explain is chance.
+USUAL = 1.0
+# From here on (beyond the usual), a sign is worth naming.
+NAMED = 1.0
 
 KINDS = ("object", "shift", "outline")
 
 
 class Suspicion(NamedTuple):
-    """How suspicious an image's label is, from 0, what it looks like (object, shift, outline or, ``, nothing), and its
+    """How suspicious an image's label is, from 0, what it looks like (object, shift, outline; "" for nothing), and its
     share of pixels that are label issues by confident learning."""
 
     score: float
@@ -39,7 +41,9 @@ def judge(findings: Sequence[Finding], steps: npt.NDArray[np.int64]) -> list[Sus
     Each sign of a mistake is measured by how far an image lies above the median of all, in robust standard deviations
     (the larger quartile's distance / 0.6745), and what lies below counts nothing: a label is not the better for being
     at its right place when an object is missing. A mistake mostly shows in one sign alone, or two. Their sum wants no
-    weights: what networks often get wrong spreads widely over the images, and so counts little.
+    weights: what networks often get wrong spreads widely over the images, and so counts little. Pixel issues and
+    softmin order all images; the three signs of a particular mistake count from USUAL on, so that chance does not add
+    up.
 
     Args:
         findings: of all images.
@@ -54,9 +58,9 @@ def judge(findings: Sequence[Finding], steps: npt.NDArray[np.int64]) -> list[Sus
         "issues": _above(np.sqrt(issues)),
         "softmin": _above(-np.array([found.softmin for found in counted])),
         # The root of a share of the image goes with the width of an object: small ones count, too.
-        "object": _above(np.sqrt(objects)),
-        "shift": _above(np.sqrt([found.shift.gain for found in counted])),
-        "outline": _above(np.sqrt([found.outline.gain for found in counted])),
+        "object": _above(np.sqrt(objects), USUAL),
+        "shift": _above(np.sqrt([found.shift.gain for found in counted]), USUAL),
+        "outline": _above(np.sqrt([found.outline.gain for found in counted]), USUAL),
     }
     total = np.sum(list(signs.values()), axis=0)
     likeliest = np.argmax([signs[kind] for kind in KINDS], axis=0)
@@ -79,8 +83,8 @@ def pixel_issues(findings: Sequence[Finding], steps: npt.NDArray[np.int64]) -> F
     return np.array(found_in) / [found.pixels for found in findings]
 
 
-def _above(values: Floats) -> Floats:
-    """How far each value lies above the median, in robust standard deviations, from 0 to MOST."""
+def _above(values: Floats, usual: float = 0.0) -> Floats:
+    """How far each value lies above the median, in robust standard deviations and less `usual`, from 0 to MOST."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     scale = max((high - middle) / 0.6745, (middle - low) / 0.6745, LEAST_SCALE)
-    return np.clip((values - middle) / scale, 0, MOST)
+    return np.clip((values - middle) / scale - usual, 0, MOST)
