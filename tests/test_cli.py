@@ -22,6 +22,7 @@ COMMANDS = [
     "split",
     "debug",
     "train",
+    "swa",
     "predict",
     "evaluate",
     "submit",
