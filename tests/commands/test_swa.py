@@ -4,8 +4,10 @@ import csv
 import json
 import math
 import multiprocessing
+import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -195,16 +197,15 @@ def test_norms_of_an_encoder_that_was_frozen_keep_their_statistics(folder: Path,
 
 
 def test_a_greedy_soup_leaves_out_what_does_not_help_and_never_falls_below_the_best(folder: Path, typed: Type) -> None:
-    spoil(folder / "run" / "epoch_002.pt")
-    # Its own history says what it was before: it comes early and is seen to do harm.
-    ended = typed(f"{SWA} run tuned --last 2 --greedy -o out")
+    shutil.copytree("run", "bad")
+    spoil(Path("bad/best.pt"))
+    ended = typed(f"{SWA} bad run tuned --greedy -o out")
     assert ended.status == 0, ended.stderr
-    scores, done = miou(Path("out")), stamp(Path("out"))
-    used = [f"{one['run']} epoch {int(one['file'][6:9])}" for one in _averaged("out")]
-    members = ["run epoch 3", "run epoch 4", "tuned epoch 1", "tuned epoch 2"]
-    assert set(used) <= set(members)
-    assert scores[" + ".join(used)] >= max(scores[one] for one in members)
-    assert scores[done["kept"]] == max(scores.values())
+    scores = miou(Path("out"))
+    used = [f"{one['run']} best" for one in _averaged("out")]
+    assert "bad best" not in used
+    assert scores[" + ".join(used)] >= max(scores[one] for one in ("bad best", "run best", "tuned best"))
+    assert scores[stamp(Path("out"))["kept"]] == max(scores.values())
 
 
 def _averaged(run: str) -> list[dict[str, str]]:
@@ -283,11 +284,26 @@ def test_in_cycles_the_ends_are_averaged_and_the_last_epochs_state_will_do(folde
     assert _files("out") == ["epoch_006.pt", "epoch_008.pt"]
 
 
+def test_what_ended_the_run_or_moved_its_average_ends_where_the_run_is_left(tiny: Path, typed: Type) -> None:
+    options = "--epochs 3 --keep-last 3 --ema 0.9 --patience 1 --schedule plateau --plateau-patience 1 --monitor loss"
+    assert typed(f"train tiny {NETWORK} {options} -o run").status == 0
+    ended = typed(f"{SWA} run --start 0.34 -o out")
+    assert ended.status == 0, ended.stderr
+    rows = table(Path("out/history.csv"))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert not any("ema" in name for name in rows[0])
+    assert rows[2]["swa_valid_loss"]
+    # A quarter of --lr, whatever a plateau made of it.
+    assert float(rows[2]["lr"]) == 2.5e-4
+    lowest = min(float(row["valid_loss"]) for row in table(Path("out/scores.csv")))
+    assert stamp(Path("out"))["best"] == lowest
+
+
 def test_killed_and_started_again_it_ends_as_if_never_killed(folder: Path, typed: Type) -> None:
-    line = f"{SWA} run --start 0.25 --until 3 --swa-lr 1e-3"
+    line = f"{SWA} run --start 0.25 --until 2 --swa-lr 1e-3"
     assert typed(f"{line} -o whole").status == 0
     killed = 0
-    for epoch in (4, 8):
+    for epoch in (3, 5):
         child = multiprocessing.get_context("fork").Process(target=typed, args=(f"{line} -o out",))
         child.start()
         while child.is_alive() and not Path(f"out/epoch_{epoch:03d}.pt").exists():
@@ -299,12 +315,54 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(folder: Path, typed
     assert not Path("out/done.json").exists()
     ended = typed(f"{line} -o out")
     assert ended.status == 0, ended.stderr
-    for name in ("best.pt", "swa.pt", "last.pt", "epoch_012.pt"):
+    for name in ("best.pt", "swa.pt", "last.pt", "epoch_008.pt"):
         assert same(Path("out") / name, Path("whole") / name), name
     renamed = Path("whole/scores.csv").read_text().replace("whole", "out")
     assert Path("out/scores.csv").read_text() == renamed
     assert Path("out/per_image.csv").read_bytes() == Path("whole/per_image.csv").read_bytes()
     assert not list(Path("out").glob(".tmp-*"))
+
+
+def test_two_processes_give_what_one_gives(tiny: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = "--arch fpn --batch 4 --epochs 2 --keep-last 2"
+    assert typed(f"train tiny {NETWORK} {options} -o run").status == 0
+    line = f"{SWA} run --start 0.5 --until 1.5"
+    assert typed(f"{line} -o one").status == 0
+    assert _launch(typed, monkeypatch, f"{line} -o two") == [0, 0]
+    assert _launch(typed, monkeypatch, f"{line} -o two") == [0, 0]
+    assert stamp(Path("two"))["best"] == pytest.approx(stamp(Path("one"))["best"], abs=0.2)
+    # The same weights by both ways to average, so that only the statistics are their own.
+    assert typed(f"{SWA} two --last 2 -o alone").status == 0
+    assert _launch(typed, monkeypatch, f"{SWA} two --last 2 -o both") == [0, 0]
+    one, two = weights(Path("alone/swa.pt")), weights(Path("both/swa.pt"))
+    for name, value in one.items():
+        if "running" in name or "num_batches" in name:
+            continue
+        assert torch.equal(value, two[name]), name
+    assert miou(Path("both")).keys() == miou(Path("alone")).keys()
+    assert _launch(typed, monkeypatch, f"{SWA} two --last 2 -o three", world=3) == [2, 2, 2]
+
+
+def _launch(typed: Type, monkeypatch: pytest.MonkeyPatch, line: str, world: int = 2) -> list[int]:
+    """The exit statuses of as many processes as a launcher would start."""
+
+    def run(rank: int) -> None:
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        os._exit(typed(line).status)
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    for name, value in {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": world}.items():
+        monkeypatch.setenv(name, str(value))
+    children = [multiprocessing.get_context("fork").Process(target=run, args=(rank,)) for rank in range(world)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    monkeypatch.delenv("WORLD_SIZE")
+    return [child.exitcode for child in children if child.exitcode is not None]
 
 
 # What is refused.
@@ -313,7 +371,6 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(folder: Path, typed
 @pytest.mark.parametrize(
     ("line", "status", "words"),
     [
-        ("run", 0, ""),
         ("run --epochs 3-6", 2, "--epochs 3-6: run has not kept these epochs (it has kept 1, 2, 3, 4)"),
         ("run --last 5", 2, "--last 5: run has not kept these epochs"),
         ("run --last 1", 2, "--last"),
@@ -343,7 +400,7 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(folder: Path, typed
 def test_refusals(line: str, status: int, words: str, refused: Path, typed: Type) -> None:
     ended = typed(f"{SWA} {line} -o out")
     assert (ended.status, words in ended.stderr) == (status, True), ended.stderr
-    assert status == 0 or not Path("out").exists()
+    assert not Path("out").exists()
 
 
 @pytest.fixture
@@ -368,9 +425,12 @@ def refused(folder: Path, typed: Type, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def test_runs_of_other_folds_are_averaged_unscored_and_all_their_images_are_seen(refused: Path, typed: Type) -> None:
-    ended = typed(f"{SWA} run all -o out")
-    assert ended.status == 0, ended.stderr
+def test_runs_of_other_folds_are_averaged_unscored_and_all_their_images_are_seen(
+    refused: Path, typed: Type, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert typed(f"{SWA} run all -o out").status == 0
+    assert "all was trained on images that run held out" in caplog.text
+    assert "no validation: best.pt will be the average" in caplog.text
     assert {row["role"] for row in table(Path("out/samples.csv"))} == {"train"}
     assert same(Path("out/best.pt"), Path("out/swa.pt"))
     assert not Path("out/per_image.csv").exists()
@@ -398,7 +458,7 @@ def test_a_broken_checkpoint_is_named_and_leaves_nothing(folder: Path, typed: Ty
     del content["weights"][next(iter(content["weights"]))]
     torch.save(content, "run/epoch_003.pt")
     ended = typed(f"{SWA} run --last 2 --keep average -o out")
-    assert (ended.status, "holds other weights than its network has" in ended.stderr) == (1, True), ended.stderr
+    assert (ended.status, "epoch_003.pt holds other weights than its network has" in ended.stderr) == (1, True)
     Path("run/epoch_003.pt").write_bytes(b"half")
     ended = typed(f"{SWA} run --last 2 -o other")
     assert (ended.status, "checkpoint run/epoch_003.pt is truncated" in ended.stderr) == (1, True)

@@ -77,6 +77,10 @@ def read_job(settings: SwaSettings, device: str, world: World) -> Job:
     """
     sources = [read_source(path) for path in settings.runs]
     first, going_on = sources[0], settings.going_on
+    if first.settings.optimizer.batch % world.size:
+        raise UsageError(
+            f"--batch {first.settings.optimizer.batch} of {first.path} does not divide among {world.size} processes"
+        )
     part = branch(first, going_on) if going_on.start is not None else None
     checkpoints = [] if part else choose(sources, settings.average)
     held, lost = held_out(sources)

@@ -1,8 +1,9 @@
 """One network that takes averaged weights in turn, has its batch norms refreshed, and is scored as `train` scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from segtool.core.data.batches import Batch
@@ -52,19 +53,14 @@ class Bench:
         Raises:
             SegtoolError: a checkpoint is broken.
         """
-        total, self.newest = WeightSum(), 0
+        total, self.newest, shapes = WeightSum(), 0, _shapes(self.network.state_dict())
         for checkpoint in checkpoints:
             content = load_checkpoint(checkpoint.file)
+            if _shapes(content["weights"]) != shapes:
+                raise SegtoolError(f"checkpoint {checkpoint.file} holds other weights than its network has")
+            total.add(content["weights"])
             self.newest = max(self.newest, content["epoch"])
-            try:
-                total.add(content["weights"])
-            except (ValueError, KeyError) as error:
-                raise SegtoolError(f"{checkpoint.file} holds other weights than its network has") from error
-        try:
-            self.network.load_state_dict(total.mean())
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise SegtoolError(f"{checkpoints[0].file} holds other weights than its network has: {reason}") from error
+        self.network.load_state_dict(total.mean())
         several = len(checkpoints) > 1
         if several:
             self._refresh()
@@ -85,9 +81,17 @@ class Bench:
         )
 
     def _pass(self, batch: Batch) -> None:
-        spec, device = self.parts.spec, self.parts.device
-        with amp(spec.precision, device):
-            self.network(network_input(batch.images, spec, device))
+        spec, device, world = self.parts.spec, self.parts.device, self.parts.world
+        try:
+            with amp(spec.precision, device):
+                self.network(network_input(batch.images, spec, device))
+        except ValueError as error:
+            if world.size == 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                f"--batch {self.settings.optimizer.batch} of the run leaves one image to each of {world.size}"
+                f" processes, and {spec.arch} has batch norm over a single pixel: start fewer"
+            ) from error
 
 
 def common_spec(checkpoints: Sequence[Checkpoint]) -> NetworkSpec:
@@ -113,6 +117,10 @@ def _spec(file: Path) -> NetworkSpec:
         return NetworkSpec.from_plain(load_checkpoint(file)["network"])
     except (KeyError, TypeError) as error:
         raise SegtoolError(f"checkpoint {file} does not say of which network it is") from error
+
+
+def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in weights.items()}
 
 
 def _told(value: object) -> str:

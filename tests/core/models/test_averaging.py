@@ -73,14 +73,6 @@ def test_the_order_does_not_count_and_equal_weights_stay_what_they_are() -> None
         assert torch.equal(same[name], states[0][name])
 
 
-def test_other_names_or_shapes_are_refused() -> None:
-    total = WeightSum()
-    total.add(nn.Linear(2, 3).state_dict())
-    for other in (nn.Linear(3, 2), nn.Linear(2, 3, bias=False)):
-        with pytest.raises(ValueError, match="other weights"):
-            total.add(other.state_dict())
-
-
 def test_refreshed_statistics_are_those_of_torchs_update_bn() -> None:
     ours, theirs = trained(0).train(), trained(0)
     refresh_norms(ours, batches(4, 4, 4), ours)
