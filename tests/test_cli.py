@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Run, softmax_map, store_predictions
+from conftest import Run
 from PIL import Image
 
 import segtool as package
@@ -82,14 +82,10 @@ def test_the_chain_without_a_model_runs_without_torch(segtool: Run, tiny: Path) 
     (tiny.parent / "guesses").mkdir()
     for mask in (tiny / "masks").iterdir():
         Image.new("L", (32, 32), 1).save(tiny.parent / "guesses" / mask.name)
-    for seed, name in enumerate("pq"):
-        store_predictions(tiny.parent / name, {f"train_{n}": softmax_map((3, 32, 32), seed + n) for n in range(8)})
     for command in (
         "demo -o demo --train 8 --test 2 --size 32",
         "import folders --images tiny/images --masks tiny/masks --classes a,b,c -o again",
         "split tiny -o folds.csv --folds 2",
-        "ensemble p q --mode gmean -o both",
-        "ensemble p q --fit tiny --fit-folds 2 -o fitted",
         "evaluate again guesses -o scores",
         "import preds guesses --data again --subset valid --partial -o preds",
         "roi crop again --preds preds -o crops",
