@@ -112,17 +112,19 @@ def _write_history(path: Path, rows: list[Row], average: Row) -> None:
 def _result(folder: Path, job: Job, made: Made) -> Result:
     """The networks that were looked at, and which of them best.pt is."""
     count, column = len(made.averaged), _column(job)
-    what = f"{folder}: the average of {count} checkpoints" if count > 1 else f"{folder}: {made.averaged[0].name} alone"
+    what = f"{folder}: the average of {count} checkpoints"
     if not job.parts.valid:
         return Result(what)
     rows = [_cells(one.name, one in made.averaged, made.rows[one.name]) for one in made.singles]
     reached = made.rows[name_of(made.averaged)]
+    best = max(made.singles, key=lambda one: in_order(monitored(made.rows[one.name], job.settings.loop.monitor)))
+    scored = f"{column} {reached[column]:.4f}, of the best single one {made.rows[best.name][column]:.4f} ({best.name})"
     if count > 1:
         rows.append(_cells(f"average of {count}", True, reached))
+    else:
+        what = f"{folder}: nothing that is added to {made.averaged[0].name} is of use"
     table = Table(f"Validation on {len(job.parts.valid)} images", ["network", "averaged", *SHOWN], rows)
-    best = max(made.singles, key=lambda one: in_order(monitored(made.rows[one.name], job.settings.loop.monitor)))
-    kept = "the average" if made.kept == made.averaged else name_of(made.kept)
-    scored = f"{column} {reached[column]:.4f}, of the best single one {made.rows[best.name][column]:.4f} ({best.name})"
+    kept = "the average" if len(made.kept) > 1 else made.kept[0].name
     return Result(f"{what}: {scored}; best.pt is {kept}", [table])
 
 

@@ -206,6 +206,11 @@ def test_a_greedy_soup_leaves_out_what_does_not_help_and_never_falls_below_the_b
     assert "bad best" not in used
     assert scores[" + ".join(used)] >= max(scores[one] for one in ("bad best", "run best", "tuned best"))
     assert scores[stamp(Path("out"))["kept"]] == max(scores.values())
+    # With nothing but harm to add, it is the best one alone, as it is.
+    ended = typed(f"{SWA} bad run --greedy -o alone")
+    assert "nothing that is added to run best is of use" in ended.stdout
+    assert "best.pt is run best" in ended.stdout
+    assert same(Path("alone/swa.pt"), Path("run/best.pt"))
 
 
 def _averaged(run: str) -> list[dict[str, str]]:
@@ -451,6 +456,18 @@ def test_data_that_moved_or_changed(folder: Path, typed: Type) -> None:
     ended = typed(f"{SWA} run --last 2 --data moved -o other")
     assert ended.status == 1
     assert not Path("other").exists()
+
+
+def test_settings_that_are_gone_or_changed(folder: Path, typed: Type) -> None:
+    path = Path("run/config.json")
+    config = json.loads(path.read_text())
+    Path("pipeline.json").write_text("{}")
+    path.write_text(json.dumps({**config, "settings": {**config["settings"], "augment": "pipeline.json"}}))
+    ended = typed(f"{SWA} run --last 2 -o out")
+    assert (ended.status, "pipeline.json is no longer what run was trained with" in ended.stderr) == (1, True)
+    path.write_text("{}")
+    ended = typed(f"{SWA} run --last 2 -o out")
+    assert (ended.status, "run/config.json is not what this version" in ended.stderr) == (1, True)
 
 
 def test_a_broken_checkpoint_is_named_and_leaves_nothing(folder: Path, typed: Type) -> None:
