@@ -8,12 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
 
 from segtool import cli
 from segtool.core.catalog import Dataset, Record, write_dataset
+
+# No test hangs on how fast the machine is.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

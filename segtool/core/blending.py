@@ -40,7 +40,7 @@ class Blend:
 
     @cached_property
     def _terms(self) -> Floats | None:
-        """What a member's stored level contributes, float32 (65536,); None where it is the level itself."""
+        """What a stored level contributes, float32 (65536,); None where that is the level itself, or a vote."""
         probs = np.arange(SCALE + 1, dtype=np.float64) / SCALE
         if self.mode == "gmean":
             return np.log(np.maximum(probs, 0.5 / SCALE)).astype(np.float32)
@@ -52,36 +52,30 @@ class Blend:
         """A member's contribution to the (weighted) sum, float32 (C, rows, W); the sum's arg-max is the blend's."""
         if self.mode == "vote":
             return votes(decide(levels), len(levels)).astype(np.float32)
-        if self._terms is None:
-            return np.multiply(levels, np.float32(1 / SCALE), dtype=np.float32)
-        return self._terms[levels]
+        return levels.astype(np.float32) if self._terms is None else self._terms[levels]
 
     def __call__(self, members: Sequence[Levels]) -> Probs:
         """Merge the stored probabilities of the members `used`, uint16 (C, rows, W) each, into float32 in [0, 1]."""
-        merged = self._combine(members)
-        if self.mode in ("mean", "vote"):
-            # Weights add up to one but for rounding.
-            return np.minimum(merged, 1, out=merged)
-        if self.mode == "gmean":
-            merged = np.exp(merged - merged.max(0))
-        # Where every class is impossible in some member, all are equally so.
-        merged = np.maximum(merged, np.finfo(np.float32).tiny)
-        return merged / merged.sum(0)
-
-    def _combine(self, members: Sequence[Levels]) -> Floats:
         if self.mode in ("max", "min"):
             reduce = np.maximum if self.mode == "max" else np.minimum
-            return np.multiply(reduce.reduce(members), np.float32(1 / SCALE), dtype=np.float32)
-        total = np.float32(sum(self.weights))
-        weights = [np.float32(weight) / total for weight in self.weights if weight]
-        merged = self.term(members[0])
-        merged *= weights[0]
+            return _renormalised(reduce.reduce(members).astype(np.float32))
+        weights = [weight for weight in self.weights if weight]
+        merged = self.term(members[0]) * np.float32(weights[0])
         for levels, weight in zip(members[1:], weights[1:], strict=True):
-            if self.mode == "mean":
-                merged += np.multiply(levels, weight / np.float32(SCALE), dtype=np.float32)
-            else:
-                merged += self.term(levels) * weight
-        return merged
+            merged += self.term(levels) * np.float32(weight)
+        if self.mode == "tsharpen":
+            return _renormalised(merged)
+        # Only now: sums of stored levels are whole numbers, in which classes that are equal stay so.
+        merged /= np.float32(sum(weights) * (SCALE if self.mode == "mean" else 1))
+        if self.mode == "gmean":
+            return _renormalised(np.exp(merged - merged.max(0)))
+        return np.minimum(merged, 1, out=merged)
+
+
+def _renormalised(values: Floats) -> Probs:
+    """Divided by their sum over the classes; where all are 0, all are equal."""
+    values = np.maximum(values, np.finfo(np.float32).tiny)
+    return values / values.sum(0)
 
 
 def votes(mask: Array, classes: int) -> npt.NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from segtool.errors import SegtoolError
 SCALE = 65535
 # Bytes of one chunk (all classes, some rows): large enough for the codec, small enough to stay in the L2 cache.
 CHUNK_BYTES = 1 << 20
+MAPPED_BYTES = 16 << 20
 
 Probs = npt.NDArray[np.float32]
 Values = TypeVar("Values", np.float32, np.uint16)
@@ -123,7 +124,9 @@ class ProbReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
+            # What has been read of a mapped file counts as the process's memory; for small ones mapping is faster.
+            mapped = "r" if path.stat().st_size <= MAPPED_BYTES else None
+            self.array = blosc2.open(str(path), mode="r", mmap_mode=mapped, dparams=blosc2.DParams(nthreads=1))
         except (RuntimeError, OSError, ValueError) as error:
             state = "is missing" if not path.exists() else "is truncated or not a probability map"
             raise SegtoolError(f"{path} {state}; run `segtool predict` again, it goes on from there") from error

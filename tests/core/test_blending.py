@@ -44,6 +44,16 @@ def test_a_blend_is_its_formula(mode: str, weights: tuple[float, ...]) -> None:
     assert np.abs(blended.sum(0) - 1).max() < 1e-4 and blended.max() <= 1
 
 
+@pytest.mark.parametrize("count", [3, 5, 7])
+def test_classes_that_are_equal_stay_so(count: int) -> None:
+    """The lowest id takes the pixel, whatever the members' number."""
+    levels = RANDOM.integers(0, SCALE // 2, (count, 1, 40)).astype(np.uint16)
+    members = [np.stack([one, np.roll(levels, 1, axis=0)[member]]) for member, one in enumerate(levels)]
+    blended = Blend("mean", (1.0,) * count, 0.5)(members)
+    assert np.array_equal(blended[0], blended[1])
+    assert not decide(blended).any()
+
+
 def test_a_weight_of_0_leaves_a_member_out() -> None:
     levels = maps()
     blend = Blend("mean", (1.0, 0.0, 3.0), 0.5)

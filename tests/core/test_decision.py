@@ -66,13 +66,13 @@ def test_where_none_reaches_its_threshold() -> None:
 
 
 @given(hnp.arrays(np.uint16, (4, 3, 5)), st.sampled_from([None, 0.0, 0.37, 0.5, 1.0]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_thresholds_and_equal_ones_are_the_argmax(stored: np.ndarray, threshold: float | None) -> None:
     assert np.array_equal(rule(*[threshold] * 4).choose(stored)[0], stored.argmax(0))
 
 
 @given(hnp.arrays(np.uint16, (3, 4, 6)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_next_choice_is_what_is_chosen_without_the_first(stored: np.ndarray) -> None:
     decision = rule(0.4, 0.2, None, weights=(0.1, 1.0, 1.0), areas=(2, 2, 2))
     first, second = decision.choose(stored)

@@ -89,7 +89,7 @@ def test_bands_written_and_read_equal_the_whole(tmp_path: Path, rows: int) -> No
     assert (np.concatenate(bands, axis=1) == reader.probs()).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(1, 8), st.integers(0, 99))
 def test_decide_is_arg_max_with_ties_to_the_lowest(classes: int, height: int, width: int, seed: int) -> None:
     probs = np.random.default_rng(seed).integers(0, 3, (classes, height, width)).astype(np.float32)

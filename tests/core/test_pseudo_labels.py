@@ -101,7 +101,7 @@ def test_a_threshold_for_each_class(
     assert np.sum([label_image(reader, levels)[1][1] for reader in readers], axis=0).tolist() == accepted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from([0.01, 0.07, 0.3, 0.5, 0.66, 0.9, 1.0]))
 def test_each_class_gets_its_share_and_not_a_level_more(seed: int, share: float) -> None:
     random = np.random.default_rng(seed)

@@ -29,7 +29,7 @@ def cases(draw: Any) -> tuple[np.ndarray, np.ndarray, int, int]:
     return pixels, groups, folds, draw(st.integers(0, 5))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cases())
 def test_groups_stay_whole_and_no_fold_is_empty(case: tuple[np.ndarray, np.ndarray, int, int]) -> None:
     pixels, groups, folds, seed = case
@@ -41,7 +41,7 @@ def test_groups_stay_whole_and_no_fold_is_empty(case: tuple[np.ndarray, np.ndarr
         assert len(np.unique(assigned[groups == group])) == 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cases())
 def test_folds_of_single_images_differ_by_one_at_most(case: tuple[np.ndarray, np.ndarray, int, int]) -> None:
     pixels, _, folds, seed = case
@@ -51,7 +51,7 @@ def test_folds_of_single_images_differ_by_one_at_most(case: tuple[np.ndarray, np
     assert sizes.max() - sizes.min() <= 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cases())
 def test_no_fold_exceeds_its_quota_by_more_than_the_largest_group(
     case: tuple[np.ndarray, np.ndarray, int, int],

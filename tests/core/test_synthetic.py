@@ -15,7 +15,7 @@ def drawn(seed: int, part: int, index: int, size: int = 64) -> tuple[np.ndarray,
     return synthetic.draw(synthetic.make_scene(seed, part, number, size), frame)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**40), part=st.sampled_from([TRAIN, TEST]), index=st.integers(0, 500))
 def test_an_image_is_a_function_of_seed_part_and_index(seed: int, part: int, index: int) -> None:
     image, mask = drawn(seed, part, index)
@@ -27,7 +27,7 @@ def test_an_image_is_a_function_of_seed_part_and_index(seed: int, part: int, ind
     assert set(np.unique(mask)) <= {*range(len(synthetic.CLASSES)), IGNORE}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**40), part=st.sampled_from([TRAIN, TEST]))
 def test_the_first_scene_holds_every_class(seed: int, part: int) -> None:
     present = set().union(*(np.unique(drawn(seed, part, frame)[1]) for frame in range(synthetic.FRAMES)))

@@ -85,7 +85,7 @@ def test_views_are_read_as_they_look() -> None:
 masks = hnp.arrays(np.uint8, (7, 5), elements=st.sampled_from([0, 1, 2, 3, 255]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(truth=masks, pred=hnp.arrays(np.uint8, (7, 5), elements=st.integers(0, 3)))
 def test_equals_a_count_by_hand(truth: np.ndarray, pred: np.ndarray) -> None:
     expected = [[int(((truth == t) & (pred == p)).sum()) for p in range(4)] for t in range(4)]

@@ -79,7 +79,7 @@ def test_nothing_to_count() -> None:
     assert np.isnan(object_rows(no_objects(2), ["a", "b"])[0][3])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     truth=hnp.arrays(np.uint8, (9, 11), elements=st.sampled_from([0, 1, 2, 255])),
     pred=hnp.arrays(np.uint8, (9, 11), elements=st.integers(0, 2)),

@@ -119,7 +119,7 @@ pairs = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pairs=pairs)
 def test_scores_do_not_hang_on_the_order_of_the_images(pairs: list) -> None:
     forward, backward = (ScoreBoard(["a", "b", "c"]) for _ in range(2))
@@ -130,7 +130,7 @@ def test_scores_do_not_hang_on_the_order_of_the_images(pairs: list) -> None:
     assert forward.summary() == backward.summary()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pairs=pairs)
 def test_scores_stay_in_range_and_dice_follows_iou(pairs: list) -> None:
     board = ScoreBoard(["a", "b", "c"])
@@ -141,7 +141,7 @@ def test_scores_stay_in_range_and_dice_follows_iou(pairs: list) -> None:
     assert scores.class_dice == pytest.approx(2 * scores.iou / (1 + scores.iou), nan_ok=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(truth=hnp.arrays(np.uint8, (6, 6), elements=st.sampled_from([0, 1, 2])))
 def test_a_perfect_prediction_scores_one(truth: np.ndarray) -> None:
     board = ScoreBoard(["a", "b", "c"])

@@ -51,7 +51,7 @@ def test_two_classes_at_every_one_of_the_levels(metric: str) -> None:
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=5), st.sampled_from(METRICS), st.sampled_from([0, 0.5, 1]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_two_classes_whatever_the_images(seeds: list[int], metric: str, ignored: float) -> None:
     images = [sample(seed, ignored=ignored) for seed in seeds]
     curve = swept(metric, images)
