@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_cli import NEED_NO_MODEL
 
 PACKAGE = Path(importlib.util.find_spec("segtool").origin).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -114,24 +115,7 @@ def reachable_from(start: str) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "demo",
-        "import_folders",
-        "import_coco",
-        "import_preds",
-        "split",
-        "threshold",
-        "ensemble",
-        "pseudo",
-        "noise_rank",
-        "evaluate",
-        "submit",
-        "roi_crop",
-        "roi_paste",
-    ],
-)
+@pytest.mark.parametrize("command", NEED_NO_MODEL)
 def test_commands_that_need_no_model_never_reach_torch(command: str) -> None:
     reached = reachable_from(f"segtool.commands.{command}")
     assert "segtool.core.artifacts" in {name.rsplit(".", 1)[0] for name in reached}
