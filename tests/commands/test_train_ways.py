@@ -77,7 +77,7 @@ def test_asking_for_an_average_that_was_not_kept_is_refused(tiny: Path, typed: T
     assert typed(f"{TRAIN} --epochs 1 -o run").status == 0
     ended = typed("predict tiny --run run --checkpoint ema --subset valid -o preds")
     assert ended.status == 2
-    assert "run has kept no average of its weights; train with --ema" in ended.stderr
+    assert "run has no such average of weights; train with --ema" in ended.stderr
 
 
 def test_without_validation_the_average_of_the_end_is_kept(tiny: Path, typed: Type) -> None:
