@@ -40,11 +40,11 @@ CAMVID = ("sky", "building", "pole", "road", "sidewalk", "tree", "sign", "fence"
 # Frames of a video that stay in one fold.
 NEIGHBOURS = 20
 FOLDS = ("0", "1")
-LITE = "--encoder tu-tf_efficientnet_lite0 --encoder-weights {weights}"
+LITE = "--arch fpn --encoder tu-tf_efficientnet_lite0 --encoder-weights {weights}"
 TRAINING = {
     "demo": "--arch fpn --encoder resnet18 --encoder-weights none --batch 4 --lr 3e-3 --scale 0.9,1.1 --epochs 30",
-    "camvid": f"{LITE} --crop 160x160 --epochs 15",
-    "membrane": f"{LITE} --crop 160x160 --epochs 25",
+    "camvid": f"{LITE} --crop 160x160 --epochs 10",
+    "membrane": f"{LITE} --crop 160x160 --epochs 20",
 }
 SCORES = ("score", "region_share", "shift_gain", "outline_gain", "tolerant_iou", "worst_iou")
 OTHERS = ("softmin", "num_pixel_issues", "miou")

@@ -3,7 +3,9 @@
     python ledger.py DATA FOLDER -o ledger.csv
 
 FOLDER holds, for every row, `ROW/run` and `ROW/preds` as ledger.mk makes them; rows that start with `base` are the base
-with other seeds. Prints the table that stands in the README.
+with other seeds. A row's difference is to the mean of the bases. Its interval says how sure it is on other images; what
+another seed does is said by the bases alone, so a difference of less than twice their standard deviation is within the
+noise. Prints the table that stands in the README.
 """
 
 import argparse
@@ -16,9 +18,9 @@ from segtool.core.catalog import Dataset, load_dataset
 from segtool.core.files import read_csv, read_json, write_csv
 from segtool.core.predictions import open_predictions
 from segtool.core.scoring.bootstrap import paired_difference
-from segtool.core.scoring.scores import ScoreBoard
+from segtool.core.scoring.scores import ScoreBoard, miou_of_counts
 
-COLUMNS = ("row", "options", "miou", "difference", "low", "high", "seconds_per_epoch")
+COLUMNS = ("row", "options", "miou", "difference", "low", "high", "within_noise", "seconds_per_epoch")
 
 
 def score(dataset: Dataset, preds: Path) -> ScoreBoard:
@@ -49,21 +51,27 @@ def main() -> None:
     counts = {name: np.array(list(board.per_image.values())) for name, board in boards.items()}
     bases = [name for name in boards if name.startswith("base")]
     mious = [boards[name].scores().miou for name in bases]
+    spread = statistics.stdev(mious)
+    base = np.stack([counts[name] for name in bases], axis=1)
     lines = []
     for row in rows:
         options = (row / "options").read_text().strip()
-        difference = paired_difference(counts[bases[0]], counts[row.name])
-        lines.append([row.name, options, boards[row.name].scores().miou, *difference, seconds_per_epoch(row / "run")])
+        miou = boards[row.name].scores().miou
+        alike = np.repeat(counts[row.name][:, None], len(bases), axis=1)
+        difference = paired_difference(base, alike, score=lambda sums: miou_of_counts(sums).mean(1))
+        noise = "yes" if abs(difference.value) < 2 * spread else "no"
+        lines.append([row.name, options, miou, *difference, noise, round(seconds_per_epoch(row / "run"), 2)])
     lines.sort(key=lambda line: (not line[0].startswith("base"), -line[2]))
     write_csv(args.out, COLUMNS, lines)
     protocol = read_json(args.folder / bases[0] / "run" / "config.json")["settings"]
     images = len(counts[bases[0]])
     print(f"resize {protocol['resize']}, crop {protocol['crop']}, {protocol['epochs']} epochs, {images} images")
-    print(f"base over {len(bases)} seeds: mIoU {np.mean(mious):.4f}, from {min(mious):.4f} to {max(mious):.4f}")
-    print("\n| row | options | mIoU | difference | interval | s per epoch |\n| --- | --- | --- | --- | --- | --- |")
-    for name, options, miou, value, low, high, seconds in lines:
+    print(f"base over {len(bases)} seeds: mIoU {np.mean(mious):.4f}, standard deviation {spread:.4f}")
+    print("\n| row | options | mIoU | difference | interval | within the noise | s per epoch |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, options, miou, value, low, high, noise, seconds in lines:
         shown = f"`{options}`" if options else ""
-        print(f"| {name} | {shown} | {miou:.4f} | {value:+.4f} | {low:+.4f} to {high:+.4f} | {seconds:.0f} |")
+        print(f"| {name} | {shown} | {miou:.4f} | {value:+.4f} | {low:+.4f} to {high:+.4f} | {noise} | {seconds:.0f} |")
 
 
 if __name__ == "__main__":
