@@ -21,7 +21,7 @@ if [ "$*" = "$KILL" ]; then kill -9 $$; fi
 command=$1
 while [ "$1" != -o ]; do shift; done
 case $command in
-    split | submit) echo done > "$2.done.json" ;;
+    split | submit | noise-rank) echo done > "$2.done.json" ;;
     *) mkdir -p "$2/masks" && touch "$2/masks/a.png" && echo done > "$2/done.json" ;;
 esac
 """
@@ -116,6 +116,44 @@ def test_the_best_recipe_trains_both_networks_and_zips_the_test_masks(tmp_path: 
         assert masks.namelist() == ["a.png"]
     assert example.make("-j2", "best") == 0
     assert example.calls() == calls
+
+
+CHAINS = {"folds": 3, "swa": 3, "seeds": 9, "sizes": 6, "archs": 6, "ensemble": 15, "pseudo": 18, "noise": 18}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_chain_trains_what_it_needs_and_nothing_twice(tmp_path: Path, chain: str) -> None:
+    example = Example("camvid", tmp_path)
+    assert example.make("-j4", chain) == 0
+    calls = example.calls()
+    assert sum(call.startswith("train") for call in calls) == CHAINS[chain]
+    assert example.make("-q", chain) == 0
+
+
+def test_the_chains_together_do_every_step_once(tmp_path: Path) -> None:
+    example = Example("camvid", tmp_path)
+    assert example.make("-j8", "submission", *CHAINS) == 0
+    calls = example.calls()
+    assert len(calls) == len(set(calls))
+    assert sum(call.startswith("train") for call in calls) == 21
+    assert calls.index(next(call for call in calls if " --fit " in call)) < calls.index(
+        next(call for call in calls if " --like " in call)
+    ), "weights are fitted before the test repeats them"
+    assert example.make("-j8", "submission", *CHAINS) == 0
+    assert example.calls() == calls
+
+
+def test_a_killed_step_of_a_chain_alone_is_made_twice(tmp_path: Path) -> None:
+    example = Example("camvid", tmp_path)
+    small = ["SEEDS=", "SIZES=", "submission"]
+    assert example.make(*small) == 0
+    steps = example.calls()
+    for step in (step for step in steps if step.split()[0] not in ("import", "train")):
+        shutil.rmtree(tmp_path / "out")
+        example.log.unlink()
+        assert example.make("-j2", *small, kill=step) != 0
+        assert example.make("-j2", *small) == 0
+        assert sorted(example.calls()) == sorted([*steps, step])
 
 
 def test_camvid_is_imported(tmp_path: Path, data_dir: Path) -> None:

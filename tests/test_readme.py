@@ -20,7 +20,14 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = ("quickstart", "camvid")
 # What `make` is called with in their folders.
-TARGETS = [("quickstart",), ("camvid",), ("camvid", "best"), ("camvid", "-f", "ledger.mk")]
+TARGETS = [
+    ("quickstart",),
+    ("camvid",),
+    ("camvid", "best"),
+    ("camvid", "submission"),
+    ("camvid", "-f", "ledger.mk"),
+    ("camvid", "-f", "ladder.mk"),
+]
 
 Parse = Callable[[list[str]], Any]
 
