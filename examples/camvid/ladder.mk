@@ -27,8 +27,8 @@ preds-scales := $(RUNGS)/scales
 preds-folds := $(CHAIN)/preds/test/swa
 preds-members := $(RUNGS)/members
 preds-weights := $(CHAIN)/ensemble/test
-preds-pseudo := $(RUNGS)/pseudo/test
-preds-relabel := $(CHAIN)/final/test
+preds-pseudo := $(RUNGS)/pseudo
+preds-relabel := $(RUNGS)/relabel
 # By themselves: the base's three networks, and the same trained with pseudo-labels, and on corrected masks.
 preds-base-folds := $(CHAIN)/preds/test/base
 preds-pseudo-folds := $(CHAIN)/preds/test/pseudo
@@ -54,7 +54,12 @@ $(preds-base)/done.json $(preds-swa)/done.json $(preds-hflip)/done.json $(preds-
 	$(SEGTOOL) predict $(CHAIN)/data --run $(CHAIN)/runs/$(firstword $(one-$*))/0 $(wordlist 2,9,$(one-$*)) \
 	  --no-probs $(CHAIN_PREDICT) -o $(@D)
 
-$(RUNGS)/members/done.json: $(members:%=$(CHAIN)/preds/test/%/done.json)
-	$(SEGTOOL) ensemble $(^D) --no-probs -o $(@D)
-
-$(eval $(call ensemble-of,rungs/pseudo,$(members) pseudo))
+# Averages, all members alike.
+averaged-members := $(members)
+averaged-pseudo := swa pseudo
+averaged-relabel := swa pseudo relabel
+define average
+$(RUNGS)/$1/done.json: $(averaged-$1:%=$(CHAIN)/preds/test/%/done.json)
+	$(SEGTOOL) ensemble $$(^D) --no-probs -o $$(@D)
+endef
+$(foreach rung,members pseudo relabel,$(eval $(call average,$(rung))))
