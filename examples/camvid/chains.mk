@@ -43,9 +43,9 @@ $(CHAIN)/data/done.json:
 $(CHAIN)/folds.csv.done.json: $(CHAIN)/data/done.json
 	$(SEGTOOL) split $(CHAIN)/data --kind stratified-group --folds $(words $(FOLDS)) -o $(CHAIN)/folds.csv
 
-# Three checkpoints are kept, so that swa can go on from three quarters.
+# The base keeps its checkpoints, as swa goes on from three quarters of its epochs, however many they are.
 $(foreach way,$(trained),$(addsuffix /done.json,$(call runs,$(way)))): $(CHAIN)/folds.csv.done.json
-	$(SEGTOOL) train $(CHAIN)/data $(CHAIN_TRAIN) $(call changed,$(way)) --keep-last 5 \
+	$(SEGTOOL) train $(CHAIN)/data $(CHAIN_TRAIN) $(call changed,$(way)) $(if $(filter base,$(way)),--keep-last $(EPOCHS)) \
 	  --folds $(CHAIN)/folds.csv --fold $(notdir $(@D)) -o $(@D)
 
 $(addsuffix /done.json,$(call runs,swa)): $(CHAIN)/runs/swa/%/done.json: $(CHAIN)/runs/base/%/done.json

@@ -37,11 +37,9 @@ rungs := base swa hflip scales folds members weights pseudo relabel
 alone := base-folds pseudo-folds relabel-folds
 
 .PHONY: ladder
-ladder: $(foreach rung,$(rungs) $(alone),$(preds-$(rung))/done.json)
+ladder: $(foreach rung,$(rungs) $(alone),$(preds-$(rung))/done.json) $(data)/done.json
 	python ladder.py $(data) $(foreach rung,$(rungs),$(rung)=$(preds-$(rung))) \
 	  --alone $(foreach rung,$(alone),$(rung)=$(preds-$(rung))) -o ladder.csv
-
-ladder: $(data)/done.json
 
 # The first four rungs are one network, that of the first fold.
 one-base := base --checkpoint last
