@@ -97,7 +97,7 @@ def _fitted(
 
     parts = inner_parts(records, settings.fit.parts or PARTS)
     track = tracker(settings.output.quiet)
-    images = Images(read, parts, len(members), len(dataset.classes), blend, track)
+    images = Images(read, parts, len(members), len(dataset.classes), blend, track, settings.output.out)
     fitted = fit_weights(images, settings.fit.fit_steps or STEPS)
     names = [str(preds.path) for preds in members]
     rows = [[name, *row] for name, row in zip(names, fitted.disagreement.tolist(), strict=True)]

@@ -5,11 +5,12 @@ best mIoU is added, again and again; the weights are how often each was drawn, u
 
 Nested cross-validation: the images are in K parts; for each part a selection is made on the others, and the part is
 scored by it, and by the member that is best on these others. One more is made on all images. All K + 1 go side by side,
-so that every pass over the images serves them all.
+so that every pass serves them all; only the first one reads whole predictions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,9 @@ from segtool.core.probmaps import decide
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.scoring.bootstrap import Difference, paired_difference
 from segtool.core.scoring.confusion import confusion
+from segtool.core.scoring.contested import Contested, Draws, Ints
 from segtool.core.scoring.scores import class_counts, miou_of_counts
 
-Ints = npt.NDArray[np.int64]
-# How often each member was drawn.
-Draws = tuple[int, ...]
 # An image's bands: the first row and every member's stored probabilities, uint16 (C, rows, W).
 Bands = Iterator[tuple[int, list[Levels]]]
 
@@ -40,6 +39,8 @@ class Images:
         read: the number of an image → its bands, and its truth, uint8 (H, W) with 255 = ignore.
         parts: the part of each image, int64 (N,) from 0.
         members, classes: how many there are.
+        scratch: the folder of a temporary file, which takes some bytes for each pixel and member that weights bear on;
+            None: the system's.
     """
 
     read: Callable[[int], tuple[Bands, Array]]
@@ -48,6 +49,7 @@ class Images:
     classes: int
     blend: Blend
     track: Track = silent
+    scratch: Path | None = None
 
     @property
     def folds(self) -> int:
@@ -80,16 +82,16 @@ class Fitted:
 
 def fit_weights(images: Images, steps: int) -> Fitted:
     """Select on all images, and on all but each part."""
-    alone, disagreement = _compare(images)
+    alone, disagreement, contested = _compare(images)
     selections = [_Selection(fit, alone, images.folds) for fit in range(images.folds + 1)]
     for step in range(2, steps + 1):
         wanted = dict.fromkeys(draws for one in selections for draws in one.proposals())
         if not wanted:
             break
-        counts = measure_parts(images, list(wanted), f"step {step} of at most {steps}")
+        counts = _measure_parts(images, contested, list(wanted), f"step {step} of at most {steps}")
         for selection in selections:
             selection.take(counts)
-    nested, best = _nested_counts(images, selections)
+    nested, best = _nested_counts(images, contested, selections)
     whole = selections[-1]
     return Fitted(
         whole.best,
@@ -140,9 +142,11 @@ class _Selection:
         return tuple(int(member == self.first) for member in range(self.members))
 
 
-def _compare(images: Images) -> tuple[Ints, npt.NDArray[np.float64]]:
-    """Every member alone: its counts in each part, int64 (M, parts, 3, C); and the disagreement of each two."""
+def _compare(images: Images) -> tuple[Ints, npt.NDArray[np.float64], Contested]:
+    """Every member alone: its counts in each part, int64 (M, parts, 3, C); the disagreement of each two; and what is
+    left to weights."""
     count = images.members
+    contested = Contested(count, images.classes, images.blend, images.scratch)
     alone = np.zeros((count, images.folds, 3, images.classes), np.int64)
     differing, scored = np.zeros((count, count), np.int64), 0
     for number in images.track(range(len(images.parts)), total=len(images.parts), label="members"):
@@ -152,39 +156,25 @@ def _compare(images: Images) -> tuple[Ints, npt.NDArray[np.float64]]:
             masks = np.stack([decide(levels) for levels in members])
             for member, mask in enumerate(masks):
                 alone[member, images.parts[number]] += class_counts(confusion(rows, mask, images.classes))
+            contested.add(rows, members, masks)
             valid = rows < images.classes
             masks, scored = masks[:, valid], scored + int(valid.sum())
             for member in range(count - 1):
                 differing[member, member + 1 :] += (masks[member] != masks[member + 1 :]).sum(1)
-    return alone, (differing + differing.T) / max(1, scored)
+        contested.end_image()
+    return alone, (differing + differing.T) / max(1, scored), contested
 
 
-def measure_parts(images: Images, wanted: Sequence[Draws], label: str) -> dict[Draws, Ints]:
+def _measure_parts(images: Images, contested: Contested, wanted: Sequence[Draws], label: str) -> dict[Draws, Ints]:
     """The counts of weighted blends in each part, int64 (parts, 3, C), of all in one pass."""
     counts = np.zeros((len(wanted), images.folds, 3, images.classes), np.int64)
     for number in images.track(range(len(images.parts)), total=len(images.parts), label=label):
-        counts[:, images.parts[number]] += _measure_image(images, number, wanted)
+        counts[:, images.parts[number]] += contested.counts(number, wanted)
     return dict(zip(wanted, counts, strict=True))
 
 
-def _measure_image(images: Images, number: int, wanted: Sequence[Draws]) -> Ints:
-    """The counts of one image by weighted blends, int64 (blends, 3, C)."""
-    matrices = np.zeros((len(wanted), images.classes, images.classes), np.int64)
-    read, truth = images.read(number)
-    for top, members in read:
-        rows = truth[top : top + members[0].shape[1]]
-        terms = np.stack([images.blend.term(levels).reshape(-1) for levels in members])
-        for matrix, draws in zip(matrices, wanted, strict=True):
-            merged = (np.array(draws, np.float32) @ terms).reshape(members[0].shape)
-            matrix += confusion(rows, decide(merged), images.classes)
-    return np.stack([class_counts(matrix) for matrix in matrices])
-
-
-def _nested_counts(images: Images, selections: Sequence[_Selection]) -> tuple[Ints, Ints]:
+def _nested_counts(images: Images, contested: Contested, selections: Sequence[_Selection]) -> tuple[Ints, Ints]:
     """Every image's counts by the weights, and by the best member, chosen without its part; int64 (N, 3, C) each."""
-    pairs = []
-    for number in images.track(range(len(images.parts)), total=len(images.parts), label="parts left out"):
-        chosen = selections[images.parts[number]]
-        pairs.append(_measure_image(images, number, [chosen.best, chosen.best_member]))
-    both = np.stack(pairs)
+    chosen = [selections[part] for part in images.parts]
+    both = np.stack([contested.counts(number, [one.best, one.best_member]) for number, one in enumerate(chosen)])
     return both[:, 0], both[:, 1]
