@@ -16,6 +16,9 @@ from PIL import Image
 from segtool import cli
 from segtool.core.catalog import Dataset, Record, write_dataset
 
+# Several processes share the cores (and hand this on to those they start): threads that wait must not spin on them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # No test hangs on how fast the machine is.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")

@@ -6,6 +6,7 @@
 # A killed run goes on where it stopped.
 
 TEST := val
+EPOCHS ?= 4
 SEEDS :=
 SIZES :=
 CHAIN_VIEWS := hflip,scale:1.25
@@ -14,7 +15,7 @@ OOF_VIEWS :=
 # One thread each: `make -j2` has two steps at work, and the cores do not wait for each other.
 CHAIN_PREDICT := --threads 1
 CHAIN_TRAIN = --arch fpn --encoder tu-tf_efficientnet_lite0 --encoder-weights $(WEIGHTS) --resize 180x240 --crop 128 \
-  --epochs 4 --valid-every 4 --threads 1
+  --epochs $(EPOCHS) --valid-every $(EPOCHS) --threads 1
 
 include Makefile
 .DEFAULT_GOAL := ladder
@@ -27,8 +28,8 @@ preds-scales := $(RUNGS)/scales
 preds-folds := $(CHAIN)/preds/test/swa
 preds-members := $(RUNGS)/members
 preds-weights := $(CHAIN)/ensemble/test
-preds-pseudo := $(RUNGS)/pseudo
-preds-relabel := $(RUNGS)/relabel
+preds-pseudo := $(CHAIN)/with-pseudo/test
+preds-relabel := $(CHAIN)/final/test
 # By themselves: the base's three networks, and the same trained with pseudo-labels, and on corrected masks.
 preds-base-folds := $(CHAIN)/preds/test/base
 preds-pseudo-folds := $(CHAIN)/preds/test/pseudo
@@ -52,12 +53,8 @@ $(preds-base)/done.json $(preds-swa)/done.json $(preds-hflip)/done.json $(preds-
 	$(SEGTOOL) predict $(CHAIN)/data --run $(CHAIN)/runs/$(firstword $(one-$*))/0 $(wordlist 2,9,$(one-$*)) \
 	  --no-probs $(CHAIN_PREDICT) -o $(@D)
 
-# Averages, all members alike.
-averaged-members := $(members)
-averaged-pseudo := swa pseudo
-averaged-relabel := swa pseudo relabel
-define average
-$(RUNGS)/$1/done.json: $(averaged-$1:%=$(CHAIN)/preds/test/%/done.json)
-	$(SEGTOOL) ensemble $$(^D) --no-probs -o $$(@D)
-endef
-$(foreach rung,members pseudo relabel,$(eval $(call average,$(rung))))
+# All members alike; with weights, the chains have it.
+$(preds-members)/done.json: $(members:%=$(CHAIN)/preds/test/%/done.json)
+	$(SEGTOOL) ensemble $(^D) --no-probs -o $(@D)
+
+$(eval $(call ensemble-of,with-pseudo,$(members) pseudo))

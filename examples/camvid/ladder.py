@@ -23,7 +23,9 @@ def verdict(difference: Difference) -> str:
     """What the interval allows to say."""
     if difference.low > 0:
         return "helps"
-    return "hurts" if difference.high < 0 else "cannot be told"
+    if difference.high < 0:
+        return "hurts"
+    return "changes nothing" if not any(difference) else "cannot be told"
 
 
 def main() -> None:
