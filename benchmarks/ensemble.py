@@ -4,7 +4,7 @@ Makes softmax maps of smooth regions once, for each member and image, and stores
 files of the other sides. Each side averages the members, takes the arg-max, and writes masks and mean probabilities, in
 a process of its own:
 
-    segtool         `segtool ensemble` with its defaults (uint16 in blosc2, two images at a time)
+    segtool         `segtool ensemble` with its defaults (uint16 in blosc2, merged in one thread, written in another)
     npz             np.savez_compressed, float32, read and written
     npy32, npy16    np.save, float32 or float16, read and written
 
@@ -166,7 +166,7 @@ def main() -> None:
                 turn[side] = measure(arguments)
                 shutil.rmtree(out)
             turns.append(turn)
-        print("  side        images/s   segtool is faster by   peak MB")
+        print("  side        images/s   time, segtool's is 1   peak MB")
         for side in sides:
             seconds = statistics.median(turn[side].seconds for turn in turns)
             ratios = sorted(turn[side].seconds / turn["segtool"].seconds for turn in turns)

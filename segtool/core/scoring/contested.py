@@ -1,13 +1,14 @@
 """The pixels that an ensemble's weights decide, kept in a temporary file.
 
-Where all members see one class, every blend of theirs does too. And a class that the first choice of one member reaches
-or beats in all members never wins. What is left is all that weights need to be tried on: of CamVid a seventh of the
-pixels, with two classes in most of them.
+Where all members see one class, every blend of theirs does too. And a class that the first choice of one member beats
+in all members never wins (of equals the lower class beats). What is left is all that weights need to be tried on: of
+CamVid a seventh of the pixels, with two classes in most of them.
 """
 
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +25,12 @@ Ints = npt.NDArray[np.int64]
 # How often each member counts.
 Draws = tuple[int, ...]
 
-# Pixels that are tried at once, all weights side by side.
-BLOCK_PIXELS = 1 << 14
+# Pixels times classes that are tried at once, all weights side by side.
+BLOCK_VALUES = 1 << 15
 
 
 class _Block(NamedTuple):
-    """Pixels of one image in which equally many classes, K, can win.
+    """Pixels of one image in which equally many classes, K, are left.
 
     Attributes:
         levels: the members' stored probabilities of these classes, uint16 (M, K, n).
@@ -43,15 +44,15 @@ class _Block(NamedTuple):
 
 
 class Contested:
-    """Collects images from the first to the last, and counts what blends of their members decide."""
+    """Collects all images, one after the other, and then counts what blends of their members decide."""
 
     def __init__(self, members: int, classes: int, blend: Blend, folder: Path | None) -> None:
-        """`folder`: where the file lies that no one sees, and that is gone with this object; None: the system's."""
-        self.members, self.classes = members, classes
+        """`folder`: where the nameless temporary file lies, which is gone with this object; None: the system's."""
+        self.members, self.classes, self.folder = members, classes, folder
         self.voting = blend.mode == "vote"
         # Votes are probabilities of all or nothing, and their share is the mean of these.
         self.blend = Blend("mean", blend.weights, blend.exponent) if self.voting else blend
-        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as this object)
+        self.file = tempfile.TemporaryFile(prefix=".tmp-", dir=folder)  # noqa: SIM115 (it lives as long as this object)
         self.starts = [0]
         self.settled: list[Ints] = []
         self.now = np.zeros((3, classes), np.int64)
@@ -64,6 +65,10 @@ class Contested:
             truth: uint8 (rows, W), 255 = ignore.
             members: stored probabilities, uint16 (C, rows, W) each.
             masks: their arg-max, uint8 (M, rows, W).
+
+        Raises:
+            SegtoolError: a mask holds a value outside the classes.
+            OSError: the disk is full.
         """
         contested = (masks != masks[0]).any(0) & (truth < self.classes)
         self.now += class_counts(confusion(np.where(contested, IGNORE, truth), masks[0], self.classes))
@@ -82,14 +87,13 @@ class Contested:
             ids = np.nonzero(possible[:, alike].T)[1].reshape(-1, count).T
             kept = np.take_along_axis(levels[:, :, alike], ids[None], 1).reshape(-1, alike.size)
             self.waiting[count].append(np.concatenate([kept, ids, true[None, alike]]).astype(np.uint16))
-            if sum(block.shape[1] for block in self.waiting[count]) >= BLOCK_PIXELS:
+            if sum(block.shape[1] for block in self.waiting[count]) >= BLOCK_VALUES // count:
                 self._write(count)
 
     def end_image(self) -> None:
         """All rows of the present image are there. Raises OSError where the disk is full."""
         for count in list(self.waiting):
             self._write(count)
-        self.file.flush()
         self.starts.append(self.file.tell())
         self.settled.append(self.now)
         self.now = np.zeros_like(self.now)
@@ -111,10 +115,17 @@ class Contested:
 
     def _write(self, count: int) -> None:
         rows = np.concatenate(self.waiting.pop(count), 1)
-        for start in range(0, rows.shape[1], BLOCK_PIXELS):
-            block = rows[:, start : start + BLOCK_PIXELS]
-            self.file.write(np.array([count, block.shape[1]], np.int64).tobytes())
-            self.file.write(block.tobytes())
+        pixels = max(1, BLOCK_VALUES // count)
+        try:
+            for start in range(0, rows.shape[1], pixels):
+                block = rows[:, start : start + pixels]
+                self.file.write(np.array([count, block.shape[1]], np.int64).tobytes())
+                self.file.write(block.tobytes())
+            self.file.flush()
+        except OSError as error:
+            with suppress(OSError):
+                self.file.close()  # or what it still holds would fail once more as it goes
+            raise OSError(error.errno, error.strerror, str(self.folder or tempfile.gettempdir())) from error
 
     def _read(self, number: int) -> Iterator[_Block]:
         self.file.seek(self.starts[number])
@@ -127,7 +138,10 @@ class Contested:
 
 
 def _can_win(levels: Levels, masks: Array) -> npt.NDArray[np.bool_]:
-    """Which classes some weights choose, bool (C, n), of uint16 (M, C, n) and every member's arg-max, uint8 (M, n)."""
+    """Which classes no first choice rules out: all that some weights choose, and perhaps more; bool (C, n).
+
+    Of the members' levels, uint16 (M, C, n), and their arg-max, uint8 (M, n).
+    """
     classes = np.arange(levels.shape[1])[:, None]
     possible = np.ones(levels.shape[1:], np.bool_)
     for first in masks:
