@@ -69,6 +69,11 @@ def check_names(arch: str, encoder: str) -> None:
     if arch.lower() not in archs:
         hint = near(arch.lower(), archs) or "; known: " + ", ".join(archs)
         raise UsageError(f"--arch: unknown architecture {arch!r}{hint}")
+    check_encoder(encoder)
+
+
+def check_encoder(encoder: str) -> None:
+    """Raise UsageError, with near matches, when segmentation-models has no such encoder."""
     if encoder.startswith("tu-"):
         full = encoder.removeprefix("tu-")
         name, _, tag = full.partition(".")
@@ -96,14 +101,7 @@ def build_network(arch: str, encoder: str, channels: int, outputs: int, presence
         UsageError: unknown names, or an architecture that cannot stand on this encoder.
     """
     check_names(arch, encoder)
-    extra: dict[str, Any] = {}
-    if encoder.startswith("tu-"):
-        name = encoder.removeprefix("tu-")
-        # Transformers of fixed input size, told to take any.
-        if name.startswith("swin"):
-            extra["strict_img_size"] = False
-        elif name.startswith(("vit", "deit", "eva", "beit")):
-            extra["dynamic_img_size"] = True
+    extra = _any_size(encoder)
     if presence:
         extra["aux_params"] = {"classes": presence, "pooling": "avg", "dropout": AUX_DROPOUT, "activation": None}
     try:
@@ -116,6 +114,36 @@ def build_network(arch: str, encoder: str, channels: int, outputs: int, presence
         reason = " ".join(str(error).split()) or "its encoder cannot be dilated"
         raise UsageError(f"--arch {arch} does not work with --encoder {encoder}: {reason}") from error
     return network
+
+
+def build_encoder(encoder: str, channels: int) -> nn.Module:
+    """An encoder alone, with random weights: float (N, channels, H, W) → features of strides 1 to 32, a list.
+
+    Its `out_channels` are their channels. H and W are multiples of 32.
+
+    Raises:
+        UsageError: an unknown name, or one that gives no features of these strides.
+    """
+    check_encoder(encoder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            built: nn.Module = smp.encoders.get_encoder(
+                encoder, in_channels=channels, depth=5, weights=None, **_any_size(encoder)
+            )
+    except (AssertionError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        raise UsageError(f"--encoder {encoder} gives no pyramid of features: {' '.join(str(error).split())}") from error
+    return built
+
+
+def _any_size(encoder: str) -> dict[str, Any]:
+    """What transformers of fixed input size are told, so that they take any."""
+    name = encoder.removeprefix("tu-")
+    if name == encoder:
+        return {}
+    if name.startswith("swin"):
+        return {"strict_img_size": False}
+    return {"dynamic_img_size": True} if name.startswith(("vit", "deit", "eva", "beit")) else {}
 
 
 def check_size(network: nn.Module, channels: int, size: Size) -> None:
