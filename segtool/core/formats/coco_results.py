@@ -1,11 +1,11 @@
 """COCO results: the boxes any detector has found. Format: https://cocodataset.org/#format-results"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segtool.core.files import read_json
+from segtool.core.files import read_json, write_json
 from segtool.core.formats import coco
 from segtool.core.names import ImageNames
 from segtool.core.roi import Box
@@ -44,6 +44,26 @@ def read_results(
         image_id = names.find(name, where=f"{where}: {name!r}")
         boxes.setdefault(image_id, []).append(_box(entry, categories[category], where))
     return boxes
+
+
+def write_results(path: Path, boxes: Mapping[str, Iterable[Box]], classes: Sequence[str]) -> None:
+    """Write the boxes of each image, by its image_id; a category_id is the place of the box's class in `classes`.
+
+    Pixels are rounded to hundredths and scores to millionths, so that `read_results` gives the rounded ones.
+    """
+    write_json(
+        path,
+        [
+            {
+                "image_id": image_id,
+                "category_id": classes.index(box.label),
+                "bbox": [round(side, 2) for side in box[:4]],
+                "score": round(box.score, 6),
+            }
+            for image_id, found in boxes.items()
+            for box in found
+        ],
+    )
 
 
 def _numbered(classes: Sequence[str]) -> dict[Any, str]:

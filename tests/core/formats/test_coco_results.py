@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from segtool.core.formats.coco_results import read_results
+from segtool.core.formats.coco_results import read_results, write_results
 from segtool.core.roi import Box
 from segtool.errors import SegtoolError
 
@@ -42,6 +42,14 @@ def test_ids_of_a_coco_file(tmp_path: Path) -> None:
     }
     with pytest.raises(SegtoolError, match=r"r\.json, entry 0 has the image_id '2', which .*a\.json does not list"):
         read(tmp_path, ENTRY, annotations=annotations)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    boxes = {"2": [Box(1.25, 2, 3.5, 4, "stripe", 0.5), Box(0, 0, 1, 1, "box", 0.123456)], "a/1.jpg": []}
+    write_results(tmp_path / "r.json", boxes, CLASSES)
+    assert read_results(tmp_path / "r.json", None, IDS, CLASSES) == {"2": boxes["2"]}
+    write_results(tmp_path / "r.json", {"2": [Box(1 / 3, 2 / 3, 1, 1, "box", 1 / 3)]}, CLASSES)
+    assert read_results(tmp_path / "r.json", None, IDS, CLASSES) == {"2": [Box(0.33, 0.67, 1, 1, "box", 0.333333)]}
 
 
 @pytest.mark.parametrize(
