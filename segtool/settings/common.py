@@ -37,8 +37,8 @@ class DecisionSettings:
 
 
 @dataclass(frozen=True)
-class MachineSettings:
-    """The machine that computes."""
+class DeviceSettings:
+    """What computes."""
 
     panel: ClassVar[str] = "Machine"
 
@@ -48,6 +48,12 @@ class MachineSettings:
         min=0,
         help="CPU threads; 0 leaves torch's choice. Equal results need equal numbers: sums run in another order",
     )
+
+
+@dataclass(frozen=True)
+class MachineSettings(DeviceSettings):
+    """The machine that computes."""
+
     workers: int = option(
         1, min=0, affects_result=False, help="Processes (predict: threads) that read images ahead; 0: none"
     )
