@@ -89,6 +89,7 @@ def test_the_chain_without_a_model_runs_without_torch(segtool: Run, tiny: Path) 
         "evaluate again guesses -o scores",
         "import preds guesses --data again --subset valid --partial -o preds",
         "roi crop again --preds preds -o crops",
+        "roi crop again --masks -o others",
     ):
         ended = segtool(*command.split(), PYTHONPATH=str(blocked))
         assert (ended.returncode, "error" in ended.stderr) == (0, False), ended.stderr

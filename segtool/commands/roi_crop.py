@@ -13,13 +13,13 @@ from segtool.core.formats.masks import mask_path
 from segtool.core.identity import CUT_FROM, image_digest
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
-from segtool.core.roi import BOXES, Crop, Pieces, cut, write_boxes
-from segtool.core.roi_sources import Source, find_source
+from segtool.core.roi import BOXES, DETECTIONS, DETECTOR, Crop, Pieces, cut, write_boxes
+from segtool.core.roi_sources import Finder, find_source
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size, comparable
 from segtool.settings.roi import RoiCropSettings
 
-OWNS = ("images", "masks", BOXES, "train.csv", "test.csv", "dataset.yaml")
+OWNS = ("images", "masks", BOXES, "train.csv", "test.csv", "dataset.yaml", DETECTOR, DETECTIONS)
 
 
 def run(settings: RoiCropSettings) -> Result:
@@ -35,15 +35,18 @@ def run(settings: RoiCropSettings) -> Result:
     track = tracker(settings.output.quiet)
     pieces: list[Pieces] = []
     crops: list[Record] = []
-    with output.discarded_on_error():
+    with output.discarded_on_error(unless=DETECTOR):
+        finder = source.make(output.path, track)
         for record in track(source.records, total=len(source.records), label="cropping"):
             size = images.image_size(record.image)
-            found = cut(record.image_id, source.find(record, size), size, settings.margin)
-            pieces.append(Pieces(record.image_id, size, found, record.image_id in source.oof))
+            found = cut(record.image_id, finder.find(record, size), size, settings.margin)
+            pieces.append(Pieces(record.image_id, size, found, record.image_id in finder.oof))
             crops += _write_crops(output.path, dataset, record, found)
         if not crops:
-            raise SegtoolError(f"none of {len(pieces)} images has a box, so there is nothing to cut out")
-    return _finish(output, dataset, source, pieces, crops)
+            kept = output.path / DETECTIONS
+            more = f"; all that the detector has found is in {kept}, for --boxes" if kept.exists() else ""
+            raise SegtoolError(f"none of {len(pieces)} images has a box, so there is nothing to cut out{more}")
+    return _finish(output, dataset, source.test, finder, pieces, crops)
 
 
 def _write_crops(folder: Path, dataset: Dataset, record: Record, crops: Sequence[Crop]) -> list[Record]:
@@ -82,7 +85,12 @@ def _is_whole(record: Record, size: Size, dataset: Dataset) -> bool:
 
 
 def _finish(
-    output: Output, dataset: Dataset, source: Source, pieces: Sequence[Pieces], crops: Sequence[Record]
+    output: Output,
+    dataset: Dataset,
+    test: bool,
+    finder: Finder,
+    pieces: Sequence[Pieces],
+    crops: Sequence[Record],
 ) -> Result:
     folder = output.path
     write_boxes(folder / BOXES, pieces)
@@ -91,15 +99,17 @@ def _finish(
         dataset.classes,
         channels=dataset.channels,
         palette=dataset.palette,
-        train=() if source.test else tuple(crops),
-        test=tuple(crops) if source.test else (),
+        train=() if test else tuple(crops),
+        test=tuple(crops) if test else (),
     )
     editable = write_dataset(folder, made)
     files = [path for record in crops for path in (record.image, record.mask) if path]
-    facts = {"data": relative_to(dataset.path, folder), "members": list(source.members)}
+    facts = {"data": relative_to(dataset.path, folder), "members": list(finder.members)}
+    if (folder / DETECTIONS).exists():
+        files.append(folder / DETECTIONS)
     output.finish([folder / BOXES, *files], editable, **facts)
     counts = Counter(crop.label for its in pieces for crop in its.crops)
     table = Table("Crops", ("class", "crops"), counts.most_common())
     bare = [its.image_id for its in pieces if not its.crops]
     told = f"; {len(bare)} without a box: {', '.join(bare[:10])}{', ...' if len(bare) > 10 else ''}" if bare else ""
-    return Result(f"{made.path}: {len(crops)} crops of {len(pieces) - len(bare)} images{told}", [table])
+    return Result(f"{made.path}: {len(crops)} crops of {len(pieces) - len(bare)} images{told}", [*finder.tables, table])

@@ -23,6 +23,8 @@ from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
 BOXES = "boxes.csv"
+# Beside it, where a detector was trained: its state, and all that it has found.
+DETECTOR, DETECTIONS = "detector.pt", "detections.json"
 PLACE = ("left", "top", "width", "height")
 COLUMNS = ("image_id", "crop_id", *PLACE, "class", "score", "image_height", "image_width", "oof")
 

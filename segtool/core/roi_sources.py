@@ -1,6 +1,6 @@
-"""Where the objects of a data set are: in its masks, in a coarse prediction, or in a detector's file."""
+"""Where the objects of a data set are: in its masks, in a coarse prediction, or where a detector finds them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,11 @@ from segtool.core import images
 from segtool.core.catalog import Dataset, Record, with_masks
 from segtool.core.files import digest_file
 from segtool.core.formats.coco_results import read_results
+from segtool.core.identity import image_digest
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import ProbReader
+from segtool.core.reporting.progress import Track
+from segtool.core.reporting.tables import Table
 from segtool.core.roi import Box, component_boxes
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.options import Size
@@ -18,28 +21,41 @@ from segtool.settings.roi import RoiCropSettings
 
 
 @dataclass(frozen=True)
-class Source:
+class Finder:
     """What says where the objects are.
+
+    Attributes:
+        find: gives the boxes of an image of this size.
+        oof: ids of images whose mask it has not seen.
+        members: the models behind it, as in a prediction's meta.json.
+        tables: what there is to tell of how it was made.
+    """
+
+    find: Callable[[Record, Size], list[Box]]
+    oof: frozenset[str] = frozenset()
+    members: Sequence[Mapping[str, Any]] = ()
+    tables: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose objects they are, and how to come to what finds them.
 
     Attributes:
         records: the images.
         test: whether they are test images.
-        find: gives the boxes of an image of this size.
-        oof: ids of images whose mask it has not seen.
-        members: the models behind it, as in a prediction's meta.json.
-        inputs: digests of its files.
+        inputs: digests of the finder's files.
+        make: makes the finder; a detector is trained in the folder given, and goes on there where it stopped.
     """
 
     records: Sequence[Record]
     test: bool
-    find: Callable[[Record, Size], list[Box]]
-    oof: frozenset[str]
-    members: Sequence[Mapping[str, Any]]
     inputs: Mapping[str, str]
+    make: Callable[[Path, Track], Finder]
 
 
 def find_source(settings: RoiCropSettings, dataset: Dataset) -> Source:
-    """What `--masks`, `--preds` or `--boxes` say.
+    """What `--masks`, `--preds`, `--boxes` or `--detector` say.
 
     Raises:
         SegtoolError: a file is broken, or of another data set.
@@ -49,6 +65,8 @@ def find_source(settings: RoiCropSettings, dataset: Dataset) -> Source:
         return _from_boxes(settings, settings.boxes, dataset)
     wanted = _wanted(settings.classes, dataset.classes, str(dataset.path))
     ids = [dataset.classes.index(name) for name in dataset.classes if name in wanted]
+    if settings.detector:
+        return _from_detector(settings, dataset, ids)
     if settings.preds:
         return _from_predictions(settings, open_predictions(settings.preds), dataset, ids)
 
@@ -57,10 +75,7 @@ def find_source(settings: RoiCropSettings, dataset: Dataset) -> Source:
         _check_size(Size(*mask.shape), size, record, f"mask {record.mask}")
         return component_boxes(mask, dataset.classes, ids, settings.min_area)
 
-    records = with_masks(dataset.train)
-    if not records:
-        raise SegtoolError(f"{dataset.path}: no training image has a mask")
-    return Source(records, False, find, frozenset(), (), {})
+    return Source(_with_masks(dataset), False, {}, lambda *_: Finder(find))
 
 
 def _from_predictions(settings: RoiCropSettings, preds: Predictions, dataset: Dataset, ids: Sequence[int]) -> Source:
@@ -90,7 +105,7 @@ def _from_predictions(settings: RoiCropSettings, preds: Predictions, dataset: Da
     if scored:
         inputs["preds probabilities"] = preds.digests(probs=True)["predictions"]
     records = [by_id[image_id] for image_id in preds.ids]
-    return Source(records, preds.subset == "test", find, preds.oof, preds.members, inputs)
+    return Source(records, preds.subset == "test", inputs, lambda *_: Finder(find, preds.oof, preds.members))
 
 
 def _from_boxes(settings: RoiCropSettings, file: Path, dataset: Dataset) -> Source:
@@ -102,10 +117,6 @@ def _from_boxes(settings: RoiCropSettings, file: Path, dataset: Dataset) -> Sour
     if not any(record.image_id in boxes for record in records):
         raise UsageError(f"--subset {settings.subset}: {file} has no box in any of these images")
 
-    def find(record: Record, size: Size) -> list[Box]:
-        least = settings.min_score or 0
-        return [box for box in boxes.get(record.image_id, ()) if box.label in wanted and box.score >= least]
-
     digest = digest_file(file)
     inputs = {"boxes": digest}
     if settings.annotations:
@@ -113,7 +124,48 @@ def _from_boxes(settings: RoiCropSettings, file: Path, dataset: Dataset) -> Sour
     claim = "detector not trained on these images, as claimed at the cropping" if settings.oof else None
     oof = frozenset(record.image_id for record in records) if settings.oof else frozenset()
     member = {"run": file.name, "checkpoint": "boxes", "digest": digest, "claim": claim}
-    return Source(records, settings.subset == "test", find, oof, [member], inputs)
+    finder = Finder(_lookup(boxes, wanted, settings.min_score), oof, [member])
+    return Source(records, settings.subset == "test", inputs, lambda *_: finder)
+
+
+def _from_detector(settings: RoiCropSettings, dataset: Dataset, ids: Sequence[int]) -> Source:
+    # The one source that needs the engine.
+    from segtool.core.detection.job import detect, digests
+
+    train = _with_masks(dataset)
+    records = dataset.test if settings.subset == "test" else dataset.train
+    if not records:
+        raise UsageError(f"--subset {settings.subset}: {dataset.path} has no such images")
+
+    def make(folder: Path, track: Track) -> Finder:
+        file, losses = detect(settings, dataset, train, records, ids, folder, track)
+        boxes = read_results(file, None, [record.image_id for record in records], dataset.classes)
+        seen = {image_digest(record.image) for record in train}
+        oof = frozenset(record.image_id for record in records if image_digest(record.image) not in seen)
+        member = {"run": file.name, "checkpoint": "boxes", "digest": digest_file(file), "claim": None}
+        epochs = [f"epoch {number}" for number in range(1, len(losses) + 1)]
+        row = [*losses, sum(map(len, boxes.values()))]
+        table = Table("Detector: loss of each epoch, and boxes found", [*epochs, "boxes"], [row])
+        return Finder(_lookup(boxes, dataset.classes, settings.min_score), oof, [member], [table])
+
+    return Source(records, settings.subset == "test", digests(settings.training, dataset, train), make)
+
+
+def _lookup(
+    boxes: Mapping[str, Sequence[Box]], wanted: Container[str], min_score: float | None
+) -> Callable[[Record, Size], list[Box]]:
+    """Of the boxes of each image those of the wanted classes, from this score on."""
+    least = min_score or 0
+    return lambda record, _: [
+        box for box in boxes.get(record.image_id, ()) if box.label in wanted and box.score >= least
+    ]
+
+
+def _with_masks(dataset: Dataset) -> list[Record]:
+    records = with_masks(dataset.train)
+    if not records:
+        raise SegtoolError(f"{dataset.path}: no training image has a mask")
+    return records
 
 
 def _wanted(asked: Sequence[str] | None, known: Sequence[str], where: str) -> set[str]:

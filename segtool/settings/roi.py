@@ -2,18 +2,42 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
-from segtool.settings.common import OutputSettings
-from segtool.settings.options import option, parse_names
+from segtool.settings.common import DeviceSettings, OutputSettings
+from segtool.settings.model import ModelSettings
+from segtool.settings.options import flatten, option, parse_names
 
 MIN_AREA = 64
 
 
 @dataclass(frozen=True)
+class DetectorSettings:
+    """How the detector of --detector is trained."""
+
+    panel: ClassVar[str] = "Detector"
+
+    encoder: str = option("efficientnet-b0", help="Encoder of the detector, any that `segtool train` takes")
+    encoder_weights: str = option(
+        "imagenet", metavar="imagenet|none|FILE", file_or_word=True, help="FILE: safetensors or pth, needs no network"
+    )
+    epochs: int = option(10, min=1, help="Passes over the training images")
+    batch: int = option(4, min=1, help="Images per update")
+    lr: float = option(5e-4, min=0, help="Highest learning rate; AdamW, a short warm-up, then a cosine to zero")
+    seed: int = option(0, min=0, help="Weights, order, flips and the boxes that are drawn to learn from")
+
+    @property
+    def model(self) -> ModelSettings:
+        """The encoder, as a segmentation network's settings say it."""
+        return ModelSettings(encoder=self.encoder, encoder_weights=self.encoder_weights)
+
+
+@dataclass(frozen=True)
 class RoiCropSettings:
-    """Cut out objects: a data set of crops around boxes, or the components of a coarse prediction or of masks."""
+    """Cut out objects: a data set of crops around the components of masks or of a coarse prediction, or around boxes
+    that a detector finds.
+    """
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
@@ -24,12 +48,17 @@ class RoiCropSettings:
     boxes: Path | None = option(
         None, help="COCO results of any detector (image_id, category_id, bbox, score): a crop for each box"
     )
+    detector: bool = option(
+        False,
+        flags="--detector",
+        help="Train a Faster R-CNN on the components in the masks of the training images: a crop for each box it finds",
+    )
     annotations: Path | None = option(
         None,
         help="COCO file whose images and categories the ids in --boxes are; without it image_id must be that of the"
         " data set, and category_id a class id",
     )
-    subset: Literal["test", "train"] = option("test", help="Which images --boxes are of")
+    subset: Literal["test", "train"] = option("test", help="Which images --boxes are of, or --detector looks at")
     margin: float = option(
         0.2, min=0, help="Added on each side of a box, as a share of its width and height; clipped at the border"
     )
@@ -38,26 +67,48 @@ class RoiCropSettings:
     )
     min_area: int = option(MIN_AREA, min=1, help="Leave out components of fewer pixels")
     min_score: float | None = option(
-        None, min=0, max=1, help="Leave out boxes below this score; of a component, its mean probability"
+        None,
+        min=0,
+        max=1,
+        help="Leave out boxes below this score (--detector has none below 0.05); of a component, its mean probability",
     )
     oof: bool = option(
         False,
         flags="--oof",
         help="You say that the detector of --boxes was not trained on these images; noted as your claim",
     )
+    training: DetectorSettings = DetectorSettings()
+    machine: DeviceSettings = DeviceSettings()
 
     def __post_init__(self) -> None:
-        sources = {"--preds": self.preds, "--masks": self.masks, "--boxes": self.boxes}
+        sources = {
+            "--preds": self.preds,
+            "--masks": self.masks,
+            "--boxes": self.boxes,
+            "--detector": self.detector,
+        }
         given = [name for name, value in sources.items() if value]
         if len(given) != 1:
-            raise UsageError(f"one of --preds, --masks and --boxes says where the objects are, not {len(given)}")
-        asked = {"annotations": self.annotations, "subset": self.subset != "test", "oof": self.oof}
+            raise UsageError(
+                f"one of --preds, --masks, --boxes and --detector says where the objects are, not {len(given)}"
+            )
+        asked = {"annotations": self.annotations, "oof": self.oof}
         if not self.boxes and (useless := [name for name, value in asked.items() if value]):
             raise UsageError(f"--{useless[0]} means nothing without --boxes")
+        if self.subset != "test" and not (self.boxes or self.detector):
+            raise UsageError("--subset means nothing without --boxes or --detector")
+        if not self.detector and (useless := _changed(self.training, self.machine)):
+            raise UsageError(f"--{useless[0]} means nothing without --detector")
         if self.boxes and self.min_area != MIN_AREA:
             raise UsageError("--min-area means nothing with --boxes: it counts the pixels of components")
         if self.masks and self.min_score is not None:
             raise UsageError("--min-score means nothing with --masks: they have no scores")
+
+
+def _changed(*groups: DetectorSettings | DeviceSettings) -> list[str]:
+    """Options of these groups that have not their defaults."""
+    pairs = [(flatten(group), flatten(type(group)())) for group in groups]
+    return [name.replace("_", "-") for flat, plain in pairs for name in flat if flat[name] != plain[name]]
 
 
 @dataclass(frozen=True)

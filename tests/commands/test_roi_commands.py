@@ -220,9 +220,9 @@ def test_a_crop_counts_as_its_image(tiny: Path, typed: Type) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("", "one of --preds, --masks and --boxes says where the objects are, not 0"),
+        ("", "one of --preds, --masks, --boxes and --detector says where the objects are, not 0"),
         ("--masks --preds coarse", "not 2"),
-        ("--masks --subset train", "--subset means nothing without --boxes"),
+        ("--masks --subset train", "--subset means nothing without --boxes or --detector"),
         ("--preds coarse --oof", "--oof means nothing without --boxes"),
         ("--masks --annotations a.json", "--annotations means nothing without --boxes"),
         ("--masks --min-score 0.5", "--min-score means nothing with --masks"),

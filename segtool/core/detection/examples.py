@@ -1,0 +1,100 @@
+"""What the detector learns from: images and the boxes around the components in their masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.catalog import Dataset, Record
+from segtool.core.data.batches import Key
+from segtool.core.data.seeding import sample_generators
+from segtool.core.images import Array, check_size, resize_image
+from segtool.core.reporting.progress import Track
+from segtool.core.roi import Box, component_boxes
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+Floats = npt.NDArray[np.float32]
+
+# Of images whose longer side has more pixels the detector sees a copy that has so many, as torchvision has it.
+LONGEST = 1333
+
+
+class Example(NamedTuple):
+    """An image with its objects.
+
+    image uint8 (H, W, C); boxes float32 (N, 4), left, top, right and bottom in its pixels, the last two exclusive, so
+    that no box is of no size; labels int64 (N,) from 1.
+    """
+
+    image: Array
+    boxes: Floats
+    labels: npt.NDArray[np.int64]
+
+
+def fit(image: Array) -> tuple[Array, Floats]:
+    """The image as the detector sees it, and by what its pixels have become more along x, y, x and y."""
+    height, width = image.shape[:2]
+    scale = min(1.0, LONGEST / max(height, width))
+    fitted = resize_image(image, Size(max(1, round(height * scale)), max(1, round(width * scale))))
+    across, down = fitted.shape[1] / width, fitted.shape[0] / height
+    return fitted, np.array([across, down, across, down], np.float32)
+
+
+def read_objects(
+    dataset: Dataset, records: Sequence[Record], wanted: Sequence[int], min_area: int, track: Track
+) -> list[list[Box]]:
+    """The boxes of the components of the `wanted` classes, of at least `min_area` pixels, in the mask of each record.
+
+    Raises:
+        SegtoolError: there are none in any mask, or one is broken or not as large as its image.
+    """
+    objects = []
+    for record in track(records, total=len(records), label="objects in the masks"):
+        mask = dataset.read_mask(record)
+        check_size(record.image, Size(*mask.shape), f"mask {record.mask}")
+        objects.append(component_boxes(mask, dataset.classes, wanted, min_area))
+    if not any(objects):
+        names = ", ".join(dataset.classes[index] for index in wanted)
+        raise SegtoolError(
+            f"{dataset.path}: none of {len(records)} masks has an object ({names}) of {min_area} pixels or more, so"
+            " there is nothing to learn; see --classes and --min-area"
+        )
+    return objects
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Reads an image when it is its turn, and flips it or not, which depends on seed, epoch and image alone.
+
+    Attributes:
+        objects: the boxes of each of `records`.
+        labels: names of the classes; the first is label 1.
+    """
+
+    dataset: Dataset
+    records: Sequence[Record]
+    objects: Sequence[Sequence[Box]]
+    labels: Sequence[str]
+    seed: int
+
+    def __getitem__(self, key: Key) -> Example:
+        record, objects = self.records[key.sample], self.objects[key.sample]
+        image, scale = fit(self.dataset.read_image(record))
+        boxes = np.array(
+            [(box.left, box.top, box.left + box.width, box.top + box.height) for box in objects], np.float32
+        )
+        boxes = boxes.reshape(-1, 4) * scale
+        if sample_generators(self.seed, *key)[0].random() < 0.5:
+            image, boxes = flip(image, boxes)
+        labels = np.array([self.labels.index(box.label) + 1 for box in objects], np.int64)
+        return Example(image, boxes, labels)
+
+
+def flip(image: Array, boxes: Floats) -> tuple[Array, Floats]:
+    """Left becomes right."""
+    turned = boxes.copy()
+    turned[:, [0, 2]] = image.shape[1] - boxes[:, [2, 0]]
+    return np.ascontiguousarray(image[:, ::-1]), turned
