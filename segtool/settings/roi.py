@@ -18,7 +18,9 @@ class DetectorSettings:
 
     panel: ClassVar[str] = "Detector"
 
-    encoder: str = option("efficientnet-b0", help="Encoder of the detector, any that `segtool train` takes")
+    encoder: str = option(
+        "efficientnet-b0", help="Encoder, as of `segtool train`; plain vision transformers have no feature pyramid"
+    )
     encoder_weights: str = option(
         "imagenet", metavar="imagenet|none|FILE", file_or_word=True, help="FILE: safetensors or pth, needs no network"
     )
