@@ -58,7 +58,8 @@ def match_files(folder: Path, suffixes: Sequence[str], dataset: Dataset, setting
         records = [record for record in records if record.image_id in unseen]
     if not records:
         raise UsageError(f"--subset {settings.subset}: {dataset.path} has no such images")
-    files = open_mask_folder(folder, [record.image_id for record in part], suffixes)
+    kind = "test image (--subset test)" if settings.subset == "test" else "training image"
+    files = open_mask_folder(folder, [record.image_id for record in part], suffixes, kind)
     missing = [record.image_id for record in records if record.image_id not in files]
     if missing and (not settings.partial or len(missing) == len(records)):
         remedy = "--partial takes the others" if len(missing) < len(records) else "is --subset the right one?"

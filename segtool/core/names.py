@@ -13,7 +13,9 @@ class ImageNames:
     So `a/b` and `a/b.jpg` mean the image `a/b` or `a/b.jpg`, whichever there is.
     """
 
-    def __init__(self, ids: Iterable[str]) -> None:
+    def __init__(self, ids: Iterable[str], kind: str = "image") -> None:
+        """`kind`: what the ids are of, as errors name it."""
+        self.kind = kind
         self.by_bare: dict[str, list[str]] = {}
         for image_id in ids:
             self.by_bare.setdefault(_bare(image_id), []).append(image_id)
@@ -28,7 +30,7 @@ class ImageNames:
         if exact := next((name for name in names if name in candidates), None):
             return exact
         if not candidates:
-            raise SegtoolError(f"{where} is named after no image of the data set")
+            raise SegtoolError(f"{where} is named after no {self.kind} of the data set")
         if len(candidates) > 1:
             raise SegtoolError(
                 f"{where} could be {candidates[0]!r} or {candidates[1]!r}; name it after the whole image_id"

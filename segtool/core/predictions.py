@@ -169,7 +169,9 @@ def open_predictions(path: Path) -> Predictions:
     return Predictions(path, classes, subset, sizes, oof, members, data)
 
 
-def open_mask_folder(path: Path, ids: Iterable[str], suffixes: Sequence[str] = (".png",)) -> dict[str, Path]:
+def open_mask_folder(
+    path: Path, ids: Iterable[str], suffixes: Sequence[str] = (".png",), kind: str = "image"
+) -> dict[str, Path]:
     """The files in any folder of predictions that are named after the images: index PNGs, or those of other suffixes.
 
     A file belongs to an image_id when their paths agree up to the suffixes of images: `a/b.png` or `a/b.jpg.png`
@@ -178,6 +180,7 @@ def open_mask_folder(path: Path, ids: Iterable[str], suffixes: Sequence[str] = (
     Args:
         path: the folder; subfolders are part of the image_id.
         ids: the image_ids that may occur.
+        kind: what they are of, as errors name it.
 
     Returns:
         image_id → file for the images that have one, in the order of `ids`.
@@ -186,7 +189,7 @@ def open_mask_folder(path: Path, ids: Iterable[str], suffixes: Sequence[str] = (
         SegtoolError: no folder, no such file, one that belongs to no image, or one name for two images or files.
     """
     known = list(ids)
-    names = ImageNames(known)
+    names = ImageNames(known, kind)
     found: dict[str, Path] = {}
     for file in list_files(path, suffixes):
         name = file.relative_to(path).as_posix()

@@ -74,8 +74,8 @@ class ClaimSettings:
         if (self.folds is None) != (self.fold is None):
             raise UsageError("--folds and --fold go together")
         if self.oof and (self.folds or self.subset == "train"):
-            other = "--folds" if self.folds else "--subset train"
-            raise UsageError(f"--oof and {other} say different things about which images the models have seen")
+            other, remedy = ("--folds", "") if self.folds else ("--subset train", "; take --subset oof")
+            raise UsageError(f"--oof and {other} say different things about which images the models have seen{remedy}")
         if self.folds and self.subset in ("test", "oof"):
             raise UsageError(f"--folds means nothing with --subset {self.subset}: it goes with valid or train")
         if self.subset == "oof" and not self.oof:
