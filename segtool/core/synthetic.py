@@ -61,7 +61,7 @@ class Scene:
 
 
 def make_scene(seed: int, part: int, number: int, size: int) -> Scene:
-    """Scene `number` of a part (TRAIN or TEST). Scene 0 of a part holds every class.
+    """Scene `number` of a part (TRAIN or TEST). Scene 0 of a part is given every class, which others rarely hide.
 
     Args:
         size: height the drawing is made for, in pixels; the scene's own height and width vary around it.
