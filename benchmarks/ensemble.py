@@ -44,7 +44,6 @@ SIDES = ("segtool", "npz", "npy32", "npy16")
 SCRIPT = """
 import sys, pathlib, numpy as np, cv2
 kind, root, members = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
-suffix = "npz" if kind == "npz" else "npy"
 out = root / f"out-{kind}"
 out.mkdir()
 for path in sorted((root / kind / "0").iterdir()):
