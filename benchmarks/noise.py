@@ -146,7 +146,7 @@ def write_spoilt(clean: Dataset, folder: Path, seed: int) -> Dataset:
 def predict(folder: Path, training: str) -> Path:
     """Train on the wrong masks, predict out-of-fold, rank; returns the table."""
     data, folds, preds = folder / "data", folder / "folds.csv", folder / "oof"
-    segtool("split", data, "-o", folds, "--kind", "stratified-group", "--folds", len(FOLDS))
+    segtool("split", data, "-o", folds, "--kind", "stratified-group", "--n-folds", len(FOLDS))
     runs = [folder / f"fold{fold}" for fold in FOLDS]
     for fold, run in zip(FOLDS, runs, strict=True):
         segtool("train", data, "-o", run, "--folds", folds, "--fold", fold, *training.split())

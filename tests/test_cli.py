@@ -85,7 +85,7 @@ def test_the_chain_without_a_model_runs_without_torch(segtool: Run, tiny: Path) 
     for command in (
         "demo -o demo --train 8 --test 2 --size 32",
         "import folders --images tiny/images --masks tiny/masks --classes a,b,c -o again",
-        "split tiny -o folds.csv --folds 2",
+        "split tiny -o folds.csv --n-folds 2",
         "evaluate again guesses -o scores",
         "import preds guesses --data again --subset valid --partial -o preds",
         "roi crop again --preds preds -o crops",
@@ -131,9 +131,9 @@ def test_version(segtool: Run) -> None:
         ("split tiny", 2, "--out"),
         ("split tiny -o", 2, "-o requires"),
         ("split tiny surplus -o f.csv", 2, "surplus"),
-        ("split tiny -o f.csv --fold 3", 2, "--fold --folds"),
-        ("split tiny -o f.csv --folds few", 2, "--folds integer"),
-        ("split tiny -o f.csv --folds 1", 2, "--folds 2"),
+        ("split tiny -o f.csv --n-fold 3", 2, "--n-fold --n-folds"),
+        ("split tiny -o f.csv --n-folds few", 2, "--n-folds integer"),
+        ("split tiny -o f.csv --n-folds 1", 2, "--n-folds 2"),
         ("split tiny -o f.csv --kind groups", 2, "'groups' 'group'"),
         ("split tiny -o f.csv --config no.yaml", 2, "--config no.yaml"),
         ("split nowhere -o f.csv", 1, "nowhere missing"),
@@ -166,7 +166,7 @@ def test_an_error_is_one_line_on_stderr_with_its_status(
 
 
 def test_the_same_command_again_is_up_to_date_and_another_is_refused(segtool: Run, tiny: Path) -> None:
-    command = ["split", "tiny", "-o", "folds.csv", "--folds", 2]
+    command = ["split", "tiny", "-o", "folds.csv", "--n-folds", 2]
     first = segtool(*command)
     assert first.returncode == 0, first.stderr
     assert first.stdout
@@ -181,16 +181,16 @@ def test_the_same_command_again_is_up_to_date_and_another_is_refused(segtool: Ru
 
 def test_quiet_says_nothing(segtool: Run, tiny: Path) -> None:
     for _ in range(2):
-        ended = segtool("split", "tiny", "-o", "folds.csv", "--folds", 2, "--quiet")
+        ended = segtool("split", "tiny", "-o", "folds.csv", "--n-folds", 2, "--quiet")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 def test_a_recipe_does_what_its_options_do(segtool: Run, tiny: Path) -> None:
     recipes = tiny.parent / "recipes"
     recipes.mkdir()
-    (recipes / "split.yaml").write_text("data: ../tiny\nout: folds.csv\nkind: group\nfolds: 2\nseed: 4\n")
+    (recipes / "split.yaml").write_text("data: ../tiny\nout: folds.csv\nkind: group\nn-folds: 2\nseed: 4\n")
     assert segtool("split", "--config", "recipes/split.yaml").returncode == 0
-    assert segtool("split", "tiny", "-o", "typed.csv", "--kind", "group", "--folds", 2, "--seed", 4).returncode == 0
+    assert segtool("split", "tiny", "-o", "typed.csv", "--kind", "group", "--n-folds", 2, "--seed", 4).returncode == 0
     assert (recipes / "folds.csv").read_bytes() == (tiny.parent / "typed.csv").read_bytes()
 
 
@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(segtool: Run, tiny: Path) -
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_line(tiny: Path) -> None:
-    command = [sys.executable, "-m", "segtool", "split", "tiny", "-o", "folds.csv", "--folds", "2"]
+    command = [sys.executable, "-m", "segtool", "split", "tiny", "-o", "folds.csv", "--n-folds", "2"]
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(command, cwd=tiny.parent, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
@@ -213,7 +213,7 @@ def test_a_full_disk_is_one_line(tiny: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_fault(tiny: Path) -> None:
-    command = [sys.executable, "-m", "segtool", "split", "tiny", "-o", "folds.csv", "--folds", "2"]
+    command = [sys.executable, "-m", "segtool", "split", "tiny", "-o", "folds.csv", "--n-folds", "2"]
     reading, writing = os.pipe()
     os.close(reading)
     try:

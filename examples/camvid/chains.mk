@@ -41,7 +41,7 @@ $(CHAIN)/data/done.json:
 	  --classes $(classes) --ignore-index 11 --group-regex '^(.+)\d{3}$$' -o $(@D)
 
 $(CHAIN)/folds.csv.done.json: $(CHAIN)/data/done.json
-	$(SEGTOOL) split $(CHAIN)/data --kind stratified-group --folds $(words $(FOLDS)) -o $(CHAIN)/folds.csv
+	$(SEGTOOL) split $(CHAIN)/data --kind stratified-group --n-folds $(words $(FOLDS)) -o $(CHAIN)/folds.csv
 
 # The base keeps its checkpoints, as swa goes on from three quarters of its epochs, however many they are.
 $(foreach way,$(trained),$(addsuffix /done.json,$(call runs,$(way)))): $(CHAIN)/folds.csv.done.json

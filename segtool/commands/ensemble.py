@@ -23,7 +23,7 @@ from segtool.settings.options import comparable
 
 DISAGREEMENT, FIT = "disagreement.csv", "fit.json"
 OWN = (CHOICE, DISAGREEMENT, FIT)
-PARTS, STEPS = 5, 20
+CV_FOLDS, STEPS = 5, 20
 
 
 def run(settings: EnsembleSettings) -> Result:
@@ -60,8 +60,8 @@ def _to_fit(settings: EnsembleSettings, members: Sequence[Predictions]) -> tuple
     records = scorable(members[0], dataset)
     for preds in members:
         refuse_seen(preds)
-    if (settings.fit.parts or PARTS) > len(records):
-        raise UsageError(f"--parts {settings.fit.parts or PARTS}: there are only {len(records)} images")
+    if (settings.fit.cv_folds or CV_FOLDS) > len(records):
+        raise UsageError(f"--cv-folds {settings.fit.cv_folds or CV_FOLDS}: there are only {len(records)} images")
     return dataset, records
 
 
@@ -95,7 +95,7 @@ def _fitted(
     def read(number: int) -> tuple[Bands, Any]:
         return bands(members, records[number].image_id), dataset.read_mask(records[number])
 
-    parts = inner_parts(records, settings.fit.parts or PARTS)
+    parts = inner_parts(records, settings.fit.cv_folds or CV_FOLDS)
     track = tracker(settings.output.quiet)
     images = Images(read, parts, len(members), len(dataset.classes), blend, track, settings.output.out)
     fitted = fit_weights(images, settings.fit.fit_steps or STEPS)
@@ -129,7 +129,7 @@ def _verdict(fitted: Fitted, images: Images) -> str:
     noise = " (within the noise)" if low <= 0 <= high else ""
     return (
         f"Gain over the best member {value:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}{noise}:"
-        f" {len(images.parts)} images in {images.folds} parts, each scored by what was chosen on the others"
+        f" {len(images.parts)} images in {images.folds} folds, each scored by what was chosen on the others"
     )
 
 

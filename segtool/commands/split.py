@@ -54,8 +54,10 @@ def _check(settings: SplitSettings, records: list[Record], groups: int) -> None:
     have, what = (groups, "groups") if settings.kind in GROUP_KINDS else (len(records), "images with a mask")
     if settings.kind == "holdout" and have < 2:
         raise UsageError(f"{settings.data} has {have} {what}; --kind holdout needs at least 2")
-    if settings.kind != "holdout" and have < settings.folds:
-        raise UsageError(f"--folds {settings.folds}: {settings.data} has only {have} {what}; ask for at most {have}")
+    if settings.kind != "holdout" and have < settings.n_folds:
+        raise UsageError(
+            f"--n-folds {settings.n_folds}: {settings.data} has only {have} {what}; ask for at most {have}"
+        )
 
 
 def _assign(settings: SplitSettings, pixels: splits.Ints, groups: splits.Ints) -> splits.Ints:
@@ -64,7 +66,7 @@ def _assign(settings: SplitSettings, pixels: splits.Ints, groups: splits.Ints) -
         return splits.hold_out(len(groups), settings.valid, settings.seed)
     units = groups if settings.kind in GROUP_KINDS else np.arange(len(groups))
     balanced = pixels if settings.kind.startswith("stratified") else pixels[:, :0]
-    return splits.spread(balanced, units, settings.folds, settings.seed)
+    return splits.spread(balanced, units, settings.n_folds, settings.seed)
 
 
 def _remarks(
@@ -81,7 +83,7 @@ def _remarks(
         lines.append(f"{unlabelled} images have no mask and got fold {ALWAYS_TRAIN}: they are never held out")
     for c in range(len(dataset.classes)):
         holding = int((pixels[:, c] > 0).sum())
-        if settings.kind != "holdout" and holding < settings.folds:
+        if settings.kind != "holdout" and holding < settings.n_folds:
             lines.append(f"class {dataset.classes[c]}: {holding} images hold it, so not every fold can")
     if any(record.group for record in records):
         torn = splits.torn_groups(groups, folds)
@@ -91,6 +93,6 @@ def _remarks(
             if torn
             else "no group stands in two folds"
         )
-    held = f"{int((folds == 0).sum())} of them held out" if settings.kind == "holdout" else f"{settings.folds} folds"
+    held = f"{int((folds == 0).sum())} of them held out" if settings.kind == "holdout" else f"{settings.n_folds} folds"
     lines.append(f"{settings.output.out}: {len(folds)} images, {held} ({settings.kind}, seed {settings.seed})")
     return lines

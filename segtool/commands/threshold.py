@@ -34,7 +34,7 @@ def run(settings: ThresholdSettings) -> Result:
     if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
         return Result(f"{file} is up to date")
     wanted = metric(settings.metric, dataset.classes, settings.exclude)
-    parts = inner_parts(records, settings.parts)
+    parts = inner_parts(records, settings.cv_folds)
     images = Images(_reader(dataset, preds, records), parts, tracker(settings.output.quiet))
     with output.discarded_on_error():
         fitted = fit_decision(images, wanted, areas=settings.areas)
@@ -42,9 +42,9 @@ def run(settings: ThresholdSettings) -> Result:
             names = ", ".join(dataset.classes[index] for index in wanted.fitted)
             raise SegtoolError(f"{dataset.path}: no scored pixel of these images is {names}; there is nothing to fit")
     _write(output, fitted, wanted, dataset, preds)
-    told = f"{len(records)} images of the subset {preds.subset} in {images.folds} parts"
+    told = f"{len(records)} images of the subset {preds.subset} in {images.folds} folds"
     if torn_groups(number_groups(records), parts):
-        told += " (all are of one group, so that every part has neighbours in the others)"
+        told += " (all are of one group, so every fold has neighbours in the others)"
     return Result(f"{told}: {report.verdict(fitted)}\n{file} written", report.tables(fitted, wanted, dataset.classes))
 
 
@@ -57,8 +57,8 @@ def _records(settings: ThresholdSettings, dataset: Dataset, preds: Predictions) 
     refuse_seen(preds)
     if preds.subset == "test":
         raise UsageError(f"{preds.path} holds test images; fit on `predict --subset valid` or `--subset oof`")
-    if settings.parts > len(records):
-        raise UsageError(f"--parts {settings.parts}: {preds.path} has only {len(records)} images")
+    if settings.cv_folds > len(records):
+        raise UsageError(f"--cv-folds {settings.cv_folds}: {preds.path} has only {len(records)} images")
     return records
 
 

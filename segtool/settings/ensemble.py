@@ -54,15 +54,13 @@ class FitSettings:
         help="Weights that give the best mIoU against these masks, by greedy selection with replacement (Caruana et al."
         " 2004); no member may have seen the images",
     )
-    parts: int | None = option(
-        None, min=2, help="Parts of the images (5), groups whole: each is scored by weights fitted on the others"
-    )
+    cv_folds: int | None = option(None, min=2, help="Folds of the nested cross-validation (5), groups kept whole")
     fit_steps: int | None = option(
         None, min=1, help="Members drawn at most (20); the weights are how often each was drawn"
     )
 
     def __post_init__(self) -> None:
-        for name in ("parts", "fit_steps"):
+        for name in ("cv_folds", "fit_steps"):
             if getattr(self, name) is not None and not self.fit:
                 raise UsageError(f"--{name.replace('_', '-')} needs --fit")
 

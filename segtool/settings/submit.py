@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from segtool.settings.common import DecisionSettings, OutputSettings
 from segtool.settings.options import Size, option, parse_size
@@ -10,13 +9,10 @@ from segtool.settings.options import Size, option, parse_size
 
 @dataclass(frozen=True)
 class SubmitSettings:
-    """Write the file a competition asks for."""
+    """Write a competition's submission: image_id,PredictionString with the class ids of all pixels, row by row."""
 
     output: OutputSettings
     preds: Path = option(argument=True, help="Finished prediction folder")
-    format: Literal["pixels"] = option(
-        "pixels", help="pixels: image_id,PredictionString with the class ids of all pixels, row by row"
-    )
     size: Size | None = option(
         None, parse=parse_size, metavar="HxW", help="Resize the masks (nearest neighbour) before writing"
     )

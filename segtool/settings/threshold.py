@@ -16,18 +16,16 @@ class ThresholdSettings:
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
     preds: Path = option(argument=True, help="Prediction folder with probabilities, of images no model has seen")
-    metric: Literal["miou", "dice", "image-dice"] = option(
+    metric: Literal["miou", "dice", "image_dice"] = option(
         "miou",
-        help="What is to become high: miou and dice over all pixels; image-dice: the mean over images, in which nothing"
+        help="What is to become high: miou and dice over all pixels; image_dice: the mean over images, in which nothing"
         " there and nothing found is 1",
     )
     exclude: tuple[str, ...] = option(
         (), help="Class left out of the means, which thus takes what no other reaches; can be given several times"
     )
     areas: bool = option(True, help="Fit a minimum object area for each class too")
-    parts: int = option(
-        5, min=2, help="Parts of the images, groups whole: each is scored by what was fitted on the others"
-    )
+    cv_folds: int = option(5, min=2, help="Folds of the nested cross-validation, groups kept whole")
 
     def __post_init__(self) -> None:
         if self.output.out.suffix.lower() != ".json":

@@ -98,7 +98,7 @@ def test_masks_can_vote(typed: Type, member: Make) -> None:
 
 def test_fitted_weights_gain_and_are_repeated_on_the_test_images(typed: Type, member: Make) -> None:
     member("a", 0), member("b", 1), member("c", 2)
-    ended = typed("ensemble a b c --fit tiny --parts 4 -o oof")
+    ended = typed("ensemble a b c --fit tiny --cv-folds 4 -o oof")
     assert ended.status == 0, ended.stderr
     assert "Gain over the best member +" in ended.stdout and "Share of pixels" in ended.stdout
     fit, choice = content("oof/fit.json"), content("oof/ensemble.json")
@@ -134,8 +134,8 @@ def test_fitted_weights_gain_and_are_repeated_on_the_test_images(typed: Type, me
         ("a b --fit tiny --mode min", 2, "--mode min knows no weights"),
         ("a b --fit tiny --weights 1,1", 2, "leave --weights out"),
         ("a --fit tiny", 2, "two members or more"),
-        ("a b --parts 3", 2, "--parts needs --fit"),
-        ("a b --fit tiny --parts 9", 2, "only 8 images"),
+        ("a b --cv-folds 3", 2, "--cv-folds needs --fit"),
+        ("a b --fit tiny --cv-folds 9", 2, "only 8 images"),
         ("a b --like a", 1, "a is no finished ensemble"),
         ("a b --like a --mode vote", 2, "--mode and --like"),
         ("a nowhere", 1, "nowhere does not exist"),

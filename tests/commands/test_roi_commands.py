@@ -100,7 +100,7 @@ def test_crops_of_masks_carry_masks_groups_and_ignored_pixels(tiny: Path, typed:
     assert any((mask == 255).any() for mask in masks)
     assert {its.oof for its in pieces("crops").values()} == {False}
     # The four groups of the images are whole again in the crops' folds.
-    assert typed("split crops --kind group --folds 4 -o folds.csv").status == 0
+    assert typed("split crops --kind group --n-folds 4 -o folds.csv").status == 0
     folds = {row["image_id"]: row["fold"] for row in read_csv(Path("folds.csv"))}
     assert len({(record.group, folds[record.image_id]) for record in dataset.train}) == 4
 

@@ -27,7 +27,7 @@ KINDS = ("holdout", "kfold", "stratified", "group", "stratified-group")
 
 def run(data: Path, *, overwrite: bool = False, **options: Any) -> Result:
     out = OutputSettings(data / "folds.csv", overwrite=overwrite, quiet=True)
-    return split.run(SplitSettings(out, data, **{"folds": 2, **options}))
+    return split.run(SplitSettings(out, data, **{"n_folds": 2, **options}))
 
 
 def folds_of(data: Path) -> dict[str, int]:
@@ -93,7 +93,7 @@ def test_a_class_that_never_occurs_and_an_ignored_mask_are_no_obstacle(tiny: Pat
 
 def test_images_without_a_mask_are_never_held_out(tiny: Path) -> None:
     edit_train(tiny, lambda rows: [{**rows[0], "mask": ""}, *rows[1:]])
-    result = run(tiny, kind="kfold", folds=7)
+    result = run(tiny, kind="kfold", n_folds=7)
     folds = folds_of(tiny)
     assert folds["train_0"] == -1
     assert sorted(folds.values()) == [-1, 0, 1, 2, 3, 4, 5, 6]
@@ -107,7 +107,7 @@ def test_unusual_ids_come_through(tmp_path: Path) -> None:
     write_mask(mask, np.eye(4, dtype=np.uint8))
     records = tuple(Record(image_id, mask, mask) for image_id in ids)
     catalog.write_dataset(tmp_path, Dataset(tmp_path, ("a", "b"), train=records))
-    run(tmp_path, folds=3)
+    run(tmp_path, n_folds=3)
     assert set(folds_of(tmp_path)) == set(ids)
     with (tmp_path / "folds.csv").open(encoding="utf-8", newline="") as file:
         assert [row["image_id"] for row in csv.DictReader(file)] == sorted(ids)
@@ -116,9 +116,9 @@ def test_unusual_ids_come_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"kind": "kfold", "folds": 9}, "--folds 9: .*tiny has only 8 images with a mask; ask for at most 8"),
-        ({"kind": "stratified", "folds": 9}, "only 8 images with a mask"),
-        ({"kind": "stratified-group", "folds": 5}, "--folds 5: .*tiny has only 4 groups; ask for at most 4"),
+        ({"kind": "kfold", "n_folds": 9}, "--n-folds 9: .*tiny has only 8 images with a mask; ask for at most 8"),
+        ({"kind": "stratified", "n_folds": 9}, "only 8 images with a mask"),
+        ({"kind": "stratified-group", "n_folds": 5}, "--n-folds 5: .*tiny has only 4 groups; ask for at most 4"),
     ],
 )
 def test_more_folds_than_there_are_units(tiny: Path, options: dict[str, Any], line: str) -> None:
@@ -158,7 +158,7 @@ def test_a_broken_mask_leaves_nothing_and_its_repair_needs_no_overwrite(tiny: Pa
 
 
 def test_up_to_date_differing_and_overwritten(segtool: Any, tiny: Path) -> None:
-    command = ("split", "tiny", "-o", "out/folds.csv", "--folds", "2")
+    command = ("split", "tiny", "-o", "out/folds.csv", "--n-folds", "2")
     assert "8 images, 2 folds (stratified, seed 0)" in segtool(*command).stdout
     again = segtool(*command)
     assert (again.returncode, again.stdout, again.stderr) == (0, "out/folds.csv is up to date\n", "")
@@ -175,6 +175,6 @@ def test_no_model_library_is_loaded(tiny: Path) -> None:
         "import sys; from segtool.cli import app; app(sys.argv[1:], standalone_mode=False);"
         "print([m for m in ('torch', 'pandas', 'sklearn', 'scipy') if m in sys.modules])"
     )
-    command = [sys.executable, "-c", code, "split", str(tiny), "-o", str(tiny / "f.csv"), "--folds", "2", "--quiet"]
+    command = [sys.executable, "-c", code, "split", str(tiny), "-o", str(tiny / "f.csv"), "--n-folds", "2", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout == "[]\n", done.stderr

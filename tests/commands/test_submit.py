@@ -1,4 +1,4 @@
-"""`segtool submit --format pixels`: the trash competition's file, whole or not at all."""
+"""`segtool submit`: the trash competition's file, whole or not at all."""
 
 import csv
 import sys
@@ -107,7 +107,7 @@ def test_unfinished_predictions(preds: Path, tmp_path: Path) -> None:
 
 
 def test_command_line(segtool: Callable, preds: Path, tmp_path: Path) -> None:
-    done = segtool("submit", preds, "-o", "out.csv", "--format", "pixels", "--size", "256x256")
+    done = segtool("submit", preds, "-o", "out.csv", "--size", "256x256")
     assert (done.returncode, done.stderr) == (0, "")
     assert all(len(row[1].split(" ")) == 65536 for row in lines(tmp_path / "out.csv")[1:])
     for bad in (["--size", "0x5"], ["--format", "rlé"], []):

@@ -60,7 +60,7 @@ def rows(path: str) -> list[dict[str, str]]:
 
 def test_the_files_say_what_was_fitted_and_evaluate_gives_that_score(typed: Type, predict: Make) -> None:
     predict()
-    ended = typed("threshold tiny preds -o t.json --parts 4")
+    ended = typed("threshold tiny preds -o t.json --cv-folds 4")
     assert ended.status == 0, ended.stderr
     assert {path.name for path in Path().glob("t*")} == {
         "t.json", "t.json.done.json", "t.curves.csv", "t.curves.png", "tiny",
@@ -73,7 +73,7 @@ def test_the_files_say_what_was_fitted_and_evaluate_gives_that_score(typed: Type
     scores = made["scores"]
     assert scores["gain"] == pytest.approx(scores["nested"] - scores["argmax"])
     assert 0 < scores["gain_low"] <= scores["gain"] <= scores["gain_high"]
-    assert "8 images of the subset oof in 4 parts: nested gain +" in ended.stdout
+    assert "8 images of the subset oof in 4 folds: nested gain +" in ended.stdout
     for option, key in (("", "argmax"), ("--thresholds t.json", "fitted")):
         ended = typed(f"evaluate tiny preds {option} -o scores_{key}")
         assert ended.status == 0, ended.stderr
@@ -95,14 +95,14 @@ def test_table_and_picture_show_the_curves(typed: Type, predict: Make) -> None:
         assert (picture == class_colours(3)[index]).all(axis=2).sum() > 300
 
 
-def test_nested_parts_keep_groups_whole(typed: Type, predict: Make, tiny: Path) -> None:
+def test_nested_folds_keep_groups_whole(typed: Type, predict: Make, tiny: Path) -> None:
     predict()
-    assert "in 4 parts:" in typed("threshold tiny preds -o t.json --parts 8").stdout  # there are four groups
+    assert "in 4 folds:" in typed("threshold tiny preds -o t.json --cv-folds 8").stdout  # there are four groups
     csv_file = tiny / "train.csv"
     csv_file.write_text("\n".join(line.rpartition(",")[0] + ",scene" for line in csv_file.read_text().splitlines()))
     csv_file.write_text(csv_file.read_text().replace("mask,scene", "mask,group", 1))
-    told = typed("threshold tiny preds -o u.json --parts 8").stdout
-    assert "in 8 parts (all are of one group, so that every part has neighbours in the others)" in told
+    told = typed("threshold tiny preds -o u.json --cv-folds 8").stdout
+    assert "in 8 folds (all are of one group, so every fold has neighbours in the others)" in told
 
 
 def test_where_the_fit_does_not_hold_the_argmax_is_kept(typed: Type, predict: Make, monkeypatch: Any) -> None:
@@ -154,8 +154,8 @@ def test_same_command_again(typed: Type, predict: Make) -> None:
         ("threshold answers answered -o t.json", 2, "answered holds test images; fit on `predict --subset valid`"),
         ("threshold tiny no_probs -o t.json", 1, "holds masks alone; predict without --no-probs"),
         ("threshold tiny preds -o t.yaml", 2, "-o t.yaml: the file is JSON; let its name end in .json"),
-        ("threshold tiny preds -o t.json --parts 9", 2, "--parts 9: preds has only 8 images"),
-        ("threshold tiny preds -o t.json --parts 1", 2, "--parts"),
+        ("threshold tiny preds -o t.json --cv-folds 9", 2, "--cv-folds 9: preds has only 8 images"),
+        ("threshold tiny preds -o t.json --cv-folds 1", 2, "--cv-folds"),
         ("threshold tiny preds -o t.json --exclude bx", 2, "--exclude bx"),
         ("threshold twin preds -o t.json", 1, "has box, other, ground"),
         ("threshold tiny tiny/masks -o t.json", 1, "not a prediction folder"),
@@ -209,10 +209,10 @@ def binary(folder: Path, foreground: float) -> None:
     write_json(Path("two/done.json"), {"command": "predict"})
 
 
-@pytest.mark.parametrize(("metric", "key"), [("miou", "miou"), ("dice", "dice"), ("image-dice", "image_dice")])
+@pytest.mark.parametrize(("metric", "key"), [("miou", "miou"), ("dice", "dice"), ("image_dice", "image_dice")])
 def test_two_classes(typed: Type, tmp_path: Path, metric: str, key: str) -> None:
     binary(tmp_path / "d", 0.9)
-    ended = typed(f"threshold d two -o t.json --metric {metric} --parts 3")
+    ended = typed(f"threshold d two -o t.json --metric {metric} --cv-folds 3")
     assert ended.status == 0, ended.stderr
     made = content()
     assert made["classes"]["no"] == {"threshold": None, "weight": 1.0, "min_area": 0}

@@ -13,7 +13,7 @@ from segtool.core.scoring.scores import dice_of_counts, divide, iou_of_counts, k
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
-NAMES = {"miou": "mIoU", "dice": "Dice", "image-dice": "image Dice"}
+NAMES = {"miou": "mIoU", "dice": "Dice", "image_dice": "image Dice"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Metric:
 
     miou: the mean over classes of the IoU of all pixels.
     dice: of two classes the foreground's Dice of all pixels; of more the mean over them.
-    image-dice: the mean over images of Dice per image, in which nothing there and nothing found is 1. Of more than two
+    image_dice: the mean over images of Dice per image, in which nothing there and nothing found is 1. Of more than two
         classes that holds for each of them, as in competitions; `evaluate` leaves such a class out of its image's mean.
 
     Attributes:
@@ -51,7 +51,7 @@ class Metric:
 
     def additive(self, counts: Counts) -> npt.NDArray[Any]:
         """What adds up over images to give the score, (N, ...), of int64 (N, 3, C) hits, truth and predicted pixels."""
-        if self.name != "image-dice":
+        if self.name != "image_dice":
             return counts
         dice = dice_of_counts(counts)[:, self.kept]
         scored = counts[:, 1].sum(1) > 0
@@ -60,7 +60,7 @@ class Metric:
 
     def of_sums(self, sums: npt.NDArray[Any]) -> Floats:
         """The score of sums of what `additive` gives, for every leading index."""
-        if self.name == "image-dice":
+        if self.name == "image_dice":
             return np.asarray(divide(sums[..., 0], sums[..., 1]))
         return row_means(self.per_class(sums)[..., self.kept])
 
@@ -80,7 +80,7 @@ class Metric:
             rest = np.stack([pixels - truth - predicted + hits, pixels - one[:, 1], pixels - predicted], axis=-1)
             return row_means(self.per_class(np.stack([rest, one], axis=-1))[:, self.kept])
         values = self.per_class(one[..., None])[:, 0]
-        return np.where(np.isnan(values), 1.0, values) if self.name == "image-dice" else values
+        return np.where(np.isnan(values), 1.0, values) if self.name == "image_dice" else values
 
     def worth(self, hits: Floats, predicted: Floats, truth: float) -> Floats:
         """What one more pixel is worth to a class's score, up to a common factor: 1 / the score's denominator."""

@@ -53,7 +53,7 @@ class Sweep:
 
     def __init__(self, metric: Metric, slots: int) -> None:
         self.metric, self.classes = metric, len(metric.fitted)
-        self.per_image = metric.name == "image-dice"
+        self.per_image = metric.name == "image_dice"
         # The histograms, or for a mean over images their curves, of score and worth; and how many these are.
         kind = np.float64 if self.per_image else np.int64
         self.sums = np.zeros((slots, self.classes, 2, LEVELS), kind)

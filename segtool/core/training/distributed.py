@@ -1,7 +1,7 @@
 """Several processes on one machine or more: torch's process groups, as `torchrun` and `accelerate launch` start them.
 
 Accelerate's conveniences are not used: its gradient scaling and schedulers count updates per process, and one process
-of an update that is not full gets another weight (design, section 4). Nor is DistributedDataParallel: it exchanges
+of an update that is not full gets another weight. Nor is DistributedDataParallel: it exchanges
 gradients while they are computed, so a process that runs out of memory leaves the others waiting. Here they are
 exchanged once an update, when all processes have theirs. What that costs is the overlap: an exchange of 30 million
 weights should take 10 ms between GPUs over PCIe.

@@ -8,7 +8,7 @@ from segtool.core.scoring.bootstrap import paired_difference
 from segtool.core.scoring.metrics import Metric, metric
 from segtool.core.scoring.scores import ScoreBoard
 
-KEYS = {"miou": "miou", "dice": "dice", "image-dice": "image_dice"}
+KEYS = {"miou": "miou", "dice": "dice", "image_dice": "image_dice"}
 
 
 def board(classes: int, exclude: tuple[int, ...] = (), seed: int = 0) -> ScoreBoard:
@@ -55,8 +55,8 @@ def test_image_dice_of_several_classes_by_hand() -> None:
     ])  # fmt: skip
     images[1, 0, 0] = 3
     first, second = (4 / 5 + 2 / 3 + 1) / 3, (6 / 7 + 1 + 0) / 3
-    assert Metric("image-dice", 3).score(images) == pytest.approx((first + second) / 2)
-    assert Metric("image-dice", 3, (0,)).score(images) == pytest.approx(((2 / 3 + 1) / 2 + (1 + 0) / 2) / 2)
+    assert Metric("image_dice", 3).score(images) == pytest.approx((first + second) / 2)
+    assert Metric("image_dice", 3, (0,)).score(images) == pytest.approx(((2 / 3 + 1) / 2 + (1 + 0) / 2) / 2)
 
 
 @pytest.mark.parametrize("name", KEYS)

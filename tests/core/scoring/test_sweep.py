@@ -11,8 +11,8 @@ from segtool.core.scoring.objects import components
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.scoring.sweep import LEVELS, Sweep, area_histogram, best_levels, level_histogram
 
-METRICS = ("miou", "dice", "image-dice")
-KEYS = {"miou": "miou", "dice": "dice", "image-dice": "image_dice"}
+METRICS = ("miou", "dice", "image_dice")
+KEYS = {"miou": "miou", "dice": "dice", "image_dice": "image_dice"}
 
 
 def sample(seed: int, size: tuple[int, int] = (6, 7), ignored: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +80,7 @@ def test_several_classes_are_each_swept_against_the_rest() -> None:
 
 
 def test_image_dice_of_several_classes_counts_nothing_found_where_nothing_is_as_one() -> None:
-    sweep = Sweep(Metric("image-dice", 3), 1)
+    sweep = Sweep(Metric("image_dice", 3), 1)
     truths = [np.zeros((2, 2), np.uint8), np.array([[1, 0], [0, 0]], np.uint8)]
     for truth in truths:
         sweep.add([0], [level_histogram(np.where(truth == index, 50000, 100).astype(np.uint16), truth, index)

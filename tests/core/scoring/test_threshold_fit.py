@@ -45,7 +45,7 @@ def parts(count: int, total: int = 10) -> list[int]:
     return [number % count for number in range(total)]
 
 
-@pytest.mark.parametrize("name", ["miou", "dice", "image-dice"])
+@pytest.mark.parametrize("name", ["miou", "dice", "image_dice"])
 def test_the_threshold_of_two_classes_is_the_best_there_is(tmp_path: Path, name: str) -> None:
     images, metric = stored(tmp_path, drawn(0, bias=2), parts(5)), Metric(name, 2)
     fitted = fit_decision(images, metric, areas=False)
@@ -59,7 +59,7 @@ def test_the_threshold_of_two_classes_is_the_best_there_is(tmp_path: Path, name:
     assert fitted.gain.low > 0
 
 
-@pytest.mark.parametrize(("classes", "name"), [(2, "image-dice"), (3, "miou")])
+@pytest.mark.parametrize(("classes", "name"), [(2, "image_dice"), (3, "miou")])
 def test_a_part_is_scored_by_what_was_fitted_without_it(tmp_path: Path, classes: int, name: str) -> None:
     """The same as fitting on the other parts alone and then looking at this one: areas, weights and all."""
     pairs, metric = drawn(1, classes, bias=1.5), Metric(name, classes)
@@ -138,7 +138,7 @@ def test_a_class_that_would_lose_keeps_no_threshold(tmp_path: Path) -> None:
 def test_a_class_that_is_nowhere_has_no_threshold_and_all_goes_on(tmp_path: Path) -> None:
     pairs = [(probs, np.where(truth == 2, 0, truth).astype(np.uint8)) for probs, truth in drawn(4, 4, 6)]
     pairs[3][1][:] = IGNORE
-    for name in ("miou", "image-dice"):
+    for name in ("miou", "image_dice"):
         fitted = fit_decision(stored(tmp_path, pairs, parts(2, 6)), Metric(name, 4), areas=True)
         assert fitted.decision.thresholds[2] is None
         assert fitted.decision.min_areas[2] == 0
