@@ -52,11 +52,8 @@ class Augmentation:
         steps += _scale_and_crop(settings.basics.scale, size, shares, outside)
         brightness, contrast = settings.basics.brightness, settings.basics.contrast
         if brightness or contrast:
-            steps.append(
-                A.RandomBrightnessContrast(
-                    brightness_limit=brightness, contrast_limit=contrast, ensure_safe_range=True, p=0.5
-                )
-            )
+            # Not `ensure_safe_range`: it makes every change one that brightens and flattens. What leaves 0..255 is cut.
+            steps.append(A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=0.5))
         steps += colours(settings.augment, len(fill))
         steps += _holes(settings, colour)
         # strict: a misspelt argument of a transform would otherwise only warn.

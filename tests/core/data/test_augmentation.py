@@ -84,6 +84,27 @@ def test_what_is_typed_wins_over_the_preset() -> None:
     assert np.array_equal(changed, image)
 
 
+def lines_through_greys(brightness: float, contrast: float) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and offset by which 400 samples change greys that stay clear of black and white."""
+    greys = np.arange(80, 166, dtype=np.uint8)
+    image, mask = np.tile(greys[None, :, None], (2, 1, 3)), np.zeros((2, 86), np.uint8)
+    augment = make(augment="none", brightness=brightness, contrast=contrast)
+    changed = np.stack([augment(image, mask, n)[0][0, :, 0] for n in range(400)]).astype(float)
+    slope, offset = np.polyfit(greys.astype(float), changed.T, 1)
+    return slope, offset
+
+
+@pytest.mark.parametrize(("brightness", "contrast"), [(0.2, 0.0), (0.0, 0.2), (0.2, 0.2)])
+def test_brightness_and_contrast_go_both_ways_and_leave_each_other_alone(brightness: float, contrast: float) -> None:
+    slope, offset = lines_through_greys(brightness, contrast)
+    # Pixels are whole numbers, which moves the fitted line a little.
+    for value, largest, error in ((slope - 1, contrast, 0.02), (offset, brightness * 255, 3)):
+        assert np.abs(value).max() <= largest + error
+        if largest:
+            assert value.min() < -0.85 * largest
+            assert value.max() > 0.85 * largest
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("kind", ["cutout", "gridmask"])
 def test_holes_have_the_mean_colour_and_keep_or_lose_their_labels(kind: str, channels: int) -> None:
