@@ -53,7 +53,11 @@ class AugmentationSettings:
     )
     hflip: float | None = option(None, min=0, max=1, help="Probability of a horizontal flip; wins over --augment")
     scale: tuple[float, float] | None = option(
-        None, parse=_range, metavar="LOW,HIGH", help="Random scale; 1,1 for none; wins over --augment"
+        None,
+        parse=_range,
+        metavar="LOW,HIGH",
+        help="Random scale, the same in height and width; without --crop with a shift of up to 10 % of each side; 1,1"
+        " for none of both; wins over --augment",
     )
     brightness: float | None = option(
         None, min=0, max=1, help="Largest change of brightness, as a share of the full range; wins over --augment"

@@ -110,8 +110,8 @@ def _scale_and_crop(
     scales, crop = (low, high) != (1.0, 1.0), size.crop
     if crop is None:
         shift = (-0.1, 0.1)
-        move = A.Affine(scale=(low, high), translate_percent=shift, balanced_scale=True, p=1, **outside)
-        return [move] if scales else []
+        steady = {"translate_percent": shift, "balanced_scale": True, "keep_ratio": True}
+        return [A.Affine(scale=(low, high), p=1, **steady, **outside)] if scales else []
     steps: Steps = [A.RandomScale(scale_limit=(low - 1, high - 1), p=1)] if scales else []
     steps.append(A.PadIfNeeded(min_height=crop.height, min_width=crop.width, **outside))
     if size.crop_nonempty or size.crop_balance:

@@ -84,6 +84,34 @@ def test_what_is_typed_wins_over_the_preset() -> None:
     assert np.array_equal(changed, image)
 
 
+@pytest.mark.parametrize("crop", [None, Size(240, 240)])
+def test_scaling_keeps_the_aspect(crop: Size | None) -> None:
+    """The sides of a square, whose scale goes down to 0.5 and up to 2."""
+    image, mask = np.zeros((240, 240, 3), np.uint8), np.zeros((240, 240), np.uint8)
+    mask[90:150, 90:150] = 1
+    augment = make(crop, augment="none", scale=(0.5, 1.4))
+    sides = []
+    for number in range(60):
+        rows, columns = np.nonzero(augment(image, mask, number)[1] == 1)
+        if rows.min() > 0 and columns.min() > 0 and rows.max() < 239 and columns.max() < 239:
+            sides.append((np.ptp(rows) + 1, np.ptp(columns) + 1))
+    height, width = np.array(sides).T
+    assert len(sides) > 30
+    assert np.abs(height - width).max() <= 1
+    assert height.min() < 40
+    assert height.max() > 75
+
+
+def test_without_a_crop_scaling_shifts_by_a_tenth_at_most() -> None:
+    image, mask = np.zeros((100, 200, 3), np.uint8), np.zeros((100, 200), np.uint8)
+    mask[45:55, 95:105] = 1
+    augment = make(augment="none", scale=(0.99, 1.0))
+    centres = np.array([np.argwhere(augment(image, mask, n)[1] == 1).mean(axis=0) for n in range(100)])
+    moved = np.abs(centres - (49.5, 99.5)).max(axis=0)
+    assert (moved <= (11, 21)).all()
+    assert (moved > (8, 16)).all()
+
+
 def lines_through_greys(brightness: float, contrast: float) -> tuple[np.ndarray, np.ndarray]:
     """Slope and offset by which 400 samples change greys that stay clear of black and white."""
     greys = np.arange(80, 166, dtype=np.uint8)
