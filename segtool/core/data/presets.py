@@ -47,7 +47,8 @@ def colours(preset: str, channels: int) -> Steps:
     blurs = [A.GaussianBlur(sigma_limit=(0.3, 1.5 if heavy else 1.0), p=1)]
     noises: Steps = [A.GaussNoise(std_range=(0.01, 0.06 if heavy else 0.03), p=1)]
     if heavy:
-        blurs.append(A.MotionBlur(blur_limit=(3, 7), p=1))
+        # Symmetric about the pixel: the library's defaults move the image by up to 2 pixels, and the mask stays.
+        blurs.append(A.MotionBlur(blur_limit=(3, 7), allow_shifted=False, direction_range=(0, 0), p=1))
         if channels != 4:
             noises.append(A.ImageCompression(quality_range=(40, 90), p=1))
     # Each one of its kind: chances within a OneOf are relative.

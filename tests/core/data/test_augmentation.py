@@ -1,6 +1,7 @@
 """Presets, pipelines from files, holes, and crops that look at the mask: what each does to pixels and labels."""
 
 import json
+import random
 from pathlib import Path
 
 import albumentations as A
@@ -10,7 +11,7 @@ import yaml
 
 from segtool.core.data.augmentation import Augmentation, rehearse
 from segtool.core.data.crops import MaskCrop, draw_class
-from segtool.core.data.presets import pipeline_digest
+from segtool.core.data.presets import colours, leaves, pipeline_digest
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
@@ -110,6 +111,22 @@ def test_without_a_crop_scaling_shifts_by_a_tenth_at_most() -> None:
     moved = np.abs(centres - (49.5, 99.5)).max(axis=0)
     assert (moved <= (11, 21)).all()
     assert (moved > (8, 16)).all()
+
+
+@pytest.mark.parametrize("preset", ["medium", "heavy"])
+def test_changes_of_colour_leave_a_point_where_it_is(preset: str) -> None:
+    """Blurs are symmetric: each alone, with the centre of what it makes of a point."""
+    image = np.zeros((31, 31, 3), np.uint8)
+    image[15, 15] = 255
+    blurs = [s for s in leaves(A.Compose(colours(preset, 3))) if "Blur" in type(s).__name__]
+    assert blurs
+    place = np.arange(31)
+    for blur in blurs:
+        blur.set_random_state(np.random.default_rng(0), random.Random(0))
+        for _ in range(100):
+            spread = blur(image=image)["image"][..., 0].astype(float)
+            centre = np.array([spread.sum(1) @ place, spread.sum(0) @ place]) / spread.sum()
+            assert np.abs(centre - 15).max() < 0.05
 
 
 def lines_through_greys(brightness: float, contrast: float) -> tuple[np.ndarray, np.ndarray]:
