@@ -1,6 +1,7 @@
 """What the augmentation presets hold beyond the basics, and pipelines from files; with `augmentation` and `crops` the
 only modules that know albumentations."""
 
+import inspect
 import os
 import warnings
 from collections.abc import Iterator
@@ -58,7 +59,8 @@ def colours(preset: str, channels: int) -> Steps:
 def load_pipeline(path: Path) -> A.BaseCompose:
     """The pipeline that `A.to_dict` wrote as JSON or YAML.
 
-    Where its transforms label what lies outside the image 0, as the library does unless told otherwise, it is 255.
+    Where its transforms label what lies outside the image 0, as the library does unless told otherwise, it is 255. A 0
+    that is not the library's default, as of holes (whose labels it keeps), stays.
 
     Raises:
         SegtoolError: not such a file, an unknown transform, or a wrong argument.
@@ -78,7 +80,9 @@ def load_pipeline(path: Path) -> A.BaseCompose:
     if not isinstance(pipeline, A.BaseCompose):
         pipeline = A.Compose([pipeline])
     for transform in leaves(pipeline):
-        if getattr(transform, "fill_mask", None) == 0:
+        # `A.to_dict` writes every argument: a 0 that is the default says nothing of what was wanted.
+        default = inspect.signature(type(transform)).parameters.get("fill_mask")
+        if default and default.default == getattr(transform, "fill_mask", None) == 0:
             transform.fill_mask = IGNORE
     return pipeline
 

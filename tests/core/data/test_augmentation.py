@@ -202,6 +202,25 @@ def test_a_file_is_applied_before_the_crop_and_its_borders_are_ignored(tmp_path:
     assert np.array_equal(cropped, changed)
 
 
+HOLES = {
+    "cutout": (A.CoarseDropout, {"num_holes_range": (3, 3)}),
+    "grid": (A.GridDropout, {"ratio": 0.5}),
+    "strips": (A.XYMasking, {"num_masks_x": 2, "mask_x_length": 10}),
+}
+
+
+@pytest.mark.parametrize("kind", HOLES)
+@pytest.mark.parametrize("label", [None, 0, 255])
+def test_holes_of_a_file_get_the_label_that_it_says(tmp_path: Path, kind: str, label: int | None) -> None:
+    transform, options = HOLES[kind]
+    augment = write(tmp_path / "p.json", A.Compose([transform(fill=7, fill_mask=label, p=1, **options)]))
+    image, mask = picture()
+    changed, labels = make(augment=augment)(image, mask, 0)
+    hole = (changed == 7).all(axis=2)
+    assert hole.any()
+    assert np.array_equal(labels, mask if label is None else np.where(hole, label, mask))
+
+
 def test_the_draws_of_a_file_come_from_the_key(tmp_path: Path) -> None:
     augment = write(tmp_path / "p.json", A.OneOf([A.HorizontalFlip(p=1), A.VerticalFlip(p=1)], p=0.7))
     image, mask = picture()
