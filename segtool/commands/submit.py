@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import cv2
+
 from segtool.core import images
 from segtool.core.artifacts import Output, State
 from segtool.core.decision import decision_digest, read_decision
@@ -31,7 +33,8 @@ def run(settings: SubmitSettings) -> Result:
                 mask = decision.read(preds.probs_path(image_id), preds.sizes[image_id], index)
             else:
                 mask = preds.read_mask(image_id)
-            yield image_id, images.resize_mask(mask, settings.size) if settings.size else mask
+            # As competitions resize their masks, which is not about the centres of pixels.
+            yield image_id, images.resize_mask(mask, settings.size, cv2.INTER_NEAREST) if settings.size else mask
 
     write_pixels(file, masks())
     output.finish([file])

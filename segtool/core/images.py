@@ -23,6 +23,8 @@ MAX_CLASSES = 255
 IGNORE_COLOUR = (224, 224, 192)
 # Rows that are handed over at once.
 STRIP = 2048
+# How masks change size: about the centres of pixels, as images do (INTER_NEAREST takes an area's upper left pixel).
+MASK_INTERPOLATION = cv2.INTER_NEAREST_EXACT
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jp2")
 
 # A competition's satellite or histology image may be larger than what Pillow takes for an attack.
@@ -160,11 +162,11 @@ def resize_image(image: Array, size: Size) -> Array:
     return resized.reshape(size.height, size.width, image.shape[2])
 
 
-def resize_mask(mask: Array, size: Size) -> Array:
-    """Resize a mask by nearest neighbour (cv2.INTER_NEAREST, the same everywhere in segtool)."""
+def resize_mask(mask: Array, size: Size, interpolation: int = MASK_INTERPOLATION) -> Array:
+    """Resize a mask (H, W) or (H, W, C) by nearest neighbour; only what others read may need another rule than ours."""
     if mask.shape == tuple(size):
         return mask
-    return cv2.resize(mask, (size.width, size.height), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(mask, (size.width, size.height), interpolation=interpolation)
 
 
 def write_mask(

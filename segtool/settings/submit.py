@@ -14,6 +14,9 @@ class SubmitSettings:
     output: OutputSettings
     preds: Path = option(argument=True, help="Finished prediction folder")
     size: Size | None = option(
-        None, parse=parse_size, metavar="HxW", help="Resize the masks (nearest neighbour) before writing"
+        None,
+        parse=parse_size,
+        metavar="HxW",
+        help="Resize the masks before writing, by OpenCV's INTER_NEAREST as competitions do",
     )
     decision: DecisionSettings = DecisionSettings()

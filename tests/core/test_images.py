@@ -218,6 +218,31 @@ def test_resizing_keeps_channels_and_invents_no_class(size: Size, channels: int)
     assert set(np.unique(resized)) <= {9, IGNORE}
 
 
+@pytest.mark.parametrize("factor", [2, 3, 4, 5, 8])
+def test_masks_shrink_about_the_centres_of_pixels(factor: int) -> None:
+    """Of every area the middle pixel; of an even one, one of the four around the middle."""
+    places = np.arange(5 * factor, dtype=np.uint8)[:, None].repeat(5 * factor, axis=1)
+    centres = (np.arange(5) + 0.5) * factor - 0.5
+    for mask in (places, places.T):
+        small = images.resize_mask(np.ascontiguousarray(mask), Size(5, 5))
+        picked = small[:, 0] if mask is places else small[0]
+        assert np.abs(picked - centres).max() == (0 if factor % 2 else 0.5)
+        assert np.array_equal(images.resize_mask(images.resize_mask(small, Size(*mask.shape)), Size(5, 5)), small)
+
+
+@pytest.mark.parametrize("size", [Size(13, 27), Size(33, 15), Size(7, 81), Size(99, 135)])
+def test_resizing_a_mask_commutes_with_flips(size: Size) -> None:
+    """No side is preferred: there and back, and turned round on the way. (Odd sides: none has a tie.)"""
+    mask = np.random.default_rng(0).integers(0, 9, (33, 45), dtype=np.uint8)
+
+    def there_and_back(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        there = images.resize_mask(np.ascontiguousarray(mask), size)
+        return there, images.resize_mask(there, Size(33, 45))
+
+    for plain, turned in zip(there_and_back(mask), there_and_back(mask[::-1, ::-1]), strict=True):
+        assert np.array_equal(plain, turned[::-1, ::-1])
+
+
 def test_shrinking_averages_areas() -> None:
     stripes = np.tile(np.uint8([[0], [255]]), (4, 8))[:, :, None]
     assert (np.abs(images.resize_image(stripes, Size(2, 2)).astype(int) - 127) <= 1).all()

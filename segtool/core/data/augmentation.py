@@ -11,7 +11,7 @@ import numpy as np
 from segtool.core.data.crops import MaskCrop
 from segtool.core.data.presets import Steps, colours, geometry, load_pipeline
 from segtool.core.data.seeding import sample_generators
-from segtool.core.images import IGNORE, Array
+from segtool.core.images import IGNORE, MASK_INTERPOLATION, Array
 from segtool.errors import SegtoolError
 from segtool.settings.augmentation import PRESETS, AugmentationSettings
 from segtool.settings.data import SizeSettings
@@ -112,7 +112,8 @@ def _scale_and_crop(
         shift = (-0.1, 0.1)
         steady = {"translate_percent": shift, "balanced_scale": True, "keep_ratio": True}
         return [A.Affine(scale=(low, high), p=1, **steady, **outside)] if scales else []
-    steps: Steps = [A.RandomScale(scale_limit=(low - 1, high - 1), p=1)] if scales else []
+    limits = (low - 1, high - 1)
+    steps: Steps = [A.RandomScale(limits, mask_interpolation=MASK_INTERPOLATION, p=1)] if scales else []
     steps.append(A.PadIfNeeded(min_height=crop.height, min_width=crop.width, **outside))
     if size.crop_nonempty or size.crop_balance:
         return [*steps, MaskCrop(crop, size.crop_nonempty, size.crop_balance, shares)]

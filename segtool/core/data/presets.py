@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import yaml
 
 from segtool.core.files import digest_bytes
-from segtool.core.images import IGNORE
+from segtool.core.images import IGNORE, MASK_INTERPOLATION
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.augmentation import PRESETS
 
@@ -21,6 +22,17 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 
 Steps = list[A.BasicTransform]
+
+# What changes sizes by cv2.resize; what warps rounds to the nearest centre already, and takes no other rule.
+RESIZING = (
+    A.CropAndPad,
+    A.LongestMaxSize,
+    A.RandomResizedCrop,
+    A.RandomScale,
+    A.RandomSizedCrop,
+    A.Resize,
+    A.SmallestMaxSize,
+)
 
 
 def geometry(preset: str, outside: dict[str, Any]) -> Steps:
@@ -60,7 +72,7 @@ def load_pipeline(path: Path) -> A.BaseCompose:
     """The pipeline that `A.to_dict` wrote as JSON or YAML.
 
     Where its transforms label what lies outside the image 0, as the library does unless told otherwise, it is 255. A 0
-    that is not the library's default, as of holes (whose labels it keeps), stays.
+    that is not the library's default, as of holes (whose labels it keeps), stays. Masks are resized as everywhere here.
 
     Raises:
         SegtoolError: not such a file, an unknown transform, or a wrong argument.
@@ -84,6 +96,8 @@ def load_pipeline(path: Path) -> A.BaseCompose:
         default = inspect.signature(type(transform)).parameters.get("fill_mask")
         if default and default.default == getattr(transform, "fill_mask", None) == 0:
             transform.fill_mask = IGNORE
+        if isinstance(transform, RESIZING) and transform.mask_interpolation == cv2.INTER_NEAREST:
+            transform.mask_interpolation = MASK_INTERPOLATION
     return pipeline
 
 

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from segtool.core.data.batches import Batch
-from segtool.core.images import Array
+from segtool.core.images import Array, resize_mask
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.inputs import network_input
 from segtool.core.models.outputs import read_answer
 from segtool.core.probmaps import Probs
 from segtool.core.training.update import Updater
 from segtool.errors import SegtoolError
+from segtool.settings.options import Size
 
 # Of the loss: where it must come to from where it starts.
 FALLEN = 0.98
@@ -118,7 +119,7 @@ class MaskFit:
         """Add an image: probabilities float32 (C, H, W) and mask uint8 (H, W); only a small grid of them is kept."""
         grid = (GRID, GRID)
         self.probs.append(np.stack([cv2.resize(p, grid, interpolation=cv2.INTER_AREA) for p in probs]))
-        small = cv2.resize(mask, grid, interpolation=cv2.INTER_NEAREST)
+        small = resize_mask(mask, Size(*grid))
         self.truths.append((small == np.arange(len(probs))[:, None, None]).astype(np.float32))
 
     def check(self, *, pretrained: bool) -> Check:

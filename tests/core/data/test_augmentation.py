@@ -221,6 +221,37 @@ def test_holes_of_a_file_get_the_label_that_it_says(tmp_path: Path, kind: str, l
     assert np.array_equal(labels, mask if label is None else np.where(hole, label, mask))
 
 
+def disc() -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = np.mgrid[:161, :161]
+    mask = ((rows - 80) ** 2 + (columns - 80) ** 2 < 900).astype(np.uint8)
+    return np.repeat(mask[:, :, None] * 255, 3, axis=2), mask
+
+
+def apart(augment: Augmentation) -> np.ndarray:
+    """How far the centre of the labels lies from that of the pixels, of each of 40 samples."""
+
+    def centre(weights: np.ndarray) -> np.ndarray:
+        return np.array([weights.sum(axis) @ np.arange(weights.shape[1 - axis]) for axis in (1, 0)]) / weights.sum()
+
+    image, mask = disc()
+    samples = [augment(image, mask, n) for n in range(40)]
+    return np.array([centre((m == 1).astype(float)) - centre((m < 255) * i[..., 0].astype(float)) for i, m in samples])
+
+
+def test_random_scale_leaves_masks_under_their_images() -> None:
+    assert np.abs(apart(make(Size(400, 400), augment="none", scale=(0.5, 2)))).max() < 0.1
+
+
+RESIZES = [A.Resize(67, 67, p=1), A.LongestMaxSize(45, p=1), A.SmallestMaxSize(45, p=1), A.RandomScale(0.5, p=1)]
+RESIZES += [A.CropAndPad(px=9, p=1), A.RandomResizedCrop((67, 67), scale=(1, 1), ratio=(1, 1), p=1)]
+RESIZES += [A.RandomSizedCrop((161, 161), size=(67, 67), p=1)]
+
+
+@pytest.mark.parametrize("step", RESIZES, ids=lambda step: type(step).__name__)
+def test_resizing_in_a_file_leaves_masks_under_their_images(tmp_path: Path, step: A.BasicTransform) -> None:
+    assert np.abs(apart(make(augment=write(tmp_path / "p.json", step)))).max() < 0.1
+
+
 def test_the_draws_of_a_file_come_from_the_key(tmp_path: Path) -> None:
     augment = write(tmp_path / "p.json", A.OneOf([A.HorizontalFlip(p=1), A.VerticalFlip(p=1)], p=0.7))
     image, mask = picture()

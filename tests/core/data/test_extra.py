@@ -164,8 +164,8 @@ def test_the_weight_is_that_of_the_images_in_the_loss(typed: Type, tiny: Path, o
         assert typed(f"{TRAIN} {options} -o {number} --extra {other}:{weight:.7f}").status == 0
         with Path(str(number), "history.csv").open() as file:
             losses.append(float(next(csv.DictReader(file))["train_loss"]))
-    # Of 16x16 pixels the own images ignore the top row, the extra ones half; these weigh 1 and 2.
-    own, extra = 8 * 16 * 15, (1 + 2) * 16 * 8
+    # Of 16x16 pixels the extra images ignore half; these weigh 1 and 2. The own images' top row, of 32, is not picked.
+    own, extra = 8 * 16 * 16, (1 + 2) * 16 * 8
     assert losses[1] == pytest.approx((own * losses[0] + extra * losses[2]) / (own + extra), rel=1e-4)
     assert losses[0] != pytest.approx(losses[2], rel=1e-3)
 

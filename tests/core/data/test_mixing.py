@@ -85,9 +85,9 @@ def test_snapmix_resizes_a_region_into_a_box_and_its_labels_move_with_it(covered
     one, other = drawn(1, weight=1), drawn(2, weight=3)
     mixed = snapmix(one, other, covered, region)
     height, width = covered.height, covered.width
-    rows = region.top + np.arange(height) * region.height // height
-    columns = region.left + np.arange(width) * region.width // width
-    # Nearest neighbour: the label of the pixel in which a pixel's upper left corner lies.
+    rows = region.top + (2 * np.arange(height) + 1) * region.height // (2 * height)
+    columns = region.left + (2 * np.arange(width) + 1) * region.width // (2 * width)
+    # Nearest neighbour: the label of the pixel in which a pixel's centre lies.
     assert np.array_equal(covered.of(mixed.mask), other.mask[np.ix_(rows, columns)])
     way = cv2.INTER_LINEAR if covered.area >= region.area else cv2.INTER_AREA
     resized = cv2.resize(region.cut(other.image), (width, height), interpolation=way)
