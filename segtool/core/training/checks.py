@@ -24,8 +24,11 @@ from segtool.settings.options import Size
 FALLEN = 0.98
 OVERFITTED = 0.75
 OVERFIT_STEPS = 24
-# Standard errors by which held-out predictions must fit their own masks better than others': one in eighty by chance.
-CLEARLY = 2.5
+# How often held-out predictions may seem to fit their own masks by chance, and the pairings drawn to tell.
+CHANCE = 1 / 80
+PAIRINGS = 1999
+# Of fewer images, so few pairings exist that the given one is never rare enough.
+FEWEST = 6
 # Points a side at which predictions and masks are compared.
 GRID = 64
 OUTPUT_TOLERANCE = 1e-5
@@ -125,16 +128,17 @@ class MaskFit:
     def check(self, *, pretrained: bool) -> Check:
         """The verdict over all images added."""
         count = len(self.probs)
-        if count < 3:
-            return Check(self.name, None, f"needs 3 held-out images, there are {count}")
+        if count < FEWEST:
+            return Check(self.name, None, f"needs {FEWEST} held-out images, there are {count}")
         probs, truths = np.stack(self.probs), np.stack(self.truths)
         commonest = int(truths.sum(axis=(0, 2, 3)).argmax())
-        every = _gain(_correlations(probs, truths))
-        one = _gain(_correlations(probs[:, [commonest]], truths[:, [commonest]]))
-        fit = any(mean > CLEARLY * error for mean, error in (every, one))
+        every = _correlations(probs, truths)
+        one = _correlations(probs[:, [commonest]], truths[:, [commonest]])
+        # Two tries share the chance.
+        fit = any(_by_chance(scores) <= CHANCE / 2 for scores in (every, one))
         saw = (
-            f"correlation with their own masks above that with others': {every[0]:.3f} ± {every[1]:.3f},"
-            f" commonest class {one[0]:.3f} ± {one[1]:.3f}, {count} images"
+            f"correlation with their own masks above that with others': {_gain(every):.3f}, commonest class"
+            f" {_gain(one):.3f}, {count} images"
         )
         advice = "" if fit else "; do images and masks belong together?"
         if advice and not pretrained:
@@ -152,13 +156,22 @@ def _correlations(probs: Probs, truths: Probs) -> npt.NDArray[np.float64]:
     return unit(probs) @ unit(truths).T
 
 
-def _gain(scores: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """How much the diagonal of (N, N) scores lies above its row and its column: the mean and its standard error."""
-    others = len(scores) - 1
-    own = np.diag(scores)
-    row, column = (scores.sum(axis=1) - own) / others, (scores.sum(axis=0) - own) / others
-    gain = own - (row + column) / 2
-    return float(gain.mean()), float(gain.std(ddof=1) / math.sqrt(len(gain)))
+def _gain(scores: npt.NDArray[np.float64]) -> float:
+    """How much the diagonal of (N, N) scores lies above all others."""
+    count, own = len(scores), float(np.trace(scores))
+    return own / count - (float(scores.sum()) - own) / (count * (count - 1))
+
+
+def _by_chance(scores: npt.NDArray[np.float64]) -> float:
+    """How often predictions and masks that are paired at random fit at least as well as the given pairs.
+
+    A permutation test: it holds for any number of images, however their scores hang together.
+    """
+    count = len(scores)
+    pairings = np.random.default_rng(0).permuted(np.tile(np.arange(count), (PAIRINGS, 1)), axis=1)
+    fits = scores[np.arange(count), pairings].sum(axis=1)
+    # A little less than the sum counts as much: sums of the same numbers differ by their order.
+    return (1 + int((fits >= np.trace(scores) - 1e-9).sum())) / (1 + PAIRINGS)
 
 
 def guarded(name: str, check: Callable[[], Check]) -> Check:
