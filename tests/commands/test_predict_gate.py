@@ -59,8 +59,10 @@ def test_the_gate_takes_out_what_the_head_does_not_see(threshold: float, folder:
         expected = read_probs(plain.probs_path(image_id)) * open_[:, None, None]
         # Where all that is left was stored as 0, the background is certain.
         expected[0][expected.sum(0) == 0] = 1
-        expected /= expected.sum(0)
-        np.testing.assert_allclose(read_probs(gated.probs_path(image_id)), expected, atol=1e-3)
+        left = expected.sum(0)
+        # Probabilities are stored in steps of 1/65535, which count for more where little is left.
+        error = np.abs(read_probs(gated.probs_path(image_id)) - expected / left)
+        assert (error <= (2 / left + 1) / 65535).all()
         assert set(np.unique(gated.read_mask(image_id))) <= set(np.flatnonzero(open_))
     assert scores(Path("gated")).keys() == scores(Path("plain")).keys()
 
