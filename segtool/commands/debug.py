@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segtool.commands import evaluate, predict, train
+from segtool.commands import evaluate, predict
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.data.extra import read_extras
@@ -27,9 +27,10 @@ from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import cover_classes, limit, select
 from segtool.core.training import checks
 from segtool.core.training.checks import Check
-from segtool.core.training.distributed import World, require_one_process
-from segtool.core.training.loop import Loop
-from segtool.core.training.setup import make_updater
+from segtool.core.training.context import make_updater
+from segtool.core.training.distributed import require_one_process
+from segtool.core.training.run_folder import digests, fit
+from segtool.core.training.trainer import Trainer
 from segtool.errors import SegtoolError
 from segtool.settings.data import FoldSettings
 from segtool.settings.debug import DebugSettings
@@ -65,7 +66,7 @@ def run(settings: DebugSettings) -> Result:
     overwrite = settings.output.overwrite or not output.done.exists()
     # Looked at here, but the sample keeps the masks it has: it lacks most of the images that are listed.
     relabelled = relabel(settings.extras, dataset, chosen_train)
-    inputs = train.digests(settings, dataset, relabelled + extras, chosen_valid)
+    inputs = digests(settings, dataset, relabelled + extras, chosen_valid)
     state = output.begin(comparable(settings), inputs, overwrite=overwrite)
     if state is State.DONE:
         return Result(f"{folder} is up to date: all checks were passed")
@@ -92,22 +93,22 @@ def _examine(
     losses: list[float] = []
     options = _train_settings(settings, folder)
     try:
-        loop = train.fit(options, losses.append)
+        trainer = fit(options, losses.append)
     except SegtoolError as error:
         if error.status == 2:
             raise
         return _verdict(folder, [*data_checks, Check("training", False, str(error))])
-    assert loop is not None
+    assert trainer is not None
     if settings.preview:
-        batches = loop.load(loop.plan_from(range(1), 0))
+        batches = trainer.batches.load(trainer.batches.plan(range(1)))
         preview_batches(folder / "preview.png", batches, ON_PREVIEW, dataset.classes, dataset.palette)
-    network_checks = _check_network(loop, options, losses)
+    network_checks = _check_network(trainer, options, losses)
     _predict_and_evaluate(folder, sample, held, settings)
-    fit = _mask_fit(
-        loop, dataset, options.model.encoder_weights != "none", held + _others(chosen_train + chosen_valid, sample)
+    mask_fit = _mask_fit(
+        trainer, dataset, options.model.encoder_weights != "none", held + _others(chosen_train + chosen_valid, sample)
     )
-    speed = _speed(loop, len(chosen_train), len(chosen_valid))
-    return _verdict(folder, [*data_checks, *network_checks, fit, speed])
+    speed = _speed(trainer, len(chosen_train), len(chosen_valid))
+    return _verdict(folder, [*data_checks, *network_checks, mask_fit, speed])
 
 
 def _look(dataset: Dataset, records: list[Record], settings: DebugSettings) -> tuple[list[Record], list[Check]] | Check:
@@ -166,18 +167,17 @@ def _train_settings(settings: DebugSettings, folder: Path) -> TrainSettings:
     )
 
 
-def _check_network(loop: Loop, options: TrainSettings, losses: list[float]) -> list[Check]:
-    updater, path = loop.updater, options.output.out / "last.pt"
+def _check_network(trainer: Trainer, options: TrainSettings, losses: list[float]) -> list[Check]:
+    updater, path = trainer.updater, options.output.out / "last.pt"
     spec = updater.spec
     # Of images mixed from two, one mask is enough to be learnt by heart.
-    few = next(loop.load(loop.plan_from(range(1), 0))).first(2)
+    few = next(trainer.batches.load(trainer.batches.plan(range(1)))).first(2)
     _, restored = restore_network(load_checkpoint(path), path)
     restored = restored.to(memory_format=torch.channels_last)
     colours = ", ".join(f"{m:.3f}" for m in spec.mean) + " / " + ", ".join(f"{s:.3f}" for s in spec.std)
     source = options.model.encoder_weights
     weights = Check("encoder weights loaded", None if source == "none" else True, f"{source}; mean / std {colours}")
-    parts = train.read_parts(options, updater.device, World())
-    again = make_updater(options, parts, pretrained=True)
+    again = make_updater(trainer.context, pretrained=True)
     name = "one batch can be overfitted"
     return [
         weights,
@@ -217,8 +217,8 @@ def _others(records: list[Record], sample: Dataset) -> list[Record]:
     return limit([r for r in records if r.image_id not in sample.by_id], FIT_ON)
 
 
-def _mask_fit(loop: Loop, dataset: Dataset, pretrained: bool, records: list[Record]) -> Check:
-    updater, fit = loop.updater, checks.MaskFit()
+def _mask_fit(trainer: Trainer, dataset: Dataset, pretrained: bool, records: list[Record]) -> Check:
+    updater, fit = trainer.updater, checks.MaskFit()
     predictor = Predictor([Member(updater.spec, updater.network.eval())], updater.device)
     try:
         for record in records:
@@ -229,12 +229,11 @@ def _mask_fit(loop: Loop, dataset: Dataset, pretrained: bool, records: list[Reco
     return fit.check(pretrained=pretrained)
 
 
-def _speed(loop: Loop, train_images: int, valid_images: int) -> Check:
+def _speed(trainer: Trainer, train_images: int, valid_images: int) -> Check:
     """Speed and memory of the last epoch, and from them the time of an epoch over all images."""
-    row = loop.course.history[-1]
+    row = trainer.state.history[-1]
     started = time.monotonic()
-    assert loop.validate is not None
-    board = loop.validate("measuring").board
+    board = trainer.validator.validate(trainer.updater.network, "measuring").board
     per_image = (time.monotonic() - started) / len(board.per_image)
     epoch = (train_images / row["images_per_s"] + valid_images * per_image) / 60
     saw = (

@@ -6,8 +6,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
-import torch
-
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import with_masks
 from segtool.core.decision import Decision, decision_digest, read_decision
@@ -22,7 +20,7 @@ from segtool.core.reporting.tables import Result
 from segtool.core.scoring.widths import shrunk_away
 from segtool.core.selection import limit
 from segtool.core.shards import ShardOutput
-from segtool.core.training.distributed import World, choose_device, join
+from segtool.core.training.distributed import World, compute
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import Size, comparable
 from segtool.settings.predict import PredictSettings
@@ -38,19 +36,14 @@ MASKS = 50
 def run(settings: PredictSettings) -> Result:
     """Predict what is not there yet."""
     started = time.monotonic()
-    if settings.machine.threads:
-        torch.set_num_threads(settings.machine.threads)
-    device = choose_device(settings.machine.device)
-    with join(device) as world:
-        if not world.main:
-            logging.getLogger("segtool").setLevel(logging.ERROR)
+    with compute(settings.machine) as (device, world):
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
         output = _output(settings)
         decision = read_decision(settings.decision.thresholds, job.dataset.classes)
-        state = world.decide(lambda: _begin(output, settings, device, job))
+        state = world.run_on_main(lambda: _begin(output, settings, device, job))
         if state is State.DONE:
-            return _up_to_date(output) if world.main else Result()
-        mistakes = output.discarded_on_error(unless="masks/**/*.png") if world.main else nullcontext()
+            return _up_to_date(output) if world.is_main else Result()
+        mistakes = output.discarded_on_error(unless="masks/**/*.png") if world.is_main else nullcontext()
         with mistakes, memory_errors("try --batch 1, a smaller --window or --device cpu"):
             predictors = _predictors(job, settings, device)
             groups = list(job.groups(predictors))
@@ -61,7 +54,7 @@ def run(settings: PredictSettings) -> Result:
             todo = [group for group in mine if any(record.image_id not in there for record in group.records)]
             done = predict_groups(todo, there, job, predictors, settings, started, world, decision)
         left = sum(world.gather(len(todo) - done))
-        if not world.main:
+        if not world.is_main:
             raise SystemExit(1 if left else 0)
         if left:
             raise SegtoolError(
@@ -163,7 +156,7 @@ def predict_groups(
     dataset = job.dataset
     if not todo:
         return 0
-    track = tracker(settings.output.quiet) if world.main else silent
+    track = tracker(settings.output.quiet) if world.is_main else silent
     reading = read_ahead(
         lambda group: [dataset.read_image(record) for record in group.records],
         _in_time(todo, started, settings.max_time),

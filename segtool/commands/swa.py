@@ -1,56 +1,51 @@
 """`segtool swa`: runs in, a run folder with the average of their weights out."""
 
-import logging
 import math
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from segtool.commands.train import describe
 from segtool.core.artifacts import Output, State
 from segtool.core.files import digest_file, write_json
 from segtool.core.memory import memory_errors
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import merge_samples
-from segtool.core.training import store
+from segtool.core.training import checkpoints
 from segtool.core.training.averaging_job import Job, read_job
-from segtool.core.training.course import Course
-from segtool.core.training.distributed import choose_device, join
+from segtool.core.training.context import RunContext
+from segtool.core.training.distributed import compute
 from segtool.core.training.history import monitored
-from segtool.core.training.setup import find_units, prepare
+from segtool.core.training.run_folder import describe
 from segtool.core.training.soup import KEYS, Made, Row, average, in_order, name_of
+from segtool.core.training.trainer import Trainer
 from segtool.settings.options import comparable
 from segtool.settings.swa import SwaSettings
 
-OWNS = (*store.OWNS, "scores.csv")
+OWNS = (*checkpoints.OWNS, "scores.csv")
 SHOWN = {"mIoU": "miou", "image mIoU": "image_miou", "dice": "dice", "valid loss": "valid_loss"}
 
 
 def run(settings: SwaSettings) -> Result:
     """Average, go on with what was begun, or find that all is done."""
-    if settings.machine.threads:
-        torch.set_num_threads(settings.machine.threads)
-    device = choose_device(settings.machine.device)
-    with join(device) as world:
-        if not world.main:
-            logging.getLogger("segtool").setLevel(logging.ERROR)
-        job = read_job(settings, device, world)
+    with compute(settings.machine, deterministic=True) as (device, world):
+        job = read_job(settings, world.size)
         output = Output(settings.output.out, "swa", owns=OWNS)
-        if world.decide(lambda: _begin(output, settings, job)) is State.DONE:
-            return Result(f"{output.path} is up to date") if world.main else Result()
+        if world.run_on_main(lambda: _begin(output, settings, job)) is State.DONE:
+            return Result(f"{output.path} is up to date") if world.is_main else Result()
         # Dear are trained epochs, and scores.
         mistakes = output.discarded_on_error(unless="epoch_*.pt" if job.branch else "scores.csv")
-        with mistakes if world.main else nullcontext(), memory_errors("try fewer --workers, or another --device"):
-            job = replace(job, parts=replace(job.parts, units=find_units(job.settings, job.parts)))
+        with mistakes if world.is_main else nullcontext(), memory_errors("try fewer --workers, or another --device"):
+            context = RunContext.create(job.settings, job.data, device, world)
             history: list[Row] = []
             if job.branch:
-                history = _train(job, output.path)
+                trainer = Trainer(context, rate=job.branch.rate(job.settings))
+                trainer.run()
+                world.barrier()
+                history = trainer.state.history
                 job = replace(job, checkpoints=job.branch.members(output.path))
-            made = average(job, settings.average, output.path)
-        return _finish(output, settings, job, made, history) if world.main else Result()
+            made = average(job, context, settings.average)
+        return _finish(output, settings, job, made, history) if world.is_main else Result()
 
 
 def _begin(output: Output, settings: SwaSettings, job: Job) -> State:
@@ -69,28 +64,18 @@ def _begin(output: Output, settings: SwaSettings, job: Job) -> State:
     return state
 
 
-def _train(job: Job, folder: Path) -> list[Row]:
-    """Train the epochs of a branch that are not there yet; returns the rows of its history."""
-    assert job.branch
-    loop = prepare(job.settings, job.parts)
-    loop.rate = job.branch.rate(job.settings)
-    loop.run()
-    job.parts.world.barrier()
-    return loop.course.history
-
-
 def _finish(output: Output, settings: SwaSettings, job: Job, made: Made, history: list[Row]) -> Result:
     """Write what the networks were made of, and how they score."""
     folder, kept = output.path, made.rows[name_of(made.kept)]
     rows = history or [{"epoch": made.epoch, **kept}]
     _write_history(folder / "history.csv", rows, made.rows[name_of(made.averaged)])
     used = [{"run": str(c.run), "file": c.file.name, "digest": digest_file(c.file)} for c in made.averaged]
-    config = describe(job.settings, job.parts.spec)
+    config = describe(job.settings, job.data.spec)
     write_json(folder / "config.json", {**config, "swa": {**comparable(settings), "averaged": used}})
     names = ["config.json", "samples.csv", "history.csv", "scores.csv", "swa.pt", "best.pt"]
     best = kept[_column(job)]
     output.finish(
-        [folder / name for name in (*names, *(["per_image.csv"] if job.parts.valid else []))],
+        [folder / name for name in (*names, *(["per_image.csv"] if job.data.valid else []))],
         epochs=job.epochs,
         planned=job.settings.loop.epochs if job.branch else job.sources[0].stamp["planned"],
         stopped="",
@@ -106,14 +91,14 @@ def _write_history(path: Path, rows: list[Row], average: Row) -> None:
     """The epochs' rows, and in the last of them the scores of the average."""
     rows = [{**row, **{f"swa_{key}": math.nan for key in KEYS}} for row in rows]
     rows[-1] |= {f"swa_{key}": value for key, value in average.items()}
-    store.write_history(path, Course(len(rows), history=rows))
+    checkpoints.write_history(path, rows)
 
 
 def _result(folder: Path, job: Job, made: Made) -> Result:
     """The networks that were looked at, and which of them best.pt is."""
     count, column = len(made.averaged), _column(job)
     what = f"{folder}: the average of {count} checkpoints"
-    if not job.parts.valid:
+    if not job.data.valid:
         return Result(what)
     rows = [_cells(one.name, one in made.averaged, made.rows[one.name]) for one in made.singles]
     reached = made.rows[name_of(made.averaged)]
@@ -123,7 +108,7 @@ def _result(folder: Path, job: Job, made: Made) -> Result:
         rows.append(_cells(f"average of {count}", True, reached))
     else:
         what = f"{folder}: nothing that is added to {made.averaged[0].name} is of use"
-    table = Table(f"Validation on {len(job.parts.valid)} images", ["network", "averaged", *SHOWN], rows)
+    table = Table(f"Validation on {len(job.data.valid)} images", ["network", "averaged", *SHOWN], rows)
     kept = "the average" if len(made.kept) > 1 else made.kept[0].name
     return Result(f"{what}: {scored}; best.pt is {kept}", [table])
 

@@ -24,6 +24,7 @@ from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.models.inputs import network_input
 from segtool.core.training.averaging_job import read_job
 from segtool.core.training.bench import Bench
+from segtool.core.training.context import RunContext
 from segtool.core.training.distributed import World
 from segtool.core.training.sources import Checkpoint
 from segtool.settings.options import assemble
@@ -105,13 +106,13 @@ def test_the_average_is_torchs_of_the_same_checkpoints(folder: Path, typed: Type
     # that the command made, the six training images once each.
     average.module.load_state_dict({name: made[name] for name, _ in average.module.named_parameters()}, strict=False)
     values = {"runs": (Path("run"),), "out": Path("out"), "last": 3, "threads": 1, "workers": 0, "quiet": True}
-    job = read_job(assemble(SwaSettings, values), "cpu", World())
-    bench = Bench(job.settings, job.parts, epoch=4, frozen=False)
-    batches = list(bench.load(bench.plan.everything(4)))
+    job = read_job(assemble(SwaSettings, values), 1)
+    bench = Bench(RunContext.create(job.settings, job.data, "cpu", World()), epoch=4, frozen=False)
+    batches = list(bench.batches.load(bench.plan.everything(4)))
     assert [len(batch.images) for batch in batches] == [2, 2, 2]
     seed_torch(0, 4, 0)
     average.to(memory_format=torch.channels_last)
-    update_bn([network_input(batch.images, job.parts.spec, "cpu") for batch in batches], average)
+    update_bn([network_input(batch.images, job.data.spec, "cpu") for batch in batches], average)
     expected = average.module.state_dict()
     assert all(
         torch.equal(value, expected[name]) and value.dtype == expected[name].dtype for name, value in made.items()

@@ -15,9 +15,9 @@ import yaml
 from conftest import Type
 from PIL import Image
 
-from segtool.core.training import planning
-from segtool.core.training.course import Clock
-from segtool.core.training.loop import Loop
+from segtool.core.training import time_limit
+from segtool.core.training.time_limit import TimeLimit
+from segtool.core.training.trainer import Trainer
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 TRAIN = f"train tiny {NETWORK} --batch 2 --epochs 2"
@@ -320,24 +320,24 @@ class Seconds:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Seconds]]:
     Seconds.now = 0.0
-    monkeypatch.setattr(Clock, "seconds", lambda self: Seconds.now)
-    monkeypatch.setattr(planning, "timed", lambda work: (work(), 0.0)[1])
+    monkeypatch.setattr(TimeLimit, "seconds", lambda self: Seconds.now)
+    monkeypatch.setattr(time_limit, "timed", lambda work: (work(), 0.0)[1])
     # Three updates an epoch.
-    monkeypatch.setattr(planning, "measure_update", lambda *_: 1.0)
+    monkeypatch.setattr(time_limit, "measure_update", lambda *_: 1.0)
     yield Seconds
 
 
 def after_updates(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]) -> None:
     """Do something when so many updates are done."""
-    update, done = Loop._update, [0]
+    update, done = Trainer.step, [0]
 
-    def counted(self: Loop, *args: Any) -> None:
+    def counted(self: Trainer, *args: Any) -> None:
         update(self, *args)
         done[0] += 1
         if done[0] == number:
             act()
 
-    monkeypatch.setattr(Loop, "_update", counted)
+    monkeypatch.setattr(Trainer, "step", counted)
 
 
 LIMITED = TRAIN.replace("--epochs 2", "--epochs 9 --time-limit 25s")
@@ -358,7 +358,7 @@ def test_the_epochs_that_fit_are_planned_once_and_kept_on_resume(
         after_updates(interrupted, 8, stop)
         assert typed(f"{LIMITED} -o run").status == 130
     # Measured again on a machine that is now slow, it would be one epoch.
-    monkeypatch.setattr(planning, "measure_update", lambda *_: 100.0)
+    monkeypatch.setattr(time_limit, "measure_update", lambda *_: 100.0)
     assert typed(f"{LIMITED} -o run").status == 0
     assert stamp(tiny.parent / "run")["planned"] == 4
     assert_same_weights(tiny.parent / "whole/last.pt", tiny.parent / "run/last.pt")

@@ -16,8 +16,8 @@ import pytest
 import torch
 from conftest import Type
 
-from segtool.core.training import store
-from segtool.core.training.loop import Loop
+from segtool.core.training import checkpoints
+from segtool.core.training.trainer import Trainer
 from segtool.core.training.update import Updater
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
@@ -69,17 +69,17 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert path.read_bytes() == (other / path.relative_to(one)).read_bytes(), path.name
 
 
-def at_update(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[Loop], None]) -> None:
+def at_update(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[Trainer], None]) -> None:
     """Do something when so many updates of this process are done."""
-    update, done = Loop._update, [0]
+    update, done = Trainer.step, [0]
 
-    def counted(self: Loop, *args: Any) -> None:
+    def counted(self: Trainer, *args: Any) -> None:
         update(self, *args)
         done[0] += 1
         if done[0] == number:
             act(self)
 
-    monkeypatch.setattr(Loop, "_update", counted)
+    monkeypatch.setattr(Trainer, "step", counted)
 
 
 def stop(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -152,7 +152,7 @@ def test_a_few_bad_updates_are_left_out_and_counted(tiny: Path, typed: Type, mon
     rows = history(tiny.parent / "run")
     # One too few in a row to go back.
     assert [row["skipped"] for row in rows] == [3, 1, 0, 0]
-    assert [row["returns"] for row in rows] == [0, 0, 0, 0]
+    assert [row["rollbacks"] for row in rows] == [0, 0, 0, 0]
     assert all(math.isfinite(row["train_loss"]) for row in rows)
 
 
@@ -164,17 +164,17 @@ def test_bad_updates_in_a_row_go_back_to_the_last_epoch_at_half_the_rate(
     diverge(monkeypatch, rate_above(0.006))
     assert typed(f"{line} -o whole").status == 0
     rows = history(tiny.parent / "whole")
-    assert [row["returns"] for row in rows] == [0, 1, 1, 1]
+    assert [row["rollbacks"] for row in rows] == [0, 1, 1, 1]
     assert rows[-1]["lr"] == pytest.approx(0.005)
     assert not any(row["skipped"] for row in rows)
-    assert "back to the start of epoch 2, at half the learning rate (return 1 of at most 3)" in caplog.text
-    assert not (tiny.parent / "whole" / store.EPOCH_START).exists()
+    assert "back to the start of epoch 2, at half the learning rate (rollback 1 of at most 3)" in caplog.text
+    assert not (tiny.parent / "whole" / checkpoints.EPOCH_START).exists()
     for every in (4, 5):
         train_with_stops(line, f"stopped{every}", typed, monkeypatch, every)
         assert_same_run(tiny.parent / "whole", tiny.parent / f"stopped{every}")
 
 
-def test_a_return_in_the_first_epoch_starts_anew(tiny: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_in_the_first_epoch_starts_anew(tiny: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     line = f"{ONES} --epochs 2 --schedule constant --warmup 0 --lr 0.002 --lookahead"
     assert typed(f"{line.replace('0.002', '0.001')} -o expected").status == 0
     diverge(monkeypatch, rate_above(0.001))
@@ -193,7 +193,7 @@ def test_a_run_that_stays_broken_ends_with_a_clear_line(
         diverge(monkeypatch, rate_above(0))
     ended = typed(f"{TRAIN} --warmup 0 --lr {lr} -o run")
     assert ended.status == 1
-    assert "also after 3 returns at half the learning rate each" in ended.stderr and "--clip 1" in ended.stderr
+    assert "even after 3 rollbacks that each halved the learning rate" in ended.stderr and "--clip 1" in ended.stderr
     assert caplog.text.count("back to the start of epoch") == 3
 
 
@@ -272,7 +272,7 @@ def test_a_kill_between_any_two_files_is_mended(
     class KilledError(BaseException):
         pass
 
-    save, saved = store.save_checkpoint, [0]
+    save, saved = checkpoints.save_checkpoint, [0]
 
     def killed(*args: Any, **kwargs: Any) -> None:
         saved[0] += 1
@@ -283,7 +283,7 @@ def test_a_kill_between_any_two_files_is_mended(
     line = f"{TRAIN} --epochs 2 --ema 0.5"
     assert typed(f"{line} -o whole").status == 0
     with monkeypatch.context() as patch:
-        patch.setattr(store, "save_checkpoint", killed)
+        patch.setattr(checkpoints, "save_checkpoint", killed)
         with contextlib.suppress(KilledError):
             typed(f"{line} -o run")
     assert typed(f"{line} -o run").status == 0

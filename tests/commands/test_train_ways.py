@@ -16,8 +16,8 @@ import yaml
 from conftest import Type
 from PIL import Image
 
-from segtool.core.training import store
-from segtool.core.training.loop import Loop
+from segtool.core.training import checkpoints
+from segtool.core.training.trainer import Trainer
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 # Three updates an epoch.
@@ -178,7 +178,7 @@ def test_only_some_epochs_are_validated_and_the_last(tiny: Path, typed: Type) ->
 def test_the_first_best_lost_to_a_kill_is_made_again(tiny: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     line = f"{TRAIN} --epochs 2 --valid-every 2 -o run"
     with monkeypatch.context() as patch:
-        patch.setattr(store.RunStore, "save_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(checkpoints.Checkpoints, "save_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert typed(line).status == 130
     run = tiny.parent / "run"
     assert (run / "last.pt").exists() and not (run / "best.pt").exists()
@@ -189,15 +189,15 @@ def test_the_first_best_lost_to_a_kill_is_made_again(tiny: Path, typed: Type, mo
 def test_a_run_that_time_ends_between_validations_is_validated_at_its_end(
     tiny: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def over(loop: Loop) -> bool:
-        if loop.course.epoch == 3:
-            loop.course.stopped = "time limit of 1 s"
-        return bool(loop.course.stopped)
+    def over(trainer: Trainer) -> bool:
+        if trainer.state.epoch == 3:
+            trainer.state.stopped = "time limit of 1 s"
+        return bool(trainer.state.stopped)
 
-    monkeypatch.setattr(Loop, "_must_stop", over)
+    monkeypatch.setattr(Trainer, "_must_stop", over)
     line = f"{TRAIN} --epochs 9 --valid-every 9 -o run"
     with monkeypatch.context() as patch:
-        patch.setattr(store.RunStore, "save_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(checkpoints.Checkpoints, "save_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert typed(line).status == 130
     assert typed(line).status == 0
     rows = history(tiny.parent / "run")

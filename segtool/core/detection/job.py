@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from segtool.core.catalog import Dataset, Record
-from segtool.core.data.seeding import make_deterministic
 from segtool.core.detection.examples import Examples, fit, read_objects
 from segtool.core.detection.training import Trainer, read_state
 from segtool.core.formats.coco_results import write_results
@@ -17,7 +16,7 @@ from segtool.core.models.normalisation import normalisation
 from segtool.core.models.pretrained import weights_digest
 from segtool.core.reporting.progress import Track
 from segtool.core.roi import DETECTIONS, DETECTOR, Box
-from segtool.core.training.distributed import choose_device, require_one_process
+from segtool.core.training.distributed import compute, require_one_process
 from segtool.settings.roi import DetectorSettings, RoiCropSettings
 
 
@@ -65,15 +64,10 @@ def detect(
     for record in records:
         # What is missing or broken is better known before hours of training.
         image_size(record.image)
-    if settings.machine.threads:
-        torch.set_num_threads(settings.machine.threads)
-    device = choose_device(settings.machine.device)
-    if device == "cuda":
-        make_deterministic()
     labels = tuple(dataset.classes[index] for index in wanted)
     objects = read_objects(dataset, train, wanted, settings.min_area, track)
     examples = Examples(dataset, train, objects, labels, settings.training.seed)
-    with memory_errors("try a smaller --batch"):
+    with compute(settings.machine, deterministic=True) as (device, _), memory_errors("try a smaller --batch"):
         trainer = Trainer(settings.training, _spec(settings.training, dataset, labels), examples, device)
         trainer.run(state, track)
         trainer.network.eval()

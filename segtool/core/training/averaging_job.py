@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from segtool.core.data.extra import extra_digests
 from segtool.core.data.presets import pipeline_digest
 from segtool.core.files import digest_file
-from segtool.core.reporting.progress import silent, tracker
 from segtool.core.training.bench import common_spec
-from segtool.core.training.distributed import World
+from segtool.core.training.context import RunData
 from segtool.core.training.going_on import Branch, branch
-from segtool.core.training.setup import Parts
 from segtool.core.training.sources import Checkpoint, Source, best_of, choose, held_out, read_records, read_source
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.swa import AverageSettings, SwaSettings
@@ -34,7 +32,7 @@ class Job:
     branch: Branch | None
     bests: Sequence[Checkpoint]
     settings: TrainSettings
-    parts: Parts
+    data: RunData
     scored_alike: bool
 
     @property
@@ -57,10 +55,10 @@ class Job:
         """Digests of everything that is read."""
         starts = [self.branch.start] if self.branch else []
         weights = {c.file: c.run for c in (*self.checkpoints, *self.bests, *starts)}
-        dataset, train = self.parts.dataset, self.parts.train
+        dataset, train = self.data.dataset, self.data.train
         digests = {f"train {k}": v for k, v in dataset.digests([r for r in train if r.origin is None]).items()}
         digests |= {**extra_digests(train), **pipeline_digest(self.settings.augmentation.augment)}
-        digests |= {f"valid {k}": v for k, v in dataset.digests(self.parts.valid).items()}
+        digests |= {f"valid {k}": v for k, v in dataset.digests(self.data.valid).items()}
         for number, run in enumerate(self.sources, 1):
             files = [run.path / "config.json", run.path / "samples.csv"]
             files += [file for file, path in weights.items() if path == run.path]
@@ -68,7 +66,7 @@ class Job:
         return digests
 
 
-def read_job(settings: SwaSettings, device: str, world: World) -> Job:
+def read_job(settings: SwaSettings, processes: int) -> Job:
     """Open the runs and the data set, and find what is averaged and how it can be scored.
 
     Raises:
@@ -77,9 +75,9 @@ def read_job(settings: SwaSettings, device: str, world: World) -> Job:
     """
     sources = [read_source(path) for path in settings.runs]
     first, going_on = sources[0], settings.going_on
-    if first.settings.optimizer.batch % world.size:
+    if first.settings.optimizer.batch % processes:
         raise UsageError(
-            f"--batch {first.settings.optimizer.batch} of {first.path} does not divide among {world.size} processes"
+            f"--batch {first.settings.optimizer.batch} of {first.path} does not divide among {processes} processes"
         )
     part = branch(first, going_on) if going_on.start is not None else None
     checkpoints = [] if part else choose(sources, settings.average)
@@ -95,9 +93,8 @@ def read_job(settings: SwaSettings, device: str, world: World) -> Job:
         )
     own = part.train_settings(first.settings) if part else first.settings
     own = replace(own, data=settings.data or own.data, output=settings.output, machine=settings.machine)
-    track = tracker(settings.output.quiet) if world.main else silent
-    parts = Parts(dataset, train, valid, spec, device, world, track)
-    return Job(sources, checkpoints, part, bests, own, parts, held == first.samples.held)
+    data = RunData(dataset, train, valid, spec)
+    return Job(sources, checkpoints, part, bests, own, data, held == first.samples.held)
 
 
 def _check_validation(settings: AverageSettings, held: Collection[object], lost: str) -> None:

@@ -12,12 +12,11 @@ from segtool.core.models.averaging import WeightSum, refresh_norms
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint
 from segtool.core.models.inputs import amp, network_input
-from segtool.core.training.judges import Judges
-from segtool.core.training.setup import Parts, load_plans, make_planner, make_updater
+from segtool.core.training.batch_loader import BatchLoader
+from segtool.core.training.context import RunContext, make_updater
 from segtool.core.training.sources import Checkpoint
-from segtool.core.training.validation import Validation
+from segtool.core.training.validation import Validation, Validator
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.train import TrainSettings
 
 # What checkpoints must have in common to be averaged.
 ALIKE = ("arch", "encoder", "classes", "channels", "mean", "std", "resize", "aux_head")
@@ -26,19 +25,19 @@ ALIKE = ("arch", "encoder", "classes", "channels", "mean", "std", "resize", "aux
 class Bench:
     """Makes and scores averages of checkpoints with the data, settings and validation images of one run."""
 
-    def __init__(self, settings: TrainSettings, parts: Parts, *, epoch: int, frozen: bool) -> None:
+    def __init__(self, context: RunContext, *, epoch: int, frozen: bool) -> None:
         """
         Args:
             epoch: whose augmentation the batch norms see, counted from 0.
             frozen: the encoder has kept its statistics all the time.
         """
-        self.settings, self.parts, self.epoch, self.frozen = settings, parts, epoch, frozen
+        self.context, self.epoch, self.frozen = context, epoch, frozen
         # The latest epoch of the checkpoints taken last.
         self.newest = 0
-        self.updater = make_updater(settings, parts, pretrained=False)
-        self.load = load_plans(settings, parts)
-        self.plan = make_planner(settings, parts.drawn, parts.world)(range(epoch, epoch + 1), 0)
-        self.judge = Judges(settings, parts.dataset, parts.valid, self.updater, parts.track).of(self.updater.network)
+        self.updater = make_updater(context, pretrained=False)
+        self.batches = BatchLoader(context)
+        self.plan = self.batches.plan(range(epoch, epoch + 1))
+        self.validator = Validator(context, self.updater.criterion, context.track)
 
     @property
     def network(self) -> nn.Module:
@@ -65,23 +64,23 @@ class Bench:
         if several:
             self._refresh()
         label = f"the average of {len(checkpoints)}" if several else checkpoints[0].name
-        return self.judge(f"validating {label}") if self.parts.valid else None
+        return self.validator.validate(self.network, f"validating {label}") if self.context.valid else None
 
     def _refresh(self) -> None:
-        parts, settings = self.parts, self.settings
+        context = self.context
         plan = self.plan.everything(self.epoch)
         self.updater.train(frozen=self.frozen)
         # Dropout is as it is in training.
-        seed_torch(settings.loop.seed, self.epoch, parts.world.rank)
+        seed_torch(context.settings.loop.seed, self.epoch, context.world.rank)
         refresh_norms(
             self.network,
-            parts.track(self.load(plan), total=len(plan), label="refreshing batch norms"),
+            context.track(self.batches.load(plan), total=len(plan), label="refreshing batch norms"),
             self._pass,
-            parts.world.total if parts.world.size > 1 else None,
+            context.world.all_reduce_sum if context.world.size > 1 else None,
         )
 
     def _pass(self, batch: Batch) -> None:
-        spec, device, world = self.parts.spec, self.parts.device, self.parts.world
+        spec, device, world = self.context.spec, self.context.device, self.context.world
         try:
             with amp(spec.precision, device):
                 self.network(network_input(batch.images, spec, device))
@@ -89,7 +88,7 @@ class Bench:
             if world.size == 1 or "more than 1 value per channel" not in str(error):
                 raise
             raise UsageError(
-                f"--batch {self.settings.optimizer.batch} of the run leaves one image to each of {world.size}"
+                f"--batch {self.context.settings.optimizer.batch} of the run leaves one image to each of {world.size}"
                 f" processes, and {spec.arch} has batch norm over a single pixel: start fewer"
             ) from error
 

@@ -7,6 +7,7 @@ exchanged once an update, when all processes have theirs. What that costs is the
 weights should take 10 ms between GPUs over PCIe.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from segtool.core.data.seeding import make_deterministic
 from segtool.errors import SegtoolError, UsageError
+from segtool.settings.common import DeviceSettings
 
 T = TypeVar("T")
 
@@ -31,22 +34,22 @@ class World:
     local_rank: int = 0
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """The one process that decides, writes and prints."""
         return self.rank == 0
 
-    def total(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce_sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[torch.Tensor]) -> None:
         """Give all processes the sums of their tensors, in place."""
         if self.size > 1:
             _as_one(tensors, dist.all_reduce)
 
-    def spread(self, tensors: Sequence[torch.Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[torch.Tensor]) -> None:
         """Give all processes the tensors of rank 0, in place."""
         if self.size > 1:
             _as_one(tensors, partial(dist.broadcast, src=0))
@@ -64,13 +67,13 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def decide(self, work: Callable[[], T]) -> T:
+    def run_on_main(self, work: Callable[[], T]) -> T:
         """Rank 0 does `work` and tells the others its result; where it fails, all end with its exit status."""
         if self.size == 1:
             return work()
         message: list[Any] = [None, None]
         error: SegtoolError | OSError | None = None
-        if self.main:
+        if self.is_main:
             try:
                 message[0] = work()
             except (SegtoolError, OSError) as raised:
@@ -111,6 +114,24 @@ def join(device: str) -> Iterator[World]:
         yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def compute(settings: DeviceSettings, *, deterministic: bool = False) -> Iterator[tuple[str, World]]:
+    """Yield the device and the processes that a command computes on; only the first process logs below errors.
+
+    Args:
+        deterministic: have GPU kernels add in a fixed order, so that a resumed run is equal bit for bit.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = choose_device(settings.device)
+    if deterministic and device == "cuda":
+        make_deterministic()
+    with join(device) as world:
+        if not world.is_main:
+            logging.getLogger("segtool").setLevel(logging.ERROR)
+        yield device, world
 
 
 def choose_device(asked: str) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from segtool.core.models.checkpoint import load_checkpoint, write_checkpoint
 from segtool.core.models.schedule import averaging_factor
+from segtool.core.training.checkpoints import epoch_files
 from segtool.core.training.sources import Checkpoint, Source, start_of
-from segtool.core.training.store import epoch_files
+from segtool.core.training.state import TrainingState
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.swa import GoOnSettings
 from segtool.settings.train import TrainSettings
@@ -51,11 +51,10 @@ class Branch:
         if (folder / "last.pt").exists():
             return
         content = load_checkpoint(self.start.file)
-        course: dict[str, Any] = content["course"]
-        fresh = {"best": None, "best_epoch": 0, "best_ema": None, "best_ema_epoch": 0, "waited": 0, "stopped": ""}
-        rows = [{k: v for k, v in row.items() if not k.startswith(EMA)} for row in course["history"]]
-        course |= {**fresh, "epochs": self.last, "returns": 0, "lr_scale": 1.0, "history": rows}
-        write_checkpoint(folder / "last.pt", {**content, "ema": None})
+        before = TrainingState.from_plain(content["course"])
+        rows = [{k: v for k, v in row.items() if not k.startswith(EMA)} for row in before.history]
+        state = TrainingState(self.last, before.epoch, seconds=before.seconds, history=rows)
+        write_checkpoint(folder / "last.pt", {**content, "course": state.plain(), "ema": None})
 
     def rate(self, run: TrainSettings) -> Callable[[int, int, int], float]:
         """The learning rate, as a loop asks for it."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from segtool.core.training.course import Course
+from segtool.core.training.state import TrainingState
 from segtool.core.training.update import Updater
 from segtool.core.training.validation import Validation
 
@@ -15,7 +15,7 @@ SCORES = ("miou", "image_miou", "dice", "pixel_accuracy")
 def score_cells(
     updater: Updater, validation: Validation | None, average: Validation | None, *, validated: bool
 ) -> dict[str, float]:
-    """The scores of an epoch, NaN where it was not validated: the same columns for all epochs of a run.
+    """Return the scores of an epoch, NaN if it was not validated: the same columns for all epochs of a run.
 
     Args:
         average: the validation of the averaged weights.
@@ -31,9 +31,9 @@ def score_cells(
 
 
 def epoch_row(
-    course: Course, updater: Updater, scores: dict[str, float], *, images: int, seconds: float
+    state: TrainingState, updater: Updater, scores: dict[str, float], *, images: int, seconds: float
 ) -> dict[str, float]:
-    """The row of the epoch whose updates are done.
+    """Return the row of the epoch whose updates are done.
 
     Args:
         scores: of `score_cells`.
@@ -41,32 +41,32 @@ def epoch_row(
         seconds: of the whole run.
     """
     return {
-        "epoch": course.epoch + 1,
-        "train_loss": course.mean_loss,
+        "epoch": state.epoch + 1,
+        "train_loss": state.mean_loss,
         **scores,
         "lr": float(updater.optimizer.param_groups[0]["lr"]),
-        "skipped": course.skipped,
-        "returns": course.returns,
-        "images_per_s": course.update * images / max(course.train_seconds, 1e-9),
+        "skipped": state.skipped,
+        "rollbacks": state.rollbacks,
+        "images_per_s": state.update * images / max(state.train_seconds, 1e-9),
         "peak_memory_mb": peak_memory_mb(updater.device),
         "seconds": seconds,
     }
 
 
 def monitored(row: dict[str, float], monitor: str, prefix: str = "") -> float:
-    """What the best epoch is told by, the more the better; NaN where there is none."""
+    """Return the monitored score, oriented so that higher is better; NaN if it is missing."""
     return -row.get(f"{prefix}valid_loss", math.nan) if monitor == "loss" else row.get(prefix + monitor, math.nan)
 
 
 def in_words(row: dict[str, float]) -> str:
-    """What a line on an epoch says."""
+    """Return the summary of an epoch for a line of the log."""
     keys = ("train_loss", "valid_loss", "miou", "ema_miou")
     words = [f"{key} {row[key]:.4f}" for key in keys if not math.isnan(row.get(key, math.nan))]
     return ", ".join(words + ([f"{row['skipped']:.0f} updates skipped"] if row["skipped"] else []))
 
 
 def peak_memory_mb(device: str) -> float:
-    """Largest memory so far: of the GPU's tensors, or of this process."""
+    """Return the peak memory so far in MiB: of the GPU's tensors, or of this process."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     import resource

@@ -9,6 +9,7 @@ from segtool.core.files import read_csv, write_csv
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
 from segtool.core.training.averaging_job import Job
 from segtool.core.training.bench import Bench
+from segtool.core.training.context import RunContext
 from segtool.core.training.history import SCORES, monitored
 from segtool.core.training.sources import Checkpoint
 from segtool.core.training.validation import Validation
@@ -23,7 +24,7 @@ class ScoreFile:
 
     def __init__(self, path: Path, bench: Bench, monitor: str) -> None:
         self.path, self.bench, self.monitor = path, bench, monitor
-        self.rows: dict[str, Row] = bench.parts.world.decide(self._read)
+        self.rows: dict[str, Row] = bench.context.world.run_on_main(self._read)
 
     def of(self, checkpoints: Sequence[Checkpoint], *, known: bool = False) -> float:
         """What the best is told by, of the average of some checkpoints: the more the better, NaN for none.
@@ -33,14 +34,14 @@ class ScoreFile:
         """
         name = name_of(checkpoints)
         if name not in self.rows:
-            row = self.bench.parts.world.decide(lambda: own_row(checkpoints[0])) if known else None
+            row = self.bench.context.world.run_on_main(lambda: own_row(checkpoints[0])) if known else None
             self.put(name, row or scores(self.bench.take(checkpoints)))
         return monitored(self.rows[name], self.monitor)
 
     def put(self, name: str, row: Row) -> None:
         """Keep the row of a network."""
         self.rows[name] = row
-        if self.bench.parts.world.main:
+        if self.bench.context.world.is_main:
             write_csv(
                 self.path, ("network", *KEYS), [[name, *(row[key] for key in KEYS)] for name, row in self.rows.items()]
             )
@@ -103,26 +104,26 @@ class Made(NamedTuple):
     rows: dict[str, Row]
 
 
-def average(job: Job, settings: AverageSettings, folder: Path) -> Made:
+def average(job: Job, context: RunContext, settings: AverageSettings) -> Made:
     """Score, choose, average, and write the networks."""
-    parts, monitor = job.parts, job.settings.loop.monitor
-    bench = Bench(job.settings, parts, epoch=job.epochs, frozen=job.frozen)
+    folder, monitor = context.settings.output.out, context.settings.loop.monitor
+    bench = Bench(context, epoch=job.epochs, frozen=job.frozen)
     table = ScoreFile(folder / "scores.csv", bench, monitor)
     singles = list(dict.fromkeys([*job.bests, *job.checkpoints]))
-    for one in singles if parts.valid else []:
+    for one in singles if context.valid else []:
         table.of([one], known=job.knows(one))
     averaged = greedy(job.checkpoints, table.of) if settings.greedy else list(job.checkpoints)
     validation = bench.take(averaged)
     table.put(name_of(averaged), scores(validation))
-    if parts.world.main:
-        save_checkpoint(folder / "swa.pt", parts.spec, bench.network, epoch=bench.newest)
+    if context.world.is_main:
+        save_checkpoint(folder / "swa.pt", context.spec, bench.network, epoch=bench.newest)
     kept = averaged
-    if parts.valid and settings.keep != "average":
+    if context.valid and settings.keep != "average":
         kept = max([*([one] for one in singles), averaged], key=lambda some: in_order(table.of(some)))
     if kept != averaged:
         validation = bench.take(kept)
-    if parts.world.main:
-        save_checkpoint(folder / "best.pt", parts.spec, bench.network, epoch=bench.newest)
+    if context.world.is_main:
+        save_checkpoint(folder / "best.pt", context.spec, bench.network, epoch=bench.newest)
         if validation:
             write_csv(folder / "per_image.csv", validation.board.columns, validation.board.rows())
     return Made(singles, averaged, kept, bench.newest, table.rows)

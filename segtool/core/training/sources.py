@@ -12,7 +12,7 @@ from segtool.core.data.extra import read_extras
 from segtool.core.data.presets import pipeline_digest
 from segtool.core.files import digest_file, read_json
 from segtool.core.selection import Samples, read_roles, read_samples
-from segtool.core.training.store import epoch_files
+from segtool.core.training.checkpoints import epoch_files
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import unflatten
 from segtool.settings.swa import AverageSettings

@@ -1,5 +1,6 @@
 """One optimizer step: micro-batches in, weights moved."""
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +19,10 @@ from segtool.core.models.optim import set_lr
 from segtool.core.models.outputs import read_answer
 from segtool.core.models.presence import presence_loss, presence_targets
 from segtool.core.models.snapmix import snapmix_targets
-from segtool.core.training.cutting import cut, more_pieces
 from segtool.core.training.distributed import World
 from segtool.errors import SegtoolError, UsageError
+
+log = logging.getLogger(__name__)
 
 
 class Updater:
@@ -51,12 +53,12 @@ class Updater:
         self.aux_weight = aux_weight
         self.scaler = torch.amp.GradScaler(device, enabled=spec.precision == "fp16")
         self.frozen = False
-        # Into which each micro-batch is cut since memory was short.
-        self.pieces = 1
+        # Parts into which each micro-batch is split, since memory was short.
+        self.micro_splits = 1
         self.buffers = list(network.buffers())
         self.before = [buffer.clone() for buffer in self.buffers]
         # Those of rank 0, which alone has loaded any.
-        world.spread([*network.parameters(), *self.buffers])
+        world.broadcast([*network.parameters(), *self.buffers])
         self.average = Average(network, ema) if ema else None
 
     def train(self, *, frozen: bool = False) -> None:
@@ -86,16 +88,16 @@ class Updater:
         set_lr(self.optimizer, lr_factor)
         while True:
             try:
-                return self._step(cut(batches, self.pieces), *key)
+                return self._step(split_micro_batches(batches, self.micro_splits), *key)
             except PassMemoryError:
                 pass
             # Outside of the exception, which holds what memory is short of.
-            self.pieces = more_pieces(self.pieces, len(batches[0].images))
+            self.micro_splits = _more_splits(self.micro_splits, len(batches[0].images))
 
     def _step(self, batches: Sequence[Batch], *key: int) -> float:
         seed_torch(self.seed, *key, self.world.rank)
         # Processes have seen other images, and checkpoints hold what rank 0 knows.
-        self.world.spread(self.buffers)
+        self.world.broadcast(self.buffers)
         _copy(self.before, self.buffers)
         moved = False
         try:
@@ -115,7 +117,7 @@ class Updater:
             PassMemoryError: memory was too short in this process or in another.
         """
         local = torch.stack([self._pixels(batch) for batch in batches]).sum()
-        share = Share(float(self.world.total(local)), len(batches) * self.world.size)
+        share = Share(float(self.world.all_reduce_sum(local)), len(batches) * self.world.size)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         try:
             for batch in batches:
@@ -123,10 +125,10 @@ class Updater:
                     sums[0] += self._backward(batch, share).detach()
         except PassMemoryError:
             sums[1] = 1
-        loss, short = self.world.total(sums).tolist()
+        loss, short = self.world.all_reduce_sum(sums).tolist()
         if short:
             raise PassMemoryError("of one process or more")
-        self.world.add_up([p.grad for p in self.network.parameters() if p.grad is not None])
+        self.world.all_reduce([p.grad for p in self.network.parameters() if p.grad is not None])
         return float(loss)
 
     def gradients(self, batch: Batch) -> None:
@@ -150,7 +152,7 @@ class Updater:
         except ValueError as error:
             if len(images) > 1 or "more than 1 value per channel" not in str(error):
                 raise
-            if self.pieces > 1:
+            if self.micro_splits > 1:
                 raise SegtoolError(
                     f"out of memory with two images at a time, and {self.spec.arch} needs two"
                 ) from error
@@ -196,7 +198,7 @@ class Updater:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": self.average.state_dict() if self.average else None,
-            "pieces": self.pieces,
+            "pieces": self.micro_splits,
         }
 
     def load(self, weights: dict[str, Any], state: dict[str, Any]) -> None:
@@ -207,11 +209,45 @@ class Updater:
             self.scaler.load_state_dict(state["scaler"])
         if self.average:
             self.average.load_state_dict(state["ema"])
-        self.pieces = max(self.pieces, state["pieces"])
+        self.micro_splits = max(self.micro_splits, state["pieces"])
 
     def sync_statistics(self) -> None:
         """Give all processes rank 0's batch-norm statistics, as they are at the start of each forward pass."""
-        self.world.spread([*self.buffers, *(self.average.network.buffers() if self.average else ())])
+        self.world.broadcast([*self.buffers, *(self.average.network.buffers() if self.average else ())])
+
+
+def split_micro_batches(batches: Sequence[Batch], pieces: int) -> list[Batch]:
+    """Split each micro-batch into `pieces` parts, at most one per image."""
+    pieces = min(pieces, len(batches[0].images))
+    return list(batches) if pieces == 1 else [part for batch in batches for part in _split(batch, pieces)]
+
+
+def _split(value: Any, pieces: int) -> Any:
+    """Split a tensor, or a tuple of tensors and None, along the first axis."""
+    if value is None:
+        return [None] * pieces
+    if isinstance(value, torch.Tensor):
+        return value.tensor_split(pieces)
+    return [type(value)(*parts) for parts in zip(*(_split(field, pieces) for field in value), strict=True)]
+
+
+def _more_splits(pieces: int, images: int) -> int:
+    """Double the number of parts of a micro-batch of `images` images, and log it.
+
+    Raises:
+        SegtoolError: each part held a single image.
+    """
+    if pieces >= images:
+        raise SegtoolError(
+            "out of memory with one image at a time: use a smaller --crop or --resize, or a smaller network"
+        )
+    pieces = min(2 * pieces, images)
+    log.info(
+        "out of memory: from now on %d images at a time, not %d; an update holds the same ones",
+        images // pieces,
+        images,
+    )
+    return pieces
 
 
 def _copy(targets: list[torch.Tensor], values: list[torch.Tensor]) -> None:

@@ -1,21 +1,24 @@
-"""Validation: the same predictor and the same scores as `predict` and `evaluate`, so the numbers are the same."""
+"""Validation with the predictor and the scores of `predict` and `evaluate`, so that the numbers are the same."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
-from segtool.core.catalog import Dataset, Record
+from segtool.core.catalog import Record
 from segtool.core.images import image_size
-from segtool.core.inference.predictor import Predictor
+from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.models.losses import Criterion, Share
 from segtool.core.probmaps import Probs, decide
+from segtool.core.reporting.pictures import write_sheet
 from segtool.core.reporting.progress import Track
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.scores import ScoreBoard
-from segtool.core.training.distributed import World
+from segtool.core.selection import limit
+from segtool.core.training.context import RunContext
 from segtool.errors import DivergedError
 
 
@@ -27,54 +30,64 @@ class Validation:
     loss: float
 
 
-def validate(
-    predictor: Predictor,
-    dataset: Dataset,
-    records: Sequence[Record],
-    criterion: Criterion,
-    *,
-    workers: int,
-    world: World,
-    track: Track,
-    label: str,
-) -> Validation:
-    """Predict and score `records`, each by one process; every process gets the whole result.
+class Validator:
+    """Scores networks, and draws their predictions, on the validation images of a run."""
 
-    The networks are left in eval mode.
+    def __init__(self, context: RunContext, criterion: Criterion, track: Track) -> None:
+        self.context, self.criterion, self.track = context, criterion, track
 
-    Raises:
-        DivergedError: a network answers NaN, here or in another process.
-    """
-    for member in predictor.members:
-        member.network.eval()
-    groups = predictor.group([image_size(record.image) for record in records])
-    mine = groups[world.rank :: world.size]
-    rows: list[tuple[int, np.ndarray, float]] = []
-    reading = read_ahead(lambda group: [dataset.read_pair(records[i]) for i in group], mine, workers)
-    diverged: DivergedError | None = None
-    try:
-        for group, pairs in track(reading, total=len(mine), label=label):
-            for index, probs, (_, truth) in zip(group, predictor([image for image, _ in pairs]), pairs, strict=True):
-                matrix = confusion(truth, decide(probs), len(dataset.classes))
-                rows.append((index, matrix, map_loss(criterion, probs, truth)))
-    except DivergedError as error:
-        # Kept until the other processes are here, who would wait for this one's rows.
-        diverged = error
-    if found := next((error for error in world.gather(diverged) if error), None):
-        raise found
-    board = ScoreBoard(dataset.classes)
-    losses = []
-    for index, matrix, loss in sorted((row for part in world.gather(rows) for row in part), key=lambda row: row[0]):
-        board.add(records[index].image_id, matrix)
-        losses.append(loss)
-    return Validation(board, float(np.mean(losses)))
+    def validate(self, network: nn.Module, label: str, records: Sequence[Record] | None = None) -> Validation:
+        """Predict and score `records` (default: all validation images), each by one process.
+
+        Every process gets the whole result. The network is left in eval mode.
+
+        Raises:
+            DivergedError: the network outputs NaN, here or in another process.
+        """
+        records = self.context.valid if records is None else records
+        dataset, world, predictor = self.context.dataset, self.context.world, self._predictor(network)
+        groups = predictor.group([image_size(record.image) for record in records])
+        mine = groups[world.rank :: world.size]
+        workers = self.context.settings.machine.workers
+        reading = read_ahead(lambda group: [dataset.read_pair(records[i]) for i in group], mine, workers)
+        rows: list[tuple[int, np.ndarray, float]] = []
+        diverged: DivergedError | None = None
+        try:
+            for group, pairs in self.track(reading, total=len(mine), label=label):
+                for index, probs, (_, mask) in zip(group, predictor([image for image, _ in pairs]), pairs, strict=True):
+                    matrix = confusion(mask, decide(probs), len(dataset.classes))
+                    rows.append((index, matrix, map_loss(self.criterion, probs, mask)))
+        except DivergedError as error:
+            # Raised once the other processes are here, as they would wait for the rows of this one.
+            diverged = error
+        if found := next((error for error in world.gather(diverged) if error), None):
+            raise found
+        board, losses = ScoreBoard(dataset.classes), []
+        for index, matrix, loss in sorted((row for part in world.gather(rows) for row in part), key=lambda row: row[0]):
+            board.add(records[index].image_id, matrix)
+            losses.append(loss)
+        return Validation(board, float(np.mean(losses)))
+
+    def draw(self, network: nn.Module, epoch: int) -> None:
+        """Draw a sheet of some validation images, always the same ones, with their masks and predictions."""
+        settings, dataset = self.context.settings, self.context.dataset
+        predictor, rows = self._predictor(network), []
+        for record in limit(self.context.valid, settings.loop.save_images):
+            image, mask = dataset.read_pair(record)
+            rows.append((record.image_id, image, mask, decide(predictor([image])[0])))
+        path = settings.output.out / "images" / f"epoch_{epoch:03d}.png"
+        write_sheet(path, rows, dataset.classes, dataset.palette)
+
+    def _predictor(self, network: nn.Module) -> Predictor:
+        # Not kept: a predictor folds the weights of the moment.
+        return Predictor([Member(self.context.spec, network.eval())], self.context.device)
 
 
 @torch.inference_mode()
-def map_loss(criterion: Criterion, probs: Probs, truth: np.ndarray) -> float:
-    """The training loss of one probability map: its logarithm has the same softmax as the logits it came from."""
+def map_loss(criterion: Criterion, probs: Probs, mask: np.ndarray) -> float:
+    """Return the training loss of one probability map, whose logarithm has the same softmax as the logits."""
     logs = torch.from_numpy(probs)[None].clamp(min=1e-7).log()
     logits = logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs
-    masks = torch.from_numpy(truth)[None]
+    masks = torch.from_numpy(mask)[None]
     weights = torch.ones(1)
     return float(criterion(logits, masks, weights, Share(criterion.pixels(masks, weights), 1)))

@@ -16,7 +16,7 @@ from segtool.core.data.batches import Batch, Collate, Key, Plan, TrainingSamples
 from segtool.core.data.loader import make_loader
 from segtool.core.data.mixing import Sample, apply_mix, cutmix, draw_box, draw_mix, mixup, snapmix
 from segtool.core.data.units import Box, Units
-from segtool.core.training.cutting import cut
+from segtool.core.training.update import split_micro_batches
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
@@ -90,7 +90,7 @@ def test_snapmix_resizes_a_region_into_a_box_and_its_labels_move_with_it(covered
     # Nearest neighbour: the label of the pixel in which a pixel's centre lies.
     assert np.array_equal(covered.of(mixed.mask), other.mask[np.ix_(rows, columns)])
     way = cv2.INTER_LINEAR if covered.area >= region.area else cv2.INTER_AREA
-    resized = cv2.resize(region.cut(other.image), (width, height), interpolation=way)
+    resized = cv2.resize(region.split_micro_batches(other.image), (width, height), interpolation=way)
     assert np.array_equal(covered.of(mixed.image), resized)
     untouched = np.ones((20, 30), bool)
     covered.of(untouched)[:] = False
@@ -137,7 +137,7 @@ def test_a_batch_holds_what_snapmix_needs_of_both_images_before_they_were_mixed(
     assert [np.flatnonzero(held).tolist() for held in sources.held[1].numpy()] == [[0, 1, 2, 3], [4, 9, 255]]
     assert batch.share is not None and batch.share.tolist() == [0, 0, 0.5]
     assert Collate(FILL, 32)([flat(3)]).sources is None
-    pieces = cut([batch], 3)
+    pieces = split_micro_batches([batch], 3)
     assert [bool(piece.sources.mixed) for piece in pieces if piece.sources] == [False, True, False]
     assert torch.equal(pieces[1].sources.images, sources.images[1:2])  # type: ignore[union-attr]
 

@@ -17,7 +17,7 @@ from segtool.core.data.extra import read_extras
 from segtool.core.data.soft import number_pixels, soft_target
 from segtool.core.data.units import Box, Units
 from segtool.core.probmaps import write_probs
-from segtool.core.training.cutting import cut
+from segtool.core.training.update import split_micro_batches
 from segtool.errors import SegtoolError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import ExtraSettings, SizeSettings
@@ -116,7 +116,7 @@ def test_without_soft_targets_nothing_is_carried(tiny: Path) -> None:
 def test_pieces_of_a_batch_have_pieces_of_its_targets() -> None:
     masks, soft = torch.zeros(4, 2, 2, dtype=torch.uint8), torch.rand(4, 3, 2, 2)
     batch = Batch(torch.zeros(4, 2, 2, 3, dtype=torch.uint8), masks, torch.ones(4), soft=soft)
-    parts = cut([batch], 2)
+    parts = split_micro_batches([batch], 2)
     assert torch.equal(torch.cat([part.soft for part in parts]), soft)
     assert torch.equal(batch.first(3).soft, soft[:3])
     assert batch.first(3).masks2 is None

@@ -11,9 +11,8 @@ from torch import nn
 from segtool.core.data.batches import Batch, Collate
 from segtool.core.data.mixing import Box, Sample, snapmix
 from segtool.core.models.snapmix import snapmix_targets
-from segtool.core.training.cutting import cut
 from segtool.core.training.distributed import World
-from segtool.core.training.update import Updater
+from segtool.core.training.update import Updater, split_micro_batches
 
 
 def mixed(share: float) -> Batch:
@@ -106,7 +105,7 @@ def snapped() -> Batch:
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_accumulation_gives_the_single_update_of_snapmix(size: int) -> None:
     whole = after(snap_updater(World()), [snapped()])
-    pieces = after(snap_updater(World()), cut([snapped()], 8 // size))
+    pieces = after(snap_updater(World()), split_micro_batches([snapped()], 8 // size))
     assert whole[0] == pytest.approx(pieces[0], rel=1e-5)
     for name, value in whole[1].items():
         assert torch.allclose(value, pieces[1][name], atol=1e-6), name

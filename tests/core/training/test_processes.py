@@ -13,9 +13,8 @@ from test_mixed_update import snap_updater, snapped
 from test_update import after, assert_same, data, part, updater
 from torch import nn
 
-from segtool.core.training.cutting import cut
 from segtool.core.training.distributed import World, join
-from segtool.core.training.update import Updater
+from segtool.core.training.update import Updater, split_micro_batches
 from segtool.errors import SegtoolError
 
 Result = tuple[list[float], dict[str, torch.Tensor]]
@@ -52,7 +51,7 @@ def accumulated(world: World) -> Result:
 
 
 def snapmixed(world: World) -> Result:
-    return after(snap_updater(world), [cut([snapped()], 2)[world.rank]])
+    return after(snap_updater(world), [split_micro_batches([snapped()], 2)[world.rank]])
 
 
 def short(when: str) -> Callable[[World], Result]:
@@ -63,7 +62,7 @@ def short(when: str) -> Callable[[World], Result]:
         if world.rank == (when == "forward"):
             short_of_memory(made, 2, when)
         result = after(made, [part(data(8), slice(world.rank, 8, 2))])
-        assert made.pieces == 2
+        assert made.micro_splits == 2
         return result
 
     return run
@@ -102,7 +101,7 @@ def one_process(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     with join("cpu") as world:
         assert world.gather(rank) == [0, 1]
-        assert world.decide(lambda: "told") == "told"
+        assert world.run_on_main(lambda: "told") == "told"
         torch.save({name: run(world) for name, run in CASES.items()}, Path(folder) / f"{rank}.pt")
         # One image is too much for one of them: both end, and neither waits for the other.
         hopeless = updater(world)

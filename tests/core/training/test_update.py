@@ -9,9 +9,8 @@ from torch import nn
 from segtool.core.data.batches import Batch
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.losses import Criterion
-from segtool.core.training.cutting import cut
 from segtool.core.training.distributed import World
-from segtool.core.training.update import Updater
+from segtool.core.training.update import Updater, split_micro_batches
 from segtool.errors import SegtoolError
 from segtool.settings.loss import LossSettings
 
@@ -172,12 +171,12 @@ def test_short_memory_gives_the_same_update_from_fewer_images_at_a_time(monkeypa
     assert seen == [8, 4] + [2] * 4 * 3
     again = updater(World())
     again.load(short.network.state_dict(), short.state())
-    assert again.pieces == 4, "forgotten"
+    assert again.micro_splits == 4, "forgotten"
     short.network.forward = lambda images: at_most_two(torch.cat([images] * 3))  # type: ignore[method-assign]
     with pytest.raises(SegtoolError, match="out of memory with one image at a time"):
         short.step([batch], 1.0, 0, 0)
 
 
 def test_pieces_hold_all_images_once_also_of_odd_numbers() -> None:
-    parts = cut([data(5), data(2)], 3)
+    parts = split_micro_batches([data(5), data(2)], 3)
     assert [len(part.images) for part in parts] == [2, 2, 1, 1, 1, 0]

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from segtool.core.models.build import NetworkSpec
-from segtool.core.training import store
-from segtool.core.training.course import Course
+from segtool.core.training import checkpoints
+from segtool.core.training.distributed import World
+from segtool.core.training.state import TrainingState
 from segtool.errors import SegtoolError
 
 SPEC = NetworkSpec("unet", "resnet18", ("a", "b"), 3, (0.5,) * 3, (0.5,) * 3, None, "fp32")
@@ -19,6 +20,7 @@ class Parts:
     """What a checkpoint needs of an updater."""
 
     spec = SPEC
+    world = World()
 
     def __init__(self) -> None:
         self.network = nn.Linear(2, 1)
@@ -31,8 +33,8 @@ class Parts:
 def save(folder: Path, epochs: range, keep: int) -> None:
     parts: Any = Parts()
     for epoch in epochs:
-        course = Course(epochs.stop, epoch=epoch, history=[{"epoch": float(epoch), "valid_loss": 0.0}])
-        store.RunStore(folder).save_epoch(parts, course, keep)
+        state = TrainingState(epochs.stop, epoch=epoch, history=[{"epoch": float(epoch), "valid_loss": 0.0}])
+        checkpoints.Checkpoints(folder, parts, state).save_epoch(keep)
 
 
 def test_the_last_epochs_are_kept_and_files_of_a_user_are_left_alone(tmp_path: Path) -> None:
@@ -50,12 +52,12 @@ def test_a_broken_last_state_is_replaced_by_the_newest_epoch(tmp_path: Path) -> 
     save(tmp_path, range(999, 1002), keep=3)
     (tmp_path / "last.pt").unlink()
     (tmp_path / "last.pt").write_bytes(b"half")
-    state = store.find_state(tmp_path)
+    state = checkpoints.find_state(tmp_path)
     assert state is not None and state["epoch"] == 1001
 
 
 def test_no_state_and_no_readable_state(tmp_path: Path) -> None:
-    assert store.find_state(tmp_path) is None
+    assert checkpoints.find_state(tmp_path) is None
     (tmp_path / "last.pt").write_bytes(b"half")
     with pytest.raises(SegtoolError, match=r"last\.pt is truncated.*remove it to start this run again"):
-        store.find_state(tmp_path)
+        checkpoints.find_state(tmp_path)

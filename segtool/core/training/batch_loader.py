@@ -1,0 +1,42 @@
+"""The stream of augmented batches that a run trains on."""
+
+from collections.abc import Iterable, Iterator
+
+from segtool.core.data.augmentation import Augmentation
+from segtool.core.data.batches import Batch, Collate, Key, Plan, TrainingSamples
+from segtool.core.data.loader import make_loader
+from segtool.core.data.sampling import repeat_factors
+from segtool.core.models.build import DIVISOR
+from segtool.core.training.context import RunContext
+
+
+class BatchLoader:
+    """Plans the micro-batches of a run and reads them; both depend on the seed, epoch and update alone."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        settings, units, fill = context.settings, context.units, context.spec.fill
+        augmentation = Augmentation(settings.augmentation, settings.size, fill, units.shares)
+        self.samples = TrainingSamples(context.dataset, units, context.spec.resize, augmentation, settings.loop.seed)
+        self.collate = Collate(fill, DIVISOR)
+        oversample = settings.extras.oversample
+        self.factors = repeat_factors(units.counts, oversample) if oversample and units.counts is not None else None
+
+    def plan(self, epochs: range, skip: int = 0) -> Plan:
+        """Return the micro-batches of some epochs, counted from 0, without those of the first `skip` updates."""
+        settings, world = self.context.settings, self.context.world
+        return Plan(
+            len(self.context.units),
+            batch=settings.optimizer.batch,
+            accumulate=settings.optimizer.accumulate,
+            seed=settings.loop.seed,
+            epochs=epochs,
+            skip=skip,
+            rank=world.rank,
+            world=world.size,
+            factors=self.factors,
+        )
+
+    def load(self, plan: Iterable[list[Key]]) -> Iterator[Batch]:
+        """Read and augment the images of a plan, in its order."""
+        return make_loader(self.samples, plan, self.collate, self.context.settings.machine.workers)

@@ -1,0 +1,166 @@
+"""The files of a run folder, in the order that makes every kill survivable."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from segtool.core.files import write_csv
+from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
+from segtool.core.scoring.scores import ScoreBoard
+from segtool.core.training.state import TrainingState
+from segtool.core.training.update import Updater
+from segtool.errors import SegtoolError
+
+log = logging.getLogger(__name__)
+
+RECORDS = ("config.json", "samples.csv", "units.csv", "class_weights.csv", "history.csv", "per_image.csv")
+OWNS = ("*.pt", *RECORDS, "clock.json", "images")
+# The state at the start of the current epoch, while `last.pt` is one within it: what a run rolls back to.
+EPOCH_START = "start.pt"
+
+
+class Checkpoints:
+    """Writes the checkpoints and tables of one run; processes other than the first write nothing.
+
+    `last.pt` is written when an epoch is done, then `best.pt` and `ema.pt` if they are due. A kill between them is
+    found by `best_is_due`.
+    """
+
+    def __init__(self, folder: Path, updater: Updater, state: TrainingState) -> None:
+        self.folder, self.updater, self.state = folder, updater, state
+        self.main = updater.world.is_main
+
+    def save_last(self) -> None:
+        """Write `last.pt`, the whole state of the run, in the middle of an epoch."""
+        if not self.main:
+            return
+        last, start = self.folder / "last.pt", self.folder / EPOCH_START
+        # Of the first epoch there is none: it starts from the settings.
+        if self.state.epoch and last.exists() and not start.exists():
+            _copy(last, start)
+        self._save(last)
+
+    def save_epoch(self, keep: int) -> None:
+        """Write the history, `last.pt` and, with `keep`, the epoch's checkpoint, of which the last `keep` stay."""
+        if not self.main:
+            return
+        write_history(self.folder / "history.csv", self.state.history)
+        last = self.folder / "last.pt"
+        if keep:
+            named = self.folder / f"epoch_{self.state.epoch:03d}.pt"
+            self._save(named)
+            _copy(named, last)
+        else:
+            self._save(last)
+        (self.folder / EPOCH_START).unlink(missing_ok=True)
+        for epoch, old in epoch_files(self.folder).items() if keep else ():
+            if epoch <= self.state.epoch - keep:
+                old.unlink()
+
+    def save_best(self, board: ScoreBoard | None) -> None:
+        """Write `best.pt` (weights and what builds the network) and the scores of the images at that epoch."""
+        if not self.main:
+            return
+        if board:
+            write_csv(self.folder / "per_image.csv", board.columns, board.rows())
+        save_checkpoint(self.folder / "best.pt", self.updater.spec, self.updater.network, epoch=self.state.epoch)
+
+    def save_average(self) -> None:
+        """Write `ema.pt`, the averaged weights, if there are any."""
+        average = self.updater.average
+        if average and self.main:
+            save_checkpoint(self.folder / "ema.pt", self.updater.spec, average.network, epoch=self.state.epoch)
+
+    def best_is_due(self) -> tuple[bool, bool]:
+        """Return whether `best.pt` and `ema.pt` still hold an older epoch than the best one, which is the last one."""
+        state = self.state
+        first = state.validated == [state.epoch]
+
+        def due(best_epoch: int, name: str) -> bool:
+            path = self.folder / name
+            # A resumed run cannot make a lost file of an older epoch again.
+            kept = load_checkpoint(path)["epoch"] if path.exists() else 0
+            return (first or state.epoch == best_epoch) and kept < state.epoch and (kept > 0 or first)
+
+        average = self.updater.average is not None
+        return due(state.best_epoch, "best.pt"), average and due(state.best_ema_epoch, "ema.pt")
+
+    def _save(self, path: Path) -> None:
+        # The key `course` is older than the class of its value.
+        state = {"epoch": self.state.epoch, "course": self.state.plain(), **self.updater.state()}
+        save_checkpoint(path, self.updater.spec, self.updater.network, **state)
+
+
+def _copy(path: Path, second: Path) -> None:
+    """Put the same file in place under a second name."""
+    link = second.with_name(f".tmp-{second.name}")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:
+        # Many network and cloud drives have no hard links.
+        shutil.copyfile(path, link)
+    link.replace(second)
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Write `history.csv`, one row per epoch, from the checkpoint's own state so that they never disagree."""
+    rows = [[f"{v:.0f}" if c == "epoch" else _cell(c, v) for c, v in row.items()] for row in history]
+    write_csv(path, list(history[0]), rows)
+
+
+def find_state(folder: Path) -> dict[str, Any] | None:
+    """Return the newest checkpoint in a run folder, or None before the first.
+
+    A broken `last.pt` is named and the newest whole checkpoint of an epoch's end taken instead.
+
+    Raises:
+        SegtoolError: there is a `last.pt`, but no readable checkpoint.
+    """
+    last = folder / "last.pt"
+    if not last.exists():
+        return None
+    try:
+        state = load_checkpoint(last)
+        if not state["course"]["update"]:
+            # Left by a kill, of an epoch that is done.
+            (folder / EPOCH_START).unlink(missing_ok=True)
+        return state
+    except SegtoolError as error:
+        older_ones = [path for _, path in sorted(epoch_files(folder).items(), reverse=True)]
+        for older in [folder / EPOCH_START, *older_ones]:
+            try:
+                state = load_checkpoint(older)
+            except SegtoolError:
+                continue
+            log.warning("%s; resuming from %s", error, older.name)
+            return state
+        raise SegtoolError(f"{error}; remove it to start this run again") from error
+
+
+def epoch_start(folder: Path) -> dict[str, Any]:
+    """Return the checkpoint of the start of the current epoch, which is not the first."""
+    start = folder / EPOCH_START
+    return load_checkpoint(start if start.exists() else folder / "last.pt")
+
+
+def restore(updater: Updater, state: dict[str, Any], path: Path) -> TrainingState:
+    """Put weights, optimizer and loss scaling back as they were, and return the state of the run."""
+    try:
+        updater.load(state["weights"], state)
+        return TrainingState.from_plain(state["course"])
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise SegtoolError(f"checkpoint {path} is of another model or version: {str(error)[:200]}") from error
+
+
+def epoch_files(folder: Path) -> dict[int, Path]:
+    """Return the epochs' checkpoints by epoch; copies that a user made under other names are left out."""
+    found = ((path.stem.removeprefix("epoch_"), path) for path in folder.glob("epoch_*.pt"))
+    return {int(number): path for number, path in found if number.isdecimal()}
+
+
+def _cell(column: str, value: float) -> object:
+    """Scores in full, so that they can be compared; times and sizes rounded."""
+    return round(value, 2) if column in ("images_per_s", "peak_memory_mb", "seconds") else value

@@ -1,0 +1,173 @@
+"""What a run is made from: settings, images, the network's description and the machine."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.data.augmentation import rehearse
+from segtool.core.data.batches import round_up
+from segtool.core.data.extra import read_extras
+from segtool.core.data.relabel import relabel
+from segtool.core.data.seeding import seed_torch
+from segtool.core.data.soft import check_soft
+from segtool.core.data.units import Units, count_units, read_units
+from segtool.core.images import image_size
+from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, check_names, check_size
+from segtool.core.models.class_weights import class_weights
+from segtool.core.models.losses import Criterion
+from segtool.core.models.normalisation import Normalisation, normalisation
+from segtool.core.models.optim import check_optimizer, make_optimizer
+from segtool.core.models.pretrained import load_encoder_weights
+from segtool.core.models.transfer import init_spec, load_run_weights
+from segtool.core.reporting.progress import Track, silent, tracker
+from segtool.core.selection import refuse_seen, select, without_twins
+from segtool.core.training.distributed import World
+from segtool.core.training.update import Updater
+from segtool.settings.model import ModelSettings
+from segtool.settings.options import Size
+from segtool.settings.train import TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The images of a run, and the description of the network that is trained on them."""
+
+    dataset: Dataset
+    train: list[Record]
+    valid: list[Record]
+    spec: NetworkSpec
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Everything that a run is made from, once its folder has been begun.
+
+    train: the training images, without duplicates of validation images.
+    units: what an epoch draws from: the images, or windows of them.
+    """
+
+    settings: TrainSettings
+    dataset: Dataset
+    train: list[Record]
+    valid: list[Record]
+    spec: NetworkSpec
+    units: Units
+    device: str
+    world: World
+    track: Track
+
+    @classmethod
+    def create(cls, settings: TrainSettings, data: RunData, device: str, world: World) -> "RunContext":
+        """Leave out duplicates of validation images, which the folder's `samples.csv` lists, and find the units."""
+        track = tracker(settings.output.quiet) if world.is_main else silent
+        train = without_twins(settings.output.out / "samples.csv", data.dataset, data.train)
+        units = _find_units(settings, data.dataset, train, world, track)
+        return cls(settings, data.dataset, train, data.valid, data.spec, units, device, world, track)
+
+
+def read_data(settings: TrainSettings) -> RunData:
+    """Read the data set, choose the images, and describe the network.
+
+    Raises:
+        UsageError: an unknown name of an architecture, encoder or optimizer, or options that do not fit the data.
+    """
+    check_names(settings.model.arch, settings.model.encoder)
+    check_optimizer(settings.optimizer.optimizer)
+    dataset = load_dataset(settings.data)
+    settings.loss.check_classes(len(dataset.classes))
+    train, valid = select(dataset, settings.folds)
+    train = relabel(settings.extras, dataset, train)
+    train += read_extras(settings.extras, dataset, settings.folds.max_samples)
+    check_soft(train, settings.augmentation, settings.loss)
+    rehearse(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
+    return RunData(dataset, train, valid, _describe_network(settings, dataset))
+
+
+def make_updater(context: RunContext, *, pretrained: bool) -> Updater:
+    """Build the network with its optimizer and loss.
+
+    Args:
+        pretrained: load the weights that the run starts from; otherwise they are random.
+    """
+    settings, spec, world = context.settings, context.spec, context.world
+    seed_torch(settings.loop.seed)
+    network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.presence)
+    if pretrained:
+        # On rank 0 alone: the others get its weights from the updater.
+        log.info(world.run_on_main(lambda: _load_weights(network, settings, spec)))
+    network = network.to(context.device).to(memory_format=torch.channels_last)
+    check_size(network, spec.channels, _probe_size(settings))
+    return Updater(
+        network,
+        spec,
+        make_optimizer(network, settings.optimizer),
+        Criterion(settings.loss, world.run_on_main(lambda: _class_weights(context))),
+        clip=settings.optimizer.clip,
+        aux_weight=settings.model.aux_head,
+        seed=settings.loop.seed,
+        device=context.device,
+        world=world,
+        ema=settings.loop.ema,
+    )
+
+
+def _find_units(settings: TrainSettings, dataset: Dataset, train: list[Record], world: World, track: Track) -> Units:
+    """Windows and pixels per class where the options need them, counted once and kept with the run; else the images."""
+    size, path = settings.size, settings.output.out / "units.csv"
+    if not (size.window or size.crop_balance or settings.extras.oversample):
+        return Units(tuple(train))
+
+    def count() -> None:
+        if not path.exists():
+            count_units(path, dataset, train, size, track)
+
+    world.run_on_main(count)
+    return read_units(path, dataset, train, windows=size.window is not None)
+
+
+def _describe_network(settings: TrainSettings, dataset: Dataset) -> NetworkSpec:
+    colours = _colours(settings.model, dataset.channels)
+    mean, std = (",".join(f"{v:.3f}" for v in values) for values in (colours.mean, colours.std))
+    log.info("mean %s, std %s (%s)", mean, std, colours.source)
+    return NetworkSpec(
+        arch=settings.model.arch.lower(),
+        encoder=settings.model.encoder,
+        classes=dataset.classes,
+        channels=dataset.channels,
+        mean=colours.mean,
+        std=colours.std,
+        resize=settings.size.resize,
+        precision=settings.optimizer.precision,
+        aux_head=settings.model.aux_head > 0,
+    )
+
+
+def _colours(settings: ModelSettings, channels: int) -> Normalisation:
+    """Weights go with the mean and std they were trained on: those of the other run, with --init."""
+    if settings.init and settings.mean is None:
+        spec = init_spec(settings.init)
+        return Normalisation(spec.mean, spec.std, f"those of {settings.init}")
+    return normalisation(settings, channels)
+
+
+def _load_weights(network: nn.Module, settings: TrainSettings, spec: NetworkSpec) -> str:
+    if settings.model.init:
+        refuse_seen(settings.output.out / "samples.csv", settings.model.init)
+        return load_run_weights(network, spec, settings.model.init)
+    return load_encoder_weights(network, settings.model, spec.channels)
+
+
+def _class_weights(context: RunContext) -> tuple[float, ...] | None:
+    kept = context.settings.output.out / "class_weights.csv"
+    return class_weights(context.settings.loss.class_weights, context.dataset, context.train, kept, context.track)
+
+
+def _probe_size(settings: TrainSettings) -> Size:
+    """Return the size of training images where the settings give one, rounded up as batches are."""
+    size = settings.size.crop or settings.size.window or settings.size.resize or Size(128, 128)
+    return Size(round_up(size.height, DIVISOR), round_up(size.width, DIVISOR))

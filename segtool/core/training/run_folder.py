@@ -1,0 +1,149 @@
+"""A run folder from its first file to its stamp: `config.json`, `samples.csv`, the training, `done.json`."""
+
+import logging
+import platform
+import subprocess
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from segtool import __version__
+from segtool.core.artifacts import Output, State
+from segtool.core.catalog import Dataset, Record
+from segtool.core.data.extra import extra_digests
+from segtool.core.data.presets import pipeline_digest
+from segtool.core.data.relabel import RELABELLED
+from segtool.core.files import write_json
+from segtool.core.memory import memory_errors
+from segtool.core.models.build import NetworkSpec
+from segtool.core.models.class_weights import class_weights_digest
+from segtool.core.models.pretrained import weights_digest
+from segtool.core.models.transfer import init_digest
+from segtool.core.selection import only_digest, write_samples
+from segtool.core.training.checkpoints import EPOCH_START, OWNS, write_history
+from segtool.core.training.context import RunContext, RunData, read_data
+from segtool.core.training.distributed import compute
+from segtool.core.training.trainer import Trainer
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.options import comparable, flatten
+from segtool.settings.train import TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = None) -> Trainer | None:
+    """Do what is left of a run and write its folder.
+
+    Args:
+        on_update: called with the loss of each update.
+
+    Returns:
+        The trainer at the end of the run; None if nothing was left to do.
+    """
+    with compute(settings.machine, deterministic=True) as (device, world):
+        if settings.optimizer.batch % world.size:
+            raise UsageError(f"--batch {settings.optimizer.batch} does not divide among {world.size} processes")
+        data = read_data(settings)
+        output = Output(settings.output.out, "train", owns=OWNS)
+        if world.run_on_main(lambda: _begin(output, settings, data)) is State.DONE:
+            if not world.is_main:
+                # Rank 0 says so.
+                raise SystemExit(0)
+            return None
+        # Until there is a checkpoint, nothing is lost by starting afresh.
+        mistakes = output.discarded_on_error(unless="*.pt") if world.is_main else nullcontext()
+        with mistakes, memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"):
+            trainer = Trainer(RunContext.create(settings, data, device, world), on_update=on_update)
+            trainer.run()
+        world.barrier()
+        if world.is_main:
+            _finish(output, trainer)
+    return trainer
+
+
+def describe(settings: TrainSettings, spec: NetworkSpec) -> dict[str, Any]:
+    """Return the content of `config.json`."""
+    versions = {"segtool": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    return {"settings": flatten(settings), "network": spec.plain(), "versions": versions, "git": _git_state()}
+
+
+def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], valid: list[Record]) -> dict[str, str]:
+    """Return digests of everything that a run reads: images, masks, and files named by options."""
+    return {
+        **{f"train {k}": v for k, v in dataset.digests([r for r in train if r.origin is None]).items()},
+        **extra_digests(train),
+        **{f"valid {k}": v for k, v in dataset.digests(valid).items()},
+        **({} if settings.model.init else weights_digest(settings.model)),
+        **init_digest(settings.model.init),
+        **only_digest(settings.folds.only),
+        **pipeline_digest(settings.augmentation.augment),
+        **class_weights_digest(settings.loss.class_weights),
+    }
+
+
+def best_score(trainer: Trainer) -> float | None:
+    """Return the best value of the monitored score; a loss is kept negated while training."""
+    best = trainer.state.best
+    return -best if best is not None and trainer.settings.monitor == "loss" else best
+
+
+def _begin(output: Output, settings: TrainSettings, data: RunData) -> State:
+    """Compare the folder with what was asked for; write what a new run is made of."""
+    inputs = digests(settings, data.dataset, data.train, data.valid)
+    state = output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite)
+    if state is State.DONE:
+        return state
+    for path in output.broken:
+        path.unlink(missing_ok=True)
+    if not data.valid:
+        log.info("no validation: training on all %d images; best.pt will be the last weights", len(data.train))
+    elif settings.folds.folds is None:
+        own = sum(r.origin is None or r.origin.name == RELABELLED for r in data.train)
+        held, total = len(data.valid), len(data.valid) + own
+        log.info("no --folds given: a fixed %d of %d images are held out", held, total)
+    write_json(output.path / "config.json", describe(settings, data.spec))
+    samples = output.path / "samples.csv"
+    # It takes reading every image: a resumed run, whose inputs are the same, has it already.
+    if not samples.exists() and (twins := write_samples(samples, data.dataset, data.train, data.valid)):
+        if twins == len(data.train):
+            raise SegtoolError("every training image has the same content as a validation image: nothing is left")
+        log.info("%d training image(s) have the same content as a validation image: left out", twins)
+    return state
+
+
+def _finish(output: Output, trainer: Trainer) -> None:
+    state, folder = trainer.state, output.path
+    # Not last.pt and the epochs' checkpoints: a user may remove them from a finished run to save space.
+    names = ["config.json", "samples.csv", "history.csv", "best.pt"]
+    names += ["per_image.csv"] if trainer.context.valid else []
+    names += ["ema.pt"] if trainer.updater.average else []
+    write_history(folder / "history.csv", state.history)
+    if gone := [name for name in names if not (folder / name).exists()]:
+        raise SegtoolError(
+            f"{folder / gone[0]} is gone or was changed, and only training makes it: remove {folder / 'last.pt'}, then"
+            " the same command trains again"
+        )
+    for needless in ("clock.json", EPOCH_START):
+        (folder / needless).unlink(missing_ok=True)
+    output.finish(
+        [folder / name for name in names],
+        epochs=state.epoch,
+        planned=state.epochs,
+        stopped=state.stopped,
+        best_epoch=state.best_epoch,
+        monitor=trainer.settings.monitor,
+        best=best_score(trainer),
+    )
+
+
+def _git_state() -> str | None:
+    """Return the commit of the working folder, with `-dirty` where files are changed; None outside git."""
+    try:
+        shown = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return shown.stdout.strip()
