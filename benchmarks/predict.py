@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from segtool.commands.predict import predict_groups
 from segtool.core.catalog import Record
-from segtool.core.data.batches import round_up
+from segtool.core.geometry import round_up, starts
 from segtool.core.inference.job import Job, read_job
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.tta import make_views
-from segtool.core.inference.windows import profile, starts
+from segtool.core.inference.windows import profile
 from segtool.core.models.build import DIVISOR, NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.training.distributed import World

@@ -25,9 +25,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from segtool.core import catalog
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Collate, Plan, TrainingSamples
+from segtool.core.data.batches import Collate
 from segtool.core.data.loader import make_loader
-from segtool.core.data.units import Units
+from segtool.core.data.samples import TrainingSamples
+from segtool.core.data.sampling import BatchPlan
+from segtool.core.data.training_units import TrainingUnits
 from segtool.core.models.build import NetworkSpec, build_network
 from segtool.core.models.losses import Criterion
 from segtool.core.models.optim import make_optimizer
@@ -124,8 +126,8 @@ def segtool_loop(dataset: catalog.Dataset, batch: int, workers: int, parts: str)
     more = {"clip": 0.0, "seed": SEED, "device": "cpu", "world": World(), "ema": DECAY[parts]}
     updater = Updater(network, spec, optimizer, criterion, **more)
     augment = Augmentation(PARTS[parts], SizeSettings(crop=CROP), FILL)
-    samples = TrainingSamples(dataset, Units(dataset.train), None, augment, SEED)
-    plan = Plan(len(dataset.train), batch=batch, accumulate=1, seed=SEED, epochs=range(1000))
+    samples = TrainingSamples(dataset, TrainingUnits(dataset.train), None, augment, SEED)
+    plan = BatchPlan(len(dataset.train), batch=batch, accumulate=1, seed=SEED, epochs=range(1000))
     for number, micro in enumerate(make_loader(samples, plan, Collate(FILL, 32), workers)):
         updater.step([micro], 1.0, 0, number)
         yield

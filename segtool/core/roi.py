@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from segtool.core.catalog import check_image_id
 from segtool.core.files import read_csv, write_csv
+from segtool.core.geometry import Box
 from segtool.core.images import Array
 from segtool.core.probmaps import SCALE, ProbReader
 from segtool.errors import SegtoolError
@@ -27,17 +28,6 @@ BOXES = "boxes.csv"
 DETECTOR, DETECTIONS = "detector.pt", "detections.json"
 PLACE = ("left", "top", "width", "height")
 COLUMNS = ("image_id", "crop_id", *PLACE, "class", "score", "image_height", "image_width", "oof")
-
-
-class Box(NamedTuple):
-    """An object: its box in pixels, which may overhang the image, its class and its score (NaN where there is none)."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-    label: str
-    score: float = math.nan
 
 
 class Crop(NamedTuple):

@@ -9,12 +9,13 @@ from segtool.core import images
 from segtool.core.catalog import Dataset, Record, with_masks
 from segtool.core.files import digest_file
 from segtool.core.formats.coco_results import read_results
+from segtool.core.geometry import Box
 from segtool.core.identity import image_digest
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import ProbReader
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
-from segtool.core.roi import Box, component_boxes
+from segtool.core.roi import component_boxes
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.options import Size
 from segtool.settings.roi import RoiCropSettings

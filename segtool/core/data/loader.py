@@ -9,8 +9,10 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
-from segtool.core.data.batches import Batch, Collate, Key, TrainingSamples
+from segtool.core.data.batches import Batch, Collate
 from segtool.core.data.mixing import Sample
+from segtool.core.data.samples import TrainingSamples
+from segtool.core.data.sampling import Key
 from segtool.errors import SegtoolError
 
 

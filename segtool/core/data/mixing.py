@@ -1,6 +1,6 @@
-"""Two training images made into one: mixup, CutMix, SnapMix. Partner, kind and amount are functions of a sample's key.
+"""Two training images mixed into one: mixup, CutMix, SnapMix. Partner, kind and amount are functions of a sample's key.
 
-The partner is read and augmented by the sample itself, not taken from its batch: the result does not hang on batch
+The partner is read and augmented for the sample alone, not taken from its batch: the result does not depend on batch
 size, accumulation, workers or processes.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from segtool.core.data.seeding import mixing_generator
 from segtool.core.data.soft import Soft
-from segtool.core.data.units import Box
+from segtool.core.geometry import Rectangle
 from segtool.core.images import Array, resize_image, resize_mask
 from segtool.errors import SegtoolError
 from segtool.settings.augmentation import MIXES, AugmentationSettings
@@ -37,32 +37,35 @@ class Sample(NamedTuple):
 
 
 class Snap(NamedTuple):
-    """What SnapMix made an image from: the image, its partner, and the box of each."""
+    """What SnapMix made an image from: the sample, its partner, and the box of each."""
 
-    one: Sample
-    other: Sample
-    covered: Box
-    region: Box
+    sample: Sample
+    partner: Sample
+    target_box: Rectangle
+    source_box: Rectangle
 
 
 class Mix(NamedTuple):
-    """What is to be mixed into an image: the partner's index, how, how much of the image stays, and further draws.
+    """How another image is mixed into an image.
 
-    leaves: how much of the partner is left out; only SnapMix draws it apart.
+    partner: index of the other image.
+    lam: share of the image that stays, as in the papers.
+    lam_partner: share of the partner that is left out; drawn apart for SnapMix alone.
+    generator: for further draws.
     """
 
     partner: int
     kind: str
-    stays: float
-    leaves: float
+    lam: float
+    lam_partner: float
     generator: np.random.Generator
 
 
 def draw_mix(settings: AugmentationSettings, own: int, count: int, *key: int) -> Mix | None:
-    """What to mix into image `own` of `count` for a key, or None.
+    """Draw what to mix into image `own` of `count` for a key, or None.
 
-    The partner is any other image (of a single one it is the image itself, augmented anew); `stays` follows
-    Beta(A, A). Of several ways to mix each is drawn equally often.
+    The partner is any other image (of a single one it is the image itself, augmented anew); `lam` follows Beta(A, A).
+    If there are several ways to mix, each is drawn equally often.
     """
     amounts = {kind: amount for kind in MIXES if (amount := getattr(settings, kind))}
     if not amounts:
@@ -72,76 +75,79 @@ def draw_mix(settings: AugmentationSettings, own: int, count: int, *key: int) ->
         return None
     kind = list(amounts)[generator.integers(len(amounts))]
     partner = (own + 1 + int(generator.integers(count - 1))) % count if count > 1 else own
-    stays = float(generator.beta(amounts[kind], amounts[kind]))
-    leaves = float(generator.beta(amounts[kind], amounts[kind])) if kind == "snapmix" else stays
-    return Mix(partner, kind, stays, leaves, generator)
+    lam = float(generator.beta(amounts[kind], amounts[kind]))
+    lam_partner = float(generator.beta(amounts[kind], amounts[kind])) if kind == "snapmix" else lam
+    return Mix(partner, kind, lam, lam_partner, generator)
 
 
-def apply_mix(one: Sample, other: Sample, mix: Mix) -> Sample:
+def apply_mix(sample: Sample, partner: Sample, mix: Mix) -> Sample:
     """Mix two augmented samples.
 
     Raises:
         SegtoolError: their sizes differ.
     """
-    if one.image.shape != other.image.shape:
+    if sample.image.shape != partner.image.shape:
         raise SegtoolError(
-            f"--{mix.kind} cannot mix images of {Size(*one.mask.shape)} and {Size(*other.mask.shape)}: use --crop"
+            f"--{mix.kind} cannot mix images of {Size(*sample.mask.shape)} and {Size(*partner.mask.shape)}: use --crop"
         )
     if mix.kind == "mixup":
-        return mixup(one, other, mix.stays)
-    covered = draw_box(one.mask.shape, mix.stays, mix.generator)
+        return mixup(sample, partner, mix.lam)
+    target_box = draw_box(sample.mask.shape, mix.lam, mix.generator)
     if mix.kind == "cutmix":
-        return cutmix(one, other, covered)
-    return snapmix(one, other, covered, draw_box(other.mask.shape, mix.leaves, mix.generator))
+        return cutmix(sample, partner, target_box)
+    return snapmix(sample, partner, target_box, draw_box(partner.mask.shape, mix.lam_partner, mix.generator))
 
 
-def mixup(one: Sample, other: Sample, stays: float) -> Sample:
-    """The weighted mean of both images, with both masks (Zhang et al. 2018).
+def mixup(sample: Sample, partner: Sample, lam: float) -> Sample:
+    """Return the weighted mean of both images, with both masks (Zhang et al. 2018).
 
-    Each mask counts with its image's weight times its part in the mean.
+    Each mask counts with the weight of its image times its share of the mean.
     """
-    image = cv2.addWeighted(one.image, stays, other.image, 1 - stays, 0).reshape(one.image.shape)
-    first, second = stays * one.weight, (1 - stays) * other.weight
+    image = cv2.addWeighted(sample.image, lam, partner.image, 1 - lam, 0).reshape(sample.image.shape)
+    first, second = lam * sample.weight, (1 - lam) * partner.weight
     weight = first + second
-    return Sample(image, one.mask, weight, other.mask, second / weight if weight else 0.0)
+    return Sample(image, sample.mask, weight, partner.mask, second / weight if weight else 0.0)
 
 
-def cutmix(one: Sample, other: Sample, box: Box) -> Sample:
-    """A box of the other image and of its mask in the same place of this one (Yun et al. 2019).
+def cutmix(sample: Sample, partner: Sample, box: Rectangle) -> Sample:
+    """Paste a box of the partner and of its mask into the same place (Yun et al. 2019).
 
     The weight is the mean by area.
     """
-    return _pasted(one, other, box, box.of(other.image), box.of(other.mask))
+    return _pasted(sample, partner, box, box.view(partner.image), box.view(partner.mask))
 
 
-def snapmix(one: Sample, other: Sample, covered: Box, region: Box) -> Sample:
-    """A region of the other image and of its mask, resized, over a box of this one (Huang et al. 2021).
+def snapmix(sample: Sample, partner: Sample, target_box: Rectangle, source_box: Rectangle) -> Sample:
+    """Paste a region of the partner and of its mask, resized, over a box of the sample (Huang et al. 2021).
 
-    The weight is the mean by area, and pixels carry their own labels; which classes the image holds is for
-    `core/models/snapmix.py` to say. Without a pixel in one of both boxes nothing is mixed.
+    The weight is the mean by area, and pixels carry their own labels; which classes the image holds is decided by
+    `snapmix_targets`. If either box has no pixel, nothing is mixed.
     """
-    if not (covered.area and region.area):
-        return one
-    size = Size(covered.height, covered.width)
-    image, mask = resize_image(region.of(other.image), size), resize_mask(region.of(other.mask), size)
-    return _pasted(one, other, covered, image, mask)._replace(snap=Snap(one, other, covered, region))
+    if not (target_box.area and source_box.area):
+        return sample
+    size = Size(target_box.height, target_box.width)
+    image = resize_image(source_box.view(partner.image), size)
+    mask = resize_mask(source_box.view(partner.mask), size)
+    return _pasted(sample, partner, target_box, image, mask)._replace(
+        snap=Snap(sample, partner, target_box, source_box)
+    )
 
 
-def _pasted(one: Sample, other: Sample, box: Box, image: Array, mask: Array) -> Sample:
-    """A sample with pixels of another in a box."""
-    whole, labels = one.image.copy(), one.mask.copy()
-    box.of(whole)[:], box.of(labels)[:] = image, mask
-    area = box.area / one.mask.size
-    return Sample(whole, labels, (1 - area) * one.weight + area * other.weight)
+def _pasted(sample: Sample, partner: Sample, box: Rectangle, image: Array, mask: Array) -> Sample:
+    """Return the sample with pixels of the partner in a box."""
+    whole, labels = sample.image.copy(), sample.mask.copy()
+    box.view(whole)[:], box.view(labels)[:] = image, mask
+    area = box.area / sample.mask.size
+    return Sample(whole, labels, (1 - area) * sample.weight + area * partner.weight)
 
 
-def draw_box(size: tuple[int, ...], stays: float, generator: np.random.Generator) -> Box:
-    """A box of about 1 - stays of the area about a random pixel, less what lies beyond the border."""
-    (top, bottom), (left, right) = (_side(length, math.sqrt(1 - stays), generator) for length in size)
-    return Box(top, left, bottom - top, right - left)
+def draw_box(size: tuple[int, ...], lam: float, generator: np.random.Generator) -> Rectangle:
+    """Draw a box of about 1 - lam of the area around a random pixel, cut at the border."""
+    (top, bottom), (left, right) = (_side(length, math.sqrt(1 - lam), generator) for length in size)
+    return Rectangle(top, left, bottom - top, right - left)
 
 
 def _side(length: int, share: float, generator: np.random.Generator) -> tuple[int, int]:
-    """First and last (excluded) pixel of a stretch about a random pixel, cut at the border."""
+    """Return the first and last (excluded) pixel of a stretch around a random pixel, cut at the border."""
     half, centre = round(length * share) / 2, int(generator.integers(length))
     return max(0, math.ceil(centre - half)), min(length, math.ceil(centre + half))

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.catalog import Dataset, Record
-from segtool.core.data.batches import Key
+from segtool.core.data.sampling import Key
 from segtool.core.data.seeding import sample_generators
+from segtool.core.geometry import Box
 from segtool.core.images import Array, check_size, resize_image
 from segtool.core.reporting.progress import Track
-from segtool.core.roi import Box, component_boxes
+from segtool.core.roi import component_boxes
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from segtool.core.data.batches import Plan
+from segtool.core.data.sampling import BatchPlan
 from segtool.core.data.seeding import seed_torch
 from segtool.core.detection.examples import Example, Examples
 from segtool.core.detection.network import build_detector, train_mode
@@ -67,7 +67,7 @@ class Trainer:
     def _epoch(self, epoch: int, track: Track) -> float:
         settings = self.settings
         train_mode(self.network, pretrained=settings.encoder_weights != "none")
-        plan = Plan(
+        plan = BatchPlan(
             len(self.examples.records),
             batch=settings.batch,
             accumulate=1,

@@ -7,8 +7,8 @@ from typing import Any
 
 from segtool.core.files import read_json, write_json
 from segtool.core.formats import coco
+from segtool.core.geometry import Box
 from segtool.core.names import ImageNames
-from segtool.core.roi import Box
 from segtool.errors import SegtoolError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from segtool.core.data.batches import pad_into
+from segtool.core.geometry import pad_into
 from segtool.core.images import Array, resize_image
 from segtool.core.inference.layers import Layer
 from segtool.core.inference.merging import Merge

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from segtool.core.data.batches import round_up
+from segtool.core.geometry import round_up
 from segtool.core.inference.tta import View
 from segtool.core.inference.windows import Axis, make_axis
 from segtool.core.models.build import DIVISOR, NetworkSpec

@@ -3,11 +3,12 @@
 Two axes multiply to a grid, so what counts per pixel is an outer product.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from segtool.core.geometry import starts
 
 # A window's standard deviation, as a share of its length: that of nnU-Net (Isensee et al. 2021) and MONAI.
 SIGMA = 1 / 8
@@ -33,14 +34,6 @@ class Axis:
     def final(self, window: int) -> int:
         """How many pixels, from the first, are complete once `window` and all before it have been added."""
         return self.starts[window + 1] if window + 1 < len(self.starts) else self.length
-
-
-def starts(length: int, window: int, stride: int) -> tuple[int, ...]:
-    """First pixels of the fewest windows that lie at most `stride` apart, spread evenly so that none overhangs."""
-    if length <= window:
-        return (0,)
-    gaps = math.ceil((length - window) / stride)
-    return tuple(round(index * (length - window) / gaps) for index in range(gaps + 1))
 
 
 def profile(window: int, kind: str) -> Weights:

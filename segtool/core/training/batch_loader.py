@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Batch, Collate, Key, Plan, TrainingSamples
+from segtool.core.data.batches import Batch, Collate
 from segtool.core.data.loader import make_loader
-from segtool.core.data.sampling import repeat_factors
+from segtool.core.data.samples import TrainingSamples
+from segtool.core.data.sampling import BatchPlan, Key, repeat_factors
 from segtool.core.models.build import DIVISOR
 from segtool.core.training.context import RunContext
 
@@ -22,10 +23,10 @@ class BatchLoader:
         oversample = settings.extras.oversample
         self.factors = repeat_factors(units.counts, oversample) if oversample and units.counts is not None else None
 
-    def plan(self, epochs: range, skip: int = 0) -> Plan:
+    def plan(self, epochs: range, skip: int = 0) -> BatchPlan:
         """Return the micro-batches of some epochs, counted from 0, without those of the first `skip` updates."""
         settings, world = self.context.settings, self.context.world
-        return Plan(
+        return BatchPlan(
             len(self.context.units),
             batch=settings.optimizer.batch,
             accumulate=settings.optimizer.accumulate,

@@ -8,12 +8,12 @@ from torch import nn
 
 from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.data.augmentation import rehearse
-from segtool.core.data.batches import round_up
 from segtool.core.data.extra import read_extras
 from segtool.core.data.relabel import relabel
 from segtool.core.data.seeding import seed_torch
 from segtool.core.data.soft import check_soft
-from segtool.core.data.units import Units, count_units, read_units
+from segtool.core.data.training_units import TrainingUnits, count_units, read_units
+from segtool.core.geometry import round_up
 from segtool.core.images import image_size
 from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, check_names, check_size
 from segtool.core.models.class_weights import class_weights
@@ -56,7 +56,7 @@ class RunContext:
     train: list[Record]
     valid: list[Record]
     spec: NetworkSpec
-    units: Units
+    units: TrainingUnits
     device: str
     world: World
     track: Track
@@ -116,11 +116,13 @@ def make_updater(context: RunContext, *, pretrained: bool) -> Updater:
     )
 
 
-def _find_units(settings: TrainSettings, dataset: Dataset, train: list[Record], world: World, track: Track) -> Units:
+def _find_units(
+    settings: TrainSettings, dataset: Dataset, train: list[Record], world: World, track: Track
+) -> TrainingUnits:
     """Windows and pixels per class where the options need them, counted once and kept with the run; else the images."""
     size, path = settings.size, settings.output.out / "units.csv"
     if not (size.window or size.crop_balance or settings.extras.oversample):
-        return Units(tuple(train))
+        return TrainingUnits(tuple(train))
 
     def count() -> None:
         if not path.exists():

@@ -8,10 +8,13 @@ import torch
 
 from segtool.core.catalog import load_dataset
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Collate, Key, Plan, TrainingSamples, round_up
+from segtool.core.data.batches import Collate
 from segtool.core.data.loader import make_loader
 from segtool.core.data.mixing import Sample
-from segtool.core.data.units import Units
+from segtool.core.data.samples import TrainingSamples
+from segtool.core.data.sampling import BatchPlan, Key
+from segtool.core.data.training_units import TrainingUnits
+from segtool.core.geometry import round_up
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
 from segtool.settings.options import Size
@@ -20,31 +23,31 @@ SETTINGS = {"batch": 4, "accumulate": 2, "seed": 3}
 
 
 def test_every_image_at_most_once_an_epoch_and_in_another_order_each() -> None:
-    plan = Plan(19, epochs=range(2), **SETTINGS)
+    plan = BatchPlan(19, epochs=range(2), **SETTINGS)
     first, second = plan.epoch(0), plan.epoch(1)
     assert plan.updates_per_epoch == 2
     assert len(first) == 16 == len({key.sample for key in first})
     assert [key.sample for key in first] != [key.sample for key in second]
-    assert list(plan) == list(Plan(19, epochs=range(2), **SETTINGS))
+    assert list(plan) == list(BatchPlan(19, epochs=range(2), **SETTINGS))
     assert len(list(plan)) == len(plan) == 8
 
 
 def test_fewer_images_than_an_update_holds_are_repeated_with_other_augmentation() -> None:
-    keys = Plan(3, epochs=range(1), **SETTINGS).epoch(0)
+    keys = BatchPlan(3, epochs=range(1), **SETTINGS).epoch(0)
     assert len(keys) == 8
     assert len(set(keys)) == 8
     assert {key.sample for key in keys} == {0, 1, 2}
 
 
 def test_going_on_gives_the_rest_of_the_whole() -> None:
-    whole = list(Plan(19, epochs=range(3), **SETTINGS))
-    assert list(Plan(19, epochs=range(1, 3), skip=1, **SETTINGS)) == whole[4 + 2 :]
+    whole = list(BatchPlan(19, epochs=range(3), **SETTINGS))
+    assert list(BatchPlan(19, epochs=range(1, 3), skip=1, **SETTINGS)) == whole[4 + 2 :]
 
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_processes_share_the_same_updates(world: int) -> None:
-    whole = list(Plan(19, epochs=range(1), **SETTINGS))
-    shares = [list(Plan(19, epochs=range(1), rank=rank, world=world, **SETTINGS)) for rank in range(world)]
+    whole = list(BatchPlan(19, epochs=range(1), **SETTINGS))
+    shares = [list(BatchPlan(19, epochs=range(1), rank=rank, world=world, **SETTINGS)) for rank in range(world)]
     for number, batch in enumerate(whole):
         assert sorted(batch) == sorted(key for share in shares for key in share[number])
 
@@ -52,9 +55,10 @@ def test_processes_share_the_same_updates(world: int) -> None:
 @pytest.mark.parametrize(("count", "sizes"), [(8, [4, 4]), (11, [5, 6]), (7, [7]), (3, [4]), (4, [4])])
 def test_everything_holds_every_image_in_parts_as_equal_as_can_be(count: int, sizes: list[int]) -> None:
     parts = [
-        Plan(count, batch=4, accumulate=2, seed=1, epochs=range(1), rank=rank, world=2).everything(3) for rank in (0, 1)
+        BatchPlan(count, batch=4, accumulate=2, seed=1, epochs=range(1), rank=rank, world=2).everything(3)
+        for rank in (0, 1)
     ]
-    whole = Plan(count, batch=4, accumulate=2, seed=1, epochs=range(1)).everything(3)
+    whole = BatchPlan(count, batch=4, accumulate=2, seed=1, epochs=range(1)).everything(3)
     assert [len(part) for part in whole] == sizes
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(part) for part in whole]
     assert {key.sample for part in whole for key in part} == set(range(count))
@@ -66,7 +70,7 @@ def test_everything_holds_every_image_in_parts_as_equal_as_can_be(count: int, si
 def samples(tiny: Path) -> TrainingSamples:
     dataset = load_dataset(tiny)
     augmentation = Augmentation(AugmentationSettings(), SizeSettings(crop=Size(24, 40)), (128, 128, 128))
-    return TrainingSamples(dataset, Units(dataset.train), None, augmentation, seed=1)
+    return TrainingSamples(dataset, TrainingUnits(dataset.train), None, augmentation, seed=1)
 
 
 def test_a_sample_is_a_function_of_its_key(samples: TrainingSamples) -> None:
@@ -84,7 +88,7 @@ def test_a_sample_is_a_function_of_its_key(samples: TrainingSamples) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(samples: TrainingSamples, workers: int) -> None:
-    plan = Plan(8, batch=2, accumulate=1, seed=0, epochs=range(2))
+    plan = BatchPlan(8, batch=2, accumulate=1, seed=0, epochs=range(2))
     collate = Collate((128, 128, 128), 32)
     alone = list(make_loader(samples, plan, collate, 0))
     shared = list(make_loader(samples, plan, collate, workers))

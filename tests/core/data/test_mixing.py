@@ -12,10 +12,13 @@ from conftest import Type
 
 from segtool.core.catalog import load_dataset
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Batch, Collate, Key, Plan, TrainingSamples
+from segtool.core.data.batches import Batch, Collate
 from segtool.core.data.loader import make_loader
 from segtool.core.data.mixing import Sample, apply_mix, cutmix, draw_box, draw_mix, mixup, snapmix
-from segtool.core.data.units import Box, Units
+from segtool.core.data.samples import TrainingSamples
+from segtool.core.data.sampling import BatchPlan, Key
+from segtool.core.data.training_units import TrainingUnits
+from segtool.core.geometry import Rectangle
 from segtool.core.training.update import split_micro_batches
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
@@ -78,22 +81,26 @@ def drawn(seed: int, weight: float) -> Sample:
 
 @pytest.mark.parametrize(
     ("covered", "region"),
-    [(Box(2, 3, 12, 9), Box(6, 10, 4, 3)), (Box(0, 20, 5, 10), Box(1, 0, 15, 30)), (Box(4, 5, 6, 7), Box(8, 9, 6, 7))],
+    [
+        (Rectangle(2, 3, 12, 9), Rectangle(6, 10, 4, 3)),
+        (Rectangle(0, 20, 5, 10), Rectangle(1, 0, 15, 30)),
+        (Rectangle(4, 5, 6, 7), Rectangle(8, 9, 6, 7)),
+    ],
     ids=["grows", "shrinks", "as large"],
 )
-def test_snapmix_resizes_a_region_into_a_box_and_its_labels_move_with_it(covered: Box, region: Box) -> None:
+def test_snapmix_resizes_a_region_into_a_box_and_its_labels_move_with_it(covered: Rectangle, region: Rectangle) -> None:
     one, other = drawn(1, weight=1), drawn(2, weight=3)
     mixed = snapmix(one, other, covered, region)
     height, width = covered.height, covered.width
     rows = region.top + (2 * np.arange(height) + 1) * region.height // (2 * height)
     columns = region.left + (2 * np.arange(width) + 1) * region.width // (2 * width)
     # Nearest neighbour: the label of the pixel in which a pixel's centre lies.
-    assert np.array_equal(covered.of(mixed.mask), other.mask[np.ix_(rows, columns)])
+    assert np.array_equal(covered.view(mixed.mask), other.mask[np.ix_(rows, columns)])
     way = cv2.INTER_LINEAR if covered.area >= region.area else cv2.INTER_AREA
-    resized = cv2.resize(region.split_micro_batches(other.image), (width, height), interpolation=way)
-    assert np.array_equal(covered.of(mixed.image), resized)
+    resized = cv2.resize(region.cut(other.image), (width, height), interpolation=way)
+    assert np.array_equal(covered.view(mixed.image), resized)
     untouched = np.ones((20, 30), bool)
-    covered.of(untouched)[:] = False
+    covered.view(untouched)[:] = False
     assert np.array_equal(mixed.image[untouched], one.image[untouched])
     assert np.array_equal(mixed.mask[untouched], one.mask[untouched])
     assert mixed.weight == pytest.approx(1 + 2 * covered.area / 600)
@@ -109,14 +116,17 @@ def test_the_two_boxes_of_snapmix_are_drawn_apart_and_an_empty_one_leaves_the_im
         assert mix is not None
         snap = apply_mix(drawn(1, 1), drawn(2, 1), mix).snap
         assert snap is not None
-        boxes.append((snap.covered, snap.region))
+        boxes.append((snap.target_box, snap.source_box))
     shapes = np.array([[box[2:] for box in pair] for pair in boxes])
     places = np.array([[box[:2] for box in pair] for pair in boxes])
     for drawn_twice in (shapes, places):
         assert (drawn_twice[:, 0] != drawn_twice[:, 1]).any(axis=1).mean() > 0.9
         assert abs(np.corrcoef(drawn_twice[:, 0, 0], drawn_twice[:, 1, 0])[0, 1]) < 0.2
     alone = drawn(1, 1)
-    for covered, region in ((Box(0, 0, 0, 5), Box(0, 0, 5, 5)), (Box(0, 0, 5, 5), Box(3, 3, 5, 0))):
+    for covered, region in (
+        (Rectangle(0, 0, 0, 5), Rectangle(0, 0, 5, 5)),
+        (Rectangle(0, 0, 5, 5), Rectangle(3, 3, 5, 0)),
+    ):
         assert snapmix(alone, drawn(2, 1), covered, region) is alone
 
 
@@ -125,7 +135,9 @@ def test_a_batch_holds_what_snapmix_needs_of_both_images_before_they_were_mixed(
     labels = other.mask.copy()
     labels[:5], labels[5:7] = 255, 9
     other = other._replace(mask=labels)
-    batch = Collate(FILL, 32)([flat(3), snapmix(one, other, Box(1, 2, 3, 4), Box(5, 6, 7, 8)), mixup(one, other, 0.5)])
+    batch = Collate(FILL, 32)(
+        [flat(3), snapmix(one, other, Rectangle(1, 2, 3, 4), Rectangle(5, 6, 7, 8)), mixup(one, other, 0.5)]
+    )
     sources = batch.sources
     assert sources is not None
     assert sources.mixed.tolist() == [False, True, False]
@@ -159,7 +171,7 @@ def test_partners_kinds_and_shares_are_drawn_as_asked() -> None:
     for kind, amount in (("mixup", 0.4), ("cutmix", 1), ("snapmix", 2)):
         chosen = [mix for mix in drawn if mix.kind == kind]
         assert abs(len(chosen) / len(drawn) - 1 / 3) < 0.05
-        shares = [mix.stays for mix in chosen]
+        shares = [mix.lam for mix in chosen]
         assert abs(np.mean(shares) - 0.5) < 0.04
         assert abs(np.var(shares) - 1 / (4 * (2 * amount + 1))) < 0.015
     assert draw_mix(AugmentationSettings(), 0, 5, 0) is None
@@ -173,7 +185,7 @@ def samples(tiny: Path) -> TrainingSamples:
     settings = AugmentationSettings(mixup=0.5, cutmix=1, snapmix=1, mix_p=0.8)
     dataset = load_dataset(tiny)
     augmentation = Augmentation(settings, SizeSettings(crop=Size(24, 24)), FILL)
-    return TrainingSamples(dataset, Units(dataset.train), None, augmentation, seed=1)
+    return TrainingSamples(dataset, TrainingUnits(dataset.train), None, augmentation, seed=1)
 
 
 def test_mixing_leaves_the_augmentation_of_the_image_itself_as_it_is(samples: TrainingSamples) -> None:
@@ -188,7 +200,7 @@ def test_mixing_leaves_the_augmentation_of_the_image_itself_as_it_is(samples: Tr
             assert np.array_equal(mixed.mask, one.mask)
         elif mixed.snap is not None:
             kinds.add("snapmix")
-            assert np.array_equal(mixed.snap.one.image, one.image)
+            assert np.array_equal(mixed.snap.sample.image, one.image)
         elif np.array_equal(mixed.image, one.image):
             kinds.add("none")
         else:
@@ -199,7 +211,7 @@ def test_mixing_leaves_the_augmentation_of_the_image_itself_as_it_is(samples: Tr
 
 def batches(samples: TrainingSamples, batch: int, workers: int, world: int = 1) -> list[list[Batch]]:
     plans = [
-        Plan(8, batch=batch, accumulate=8 // batch, seed=0, epochs=range(2), rank=rank, world=world)
+        BatchPlan(8, batch=batch, accumulate=8 // batch, seed=0, epochs=range(2), rank=rank, world=world)
         for rank in range(world)
     ]
     return [list(make_loader(samples, plan, Collate(FILL, 32), workers)) for plan in plans]

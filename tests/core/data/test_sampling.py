@@ -8,9 +8,10 @@ from PIL import Image
 
 from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Key, Plan, TrainingSamples
-from segtool.core.data.sampling import draw, repeat_factors
-from segtool.core.data.units import Box, Units, count_units, read_units
+from segtool.core.data.samples import TrainingSamples
+from segtool.core.data.sampling import BatchPlan, Key, draw, repeat_factors
+from segtool.core.data.training_units import TrainingUnits, count_units, read_units
+from segtool.core.geometry import Rectangle
 from segtool.core.reporting.progress import silent
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
@@ -45,13 +46,13 @@ def test_equal_factors_draw_every_image_once() -> None:
 
 def test_a_plan_numbers_the_uses_of_an_image() -> None:
     settings = {"batch": 2, "accumulate": 1, "seed": 0, "factors": np.array([1.0, 1, 1, 1, 1, 5])}
-    plan = Plan(6, epochs=range(2), **settings)
+    plan = BatchPlan(6, epochs=range(2), **settings)
     keys = plan.epoch(0)
     assert len(keys) == 6
     uses = [key.repeat for key in keys if key.sample == 5]
     assert uses == list(range(len(uses)))
     assert len(uses) == 3
-    assert list(Plan(6, epochs=range(1, 2), skip=1, **settings)) == list(plan)[4:]
+    assert list(BatchPlan(6, epochs=range(1, 2), skip=1, **settings)) == list(plan)[4:]
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def large(tmp_path: Path) -> Dataset:
     return Dataset(tmp_path / "dataset.yaml", ("top", "b", "c"), train=tuple(records))
 
 
-def units(dataset: Dataset, tmp_path: Path, **options: object) -> Units:
+def units(dataset: Dataset, tmp_path: Path, **options: object) -> TrainingUnits:
     path = tmp_path / "units.csv"
     path.unlink(missing_ok=True)
     size = SizeSettings(**options)
@@ -84,8 +85,8 @@ def test_windows_cover_every_image(large: Dataset, tmp_path: Path) -> None:
     found = units(large, tmp_path, window=Size(20, 40), stride=Size(15, 40))
     assert found.boxes is not None
     assert found.boxes == (
-        *(Box(top, left, 20, 40) for top in (0, 15, 30) for left in (0, 30)),
-        Box(0, 0, 20, 30),
+        *(Rectangle(top, left, 20, 40) for top in (0, 15, 30) for left in (0, 30)),
+        Rectangle(0, 0, 20, 30),
     )
     assert [record.image_id for record in found.records] == ["a/0"] * 6 + ["a/1"]
     assert found.counts is not None
@@ -96,14 +97,14 @@ def test_windows_cover_every_image(large: Dataset, tmp_path: Path) -> None:
 
 def test_windows_lie_on_the_resized_image(large: Dataset, tmp_path: Path) -> None:
     found = units(large, tmp_path, resize=Size(100, 100), window=Size(50, 100))
-    assert found.boxes == (Box(0, 0, 50, 100), Box(50, 0, 50, 100)) * 2
+    assert found.boxes == (Rectangle(0, 0, 50, 100), Rectangle(50, 0, 50, 100)) * 2
     assert found.counts is not None
     assert found.counts[0, 2] == pytest.approx(25 * 100 * 100 / (50 * 70), rel=0.2)
 
 
 def test_min_foreground_leaves_out_windows_of_background_and_ignored_pixels(large: Dataset, tmp_path: Path) -> None:
     found = units(large, tmp_path, window=Size(10, 10), min_foreground=0.2)
-    assert found.boxes == (Box(0, 0, 10, 10),)
+    assert found.boxes == (Rectangle(0, 0, 10, 10),)
     with pytest.raises(SegtoolError, match=r"--min-foreground 0\.9: none of 41 windows of 2 images"):
         units(large, tmp_path, window=Size(10, 10), min_foreground=0.9)
     assert not (tmp_path / "units.csv").exists()
@@ -115,7 +116,7 @@ def test_whole_images_are_counted_without_a_window(large: Dataset, tmp_path: Pat
     assert found.counts is not None
     assert found.counts.tolist() == [[3475, 0, 25], [300, 0, 0]]
     assert found.shares == pytest.approx((3775 / 3800, 0, 25 / 3800))
-    assert Units(large.train).shares == ()
+    assert TrainingUnits(large.train).shares == ()
 
 
 def test_a_sample_is_its_window(large: Dataset, tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_the_tiny_set_draws_its_stripes_more_often(tiny: Path, tmp_path: Path) -
     dataset = load_dataset(tiny)
     found = units(dataset, tmp_path)
     assert found.counts is not None
-    plan = Plan(8, batch=8, accumulate=1, seed=0, epochs=range(200), factors=repeat_factors(found.counts, 1))
+    plan = BatchPlan(8, batch=8, accumulate=1, seed=0, epochs=range(200), factors=repeat_factors(found.counts, 1))
     drawn = [key.sample for batch in plan for key in batch]
     # Stripes are in every second image: sqrt(2) against 1.
     assert np.mean(np.array(drawn) % 2) == pytest.approx(2**0.5 / (1 + 2**0.5), abs=0.01)

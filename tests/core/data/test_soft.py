@@ -12,10 +12,13 @@ from conftest import Type
 
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Batch, Collate, Key, TrainingSamples
+from segtool.core.data.batches import Batch, Collate
 from segtool.core.data.extra import read_extras
+from segtool.core.data.samples import TrainingSamples
+from segtool.core.data.sampling import Key
 from segtool.core.data.soft import number_pixels, soft_target
-from segtool.core.data.units import Box, Units
+from segtool.core.data.training_units import TrainingUnits
+from segtool.core.geometry import Rectangle
 from segtool.core.probmaps import write_probs
 from segtool.core.training.update import split_micro_batches
 from segtool.errors import SegtoolError
@@ -84,7 +87,7 @@ def write_soft(dataset: Dataset, image_id: str, seed: int = 0) -> Record:
 def test_samples_carry_the_targets_of_their_pixels(tiny: Path, resize: Size | None, window: bool) -> None:
     dataset = load_dataset(tiny)
     records = (write_soft(dataset, "train_1"), dataset.by_id["train_3"])
-    units = Units(records, (Box(3, 2, 20, 18), Box(0, 0, 20, 18)) if window else None)
+    units = TrainingUnits(records, (Rectangle(3, 2, 20, 18), Rectangle(0, 0, 20, 18)) if window else None)
     size = SizeSettings(crop=Size(16, 16))
     samples = TrainingSamples(
         dataset, units, resize, Augmentation(AugmentationSettings(augment="heavy"), size, (0, 0, 0)), 1
@@ -108,7 +111,7 @@ def test_samples_carry_the_targets_of_their_pixels(tiny: Path, resize: Size | No
 def test_without_soft_targets_nothing_is_carried(tiny: Path) -> None:
     dataset = load_dataset(tiny)
     augmentation = Augmentation(AugmentationSettings(), SizeSettings(crop=Size(16, 16)), (0, 0, 0))
-    sample = TrainingSamples(dataset, Units(dataset.train), None, augmentation, 1)[Key(0, 0, 0)]
+    sample = TrainingSamples(dataset, TrainingUnits(dataset.train), None, augmentation, 1)[Key(0, 0, 0)]
     assert sample.soft is None
     assert Collate((0, 0, 0), 32)([sample]).soft is None
 

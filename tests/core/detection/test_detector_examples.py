@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from segtool.core.catalog import Dataset, Record
-from segtool.core.data.batches import Key
+from segtool.core.data.sampling import Key
 from segtool.core.detection.examples import LONGEST, Examples, fit, flip
-from segtool.core.roi import Box
+from segtool.core.geometry import Box
 
 
 def test_examples_are_flipped_with_their_boxes_and_shrunk(tmp_path: Path) -> None:

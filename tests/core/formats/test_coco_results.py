@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from segtool.core.formats.coco_results import read_results, write_results
-from segtool.core.roi import Box
+from segtool.core.geometry import Box
 from segtool.errors import SegtoolError
 
 CLASSES = ("ground", "box", "stripe")

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from test_predictor import PerPixel, images, member
 from torch import nn
 
+from segtool.core.geometry import starts
 from segtool.core.inference import canvas
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.tta import make_views
-from segtool.core.inference.windows import make_axis, profile, starts
+from segtool.core.inference.windows import make_axis, profile
 from segtool.errors import UsageError
 from segtool.settings.inference import ViewSettings, WindowSettings, parse_tta
 from segtool.settings.options import Size

@@ -9,7 +9,8 @@ from test_update import SPEC, after, assert_same, data, part, updater
 from torch import nn
 
 from segtool.core.data.batches import Batch, Collate
-from segtool.core.data.mixing import Box, Sample, snapmix
+from segtool.core.data.mixing import Sample, snapmix
+from segtool.core.geometry import Rectangle
 from segtool.core.models.snapmix import snapmix_targets
 from segtool.core.training.distributed import World
 from segtool.core.training.update import Updater, split_micro_batches
@@ -97,7 +98,7 @@ def snapped() -> Batch:
         mask[:3] = 255
         return Sample(image, mask, 1.0)
 
-    boxes = Box(4, 6, 20, 20), Box(10, 8, 12, 16)
+    boxes = Rectangle(4, 6, 20, 20), Rectangle(10, 8, 12, 16)
     samples = [sample(n) if n % 2 else snapmix(sample(n), sample(n + 1), *boxes) for n in range(8)]
     return Collate((128,) * 3, 32)(samples)
 

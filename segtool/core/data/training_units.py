@@ -1,18 +1,17 @@
-"""What an epoch draws from: the training images or windows of them, and the pixels of each class in each."""
+"""The units that an epoch draws: training images or windows of them, and the pixels of each class in each."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from segtool.core.catalog import Dataset, Record
 from segtool.core.files import read_csv, write_csv
+from segtool.core.geometry import Rectangle, starts
 from segtool.core.images import IGNORE, Array, resize_mask
-from segtool.core.inference.windows import starts
 from segtool.core.reporting.progress import Track
 from segtool.errors import SegtoolError
 from segtool.settings.data import SizeSettings
@@ -24,39 +23,17 @@ COLUMNS = ("source", "image_id", "top", "left", "height", "width")
 PIXELS = "pixels of "
 
 
-class Box(NamedTuple):
-    """A rectangle of an image, in pixels, after --resize."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @property
-    def area(self) -> int:
-        """Pixels in it."""
-        return self.height * self.width
-
-    def of(self, pixels: Array) -> Array:
-        """The part of (H, W, ...), which stays a part of it."""
-        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
-
-    def cut(self, pixels: Array) -> Array:
-        """The part of (H, W, ...); a copy, so that the whole can be forgotten."""
-        return self.of(pixels).copy()
-
-
 @dataclass(frozen=True)
-class Units:
-    """What an epoch draws from.
+class TrainingUnits:
+    """The images or windows that an epoch draws.
 
-    records: of each unit; the same for all windows of an image.
-    boxes: of each unit; None where units are whole images.
-    counts: pixels of each class in each unit, int64 (N, C); None where nobody asked.
+    records: the record of each unit; the same for all windows of an image.
+    boxes: the window of each unit; None if units are whole images.
+    counts: pixels of each class in each unit, int64 (N, C); None if no option needs them.
     """
 
     records: tuple[Record, ...]
-    boxes: tuple[Box, ...] | None = None
+    boxes: tuple[Rectangle, ...] | None = None
     counts: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -64,7 +41,7 @@ class Units:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of each class, of all counted pixels; empty where nothing was counted."""
+        """Each class's share of all counted pixels; empty if nothing was counted."""
         if self.counts is None:
             return ()
         pixels = self.counts.sum(axis=0)
@@ -72,7 +49,7 @@ class Units:
 
 
 def count_units(path: Path, dataset: Dataset, records: Sequence[Record], size: SizeSettings, track: Track) -> None:
-    """Go through the masks once and write each unit's place and its pixels of each class; one mask in memory.
+    """Go through the masks once, one in memory, and write the place of each unit and its pixels per class.
 
     Windows with less than `size.min_foreground` are left out.
 
@@ -101,21 +78,21 @@ def count_units(path: Path, dataset: Dataset, records: Sequence[Record], size: S
         log.info("%d of %d windows of %d images", kept, found, len(records))
 
 
-def read_units(path: Path, dataset: Dataset, records: Sequence[Record], *, windows: bool) -> Units:
+def read_units(path: Path, dataset: Dataset, records: Sequence[Record], *, windows: bool) -> TrainingUnits:
     """Read what `count_units` wrote for these records."""
     by_name = {(dataset.source(record), record.image_id): record for record in records}
     names = [PIXELS + name for name in dataset.classes]
     rows = read_csv(path, (*COLUMNS, *names))
     try:
         found = tuple(by_name[row["source"], row["image_id"]] for row in rows)
-        boxes = tuple(Box(*(int(row[column]) for column in COLUMNS[2:])) for row in rows)
+        boxes = tuple(Rectangle(*(int(row[column]) for column in COLUMNS[2:])) for row in rows)
         counts = np.array([[int(row[name]) for name in names] for row in rows], np.int64)
     except (KeyError, ValueError) as error:
         raise SegtoolError(f"{path} does not belong to this run ({error}); remove it and it is made again") from error
-    return Units(found, boxes if windows else None, counts)
+    return TrainingUnits(found, boxes if windows else None, counts)
 
 
-def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[Box, npt.NDArray[np.int64]]]:
+def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[Rectangle, npt.NDArray[np.int64]]]:
     if size.resize:
         mask = resize_mask(mask, size.resize)
     height, width = size.window or mask.shape
@@ -123,4 +100,4 @@ def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[B
     for top in starts(mask.shape[0], height, down):
         for left in starts(mask.shape[1], width, right):
             part = mask[top : top + height, left : left + width]
-            yield Box(top, left, *part.shape), np.bincount(part.ravel(), minlength=IGNORE + 1)[:classes]
+            yield Rectangle(top, left, *part.shape), np.bincount(part.ravel(), minlength=IGNORE + 1)[:classes]

@@ -1,0 +1,63 @@
+"""Reading, resizing, cutting, augmenting and mixing the images of a micro-batch."""
+
+from collections.abc import Sequence
+
+from torch.utils.data import Dataset as TorchDataset
+
+from segtool.core.catalog import Dataset
+from segtool.core.data.augmentation import Augmentation
+from segtool.core.data.mixing import Sample, apply_mix, draw_mix
+from segtool.core.data.sampling import Key
+from segtool.core.data.soft import number_pixels, soft_target
+from segtool.core.data.training_units import TrainingUnits
+from segtool.core.images import resize_image, resize_mask
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+# Ends the key of an image that is mixed into another.
+PARTNER = 1
+
+
+class TrainingSamples(TorchDataset[Sample]):
+    """Reads, resizes, cuts and augments the image or window of a `Key`, and mixes another into it."""
+
+    def __init__(
+        self, dataset: Dataset, units: TrainingUnits, resize: Size | None, augmentation: Augmentation, seed: int
+    ) -> None:
+        self.dataset, self.units, self.resize = dataset, units, resize
+        self.augmentation, self.seed = augmentation, seed
+        self.soft = any(record.soft for record in units.records)
+
+    def __getitem__(self, key: Key) -> Sample:
+        sample = self._augmented(key.sample, *key)
+        mix = draw_mix(self.augmentation.settings, key.sample, len(self.units), self.seed, *key)
+        if mix is None:
+            return sample
+        # The longer key is another one: a partner is not augmented as it would be in its own place.
+        return apply_mix(sample, self._augmented(mix.partner, *key, PARTNER), mix)
+
+    def _augmented(self, index: int, *key: int) -> Sample:
+        record = self.units.records[index]
+        image, mask = self.dataset.read_pair(record)
+        size = Size(*mask.shape)
+        numbers = number_pixels(size) if record.soft else None
+        if self.resize:
+            image, mask = resize_image(image, self.resize), resize_mask(mask, self.resize)
+            numbers = None if numbers is None else resize_mask(numbers, self.resize)
+        if self.units.boxes:
+            box = self.units.boxes[index]
+            image, mask = box.cut(image), box.cut(mask)
+            numbers = None if numbers is None else box.cut(numbers)
+        try:
+            image, mask, numbers = self.augmentation.numbered(image, mask, numbers, self.seed, *key)
+        except SegtoolError as error:
+            raise SegtoolError(f"{record.image}: {error}") from error
+        soft = soft_target(self.dataset, record, size, mask, numbers) if self.soft else None
+        return Sample(image, mask, record.weight, soft=soft)
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample] | SegtoolError:
+        """What a loader asks for. An error is returned: raised in a worker, torch would wrap it in its traceback."""
+        try:
+            return [self[key] for key in keys]
+        except SegtoolError as error:
+            return error
