@@ -17,7 +17,7 @@ class UsageError(SegtoolError):
 
 
 class DivergedError(SegtoolError):
-    """A network answers NaN."""
+    """A network outputs NaN."""
 
 
 class Terminated(BaseException):

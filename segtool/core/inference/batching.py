@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from segtool.core.inference.plan import Plan
+from segtool.core.inference.plan import ImagePlan
 from segtool.settings.options import Size
 
 # On a CPU small tiles run fastest four at once, larger ones alone, as features stay in its cache.
@@ -22,11 +22,11 @@ def batch_size(asked: int | None, device: str, tile: Size) -> int:
     return max(1, GPU_PIXELS // pixels if device == "cuda" else min(CPU_TILES, CPU_PIXELS // pixels))
 
 
-def group_alike(plans: Sequence[Plan], asked: int | None, device: str) -> Iterator[list[int]]:
+def group_alike(plans: Sequence[ImagePlan], asked: int | None, device: str) -> Iterator[list[int]]:
     """Indices of images that are predicted together; the order is kept among alike ones.
 
-    A network may round otherwise in another batch: which images go together hangs on all of them, not on what is still
-    to do or on which process does it, so that jobs in pieces ask the same batches.
+    A network may round otherwise in another batch: which images go together depends on all of them, not on what is
+    still to do or on which process does it, so that resumed and sharded jobs use the same batches.
     """
     waiting: dict[tuple[object, ...], list[int]] = {}
     for index, plan in enumerate(plans):
@@ -37,10 +37,10 @@ def group_alike(plans: Sequence[Plan], asked: int | None, device: str) -> Iterat
     yield from waiting.values()
 
 
-def _enough(plan: Plan, asked: int | None, device: str) -> int:
+def _enough(plan: ImagePlan, asked: int | None, device: str) -> int:
     """The fewest images whose tiles fill batches to nine tenths."""
     layer = plan.layers[0]
     batch = batch_size(asked, device, layer.tile)
-    tiles = len(layer.columns.starts) * sum(ask.member == layer.asks[0].member for ask in layer.asks)
+    tiles = len(layer.columns.starts) * sum(each.member == layer.passes[0].member for each in layer.passes)
     filled = (images * tiles / batch / math.ceil(images * tiles / batch) for images in range(1, batch + 1))
     return next(images for images, share in enumerate(filled, 1) if share >= FULL)

@@ -63,7 +63,7 @@ class Job:
         return {**self.dataset.digests(self.records), **runs, "members": members}
 
     def groups(self, predictors: Mapping[tuple[str, ...], Predictor]) -> Iterator[Group]:
-        """The images in groups: a function of all of them, so that a resumed job, and every shard, asks the same."""
+        """The images in groups: a function of all of them, so that a resumed job, and every shard, passes the same."""
         for names, predictor in predictors.items():
             same = [record for record in self.records if self.members[record.image_id] == names]
             for indices in predictor.group([self.sizes[record.image_id] for record in same]):

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +13,9 @@ from torch import nn
 
 from segtool.core.images import Array
 from segtool.core.inference.batching import batch_size, group_alike
-from segtool.core.inference.canvas import Canvas, Piece, Place
+from segtool.core.inference.image_accumulator import ImageAccumulator, Tile, TileRequest
 from segtool.core.inference.merging import Merge
-from segtool.core.inference.plan import Plan, make_plan
+from segtool.core.inference.plan import ImagePlan, make_plan
 from segtool.core.inference.tta import make_views
 from segtool.core.memory import out_of_memory
 from segtool.core.models.build import NetworkSpec
@@ -44,7 +44,7 @@ class Member:
 
 
 class Probabilities(NamedTuple):
-    """What a network says of tiles: the class of each pixel, (N, C, h, w), and, with a head, what is there, (N, C)."""
+    """A network's output for tiles: probabilities per pixel, (N, C, h, w), and, with a head, per image, (N, C)."""
 
     probs: torch.Tensor
     presence: torch.Tensor | None
@@ -64,7 +64,7 @@ class Band(NamedTuple):
 
 
 class Predictor:
-    """Asks one network or the average of several, as their weights are at the first question.
+    """Predict with one network or the average of several; weights are captured at the first call.
 
     Logits → probabilities → windows blended and back at the image's size → views merged → members averaged. (Sums
     commute: a mean over views is taken before blending and resizing, which is less work and the same.)
@@ -94,14 +94,14 @@ class Predictor:
                 f"--tta-weights has {len(given)} numbers for {len(self.views)} views:"
                 f" {', '.join(view.name for view in self.views)}"
             )
-        # Views that do not count are not asked.
+        # Views of weight 0 are not predicted.
         self.views = tuple(view for view, weight in zip(self.views, given, strict=True) if weight)
         self.weights = tuple(weight / sum(given) for weight in given if weight)
         self.classes = len(members[0].spec.classes)
         self.plan = cache(self._plan)
         self.folded: dict[int, Forward] = {}
 
-    def _plan(self, size: Size) -> Plan:
+    def _plan(self, size: Size) -> ImagePlan:
         specs = [member.spec for member in self.members]
         return make_plan(size, specs, self.views, self.weights, self.windows, linear=self.merge.linear)
 
@@ -113,7 +113,7 @@ class Predictor:
         """Probabilities, float32 (C, H, W) each, of images uint8 (H, W, channels).
 
         Raises:
-            SegtoolError: a network answers NaN.
+            SegtoolError: a network outputs NaN.
         """
         maps = [np.empty((self.classes, *image.shape[:2]), np.float32) for image in images]
         for band in self.stream(images):
@@ -123,44 +123,46 @@ class Predictor:
     @torch.inference_mode()
     def stream(self, images: Sequence[Array]) -> Iterator[Band]:
         """The same in bands of rows, as they become final, in order for each image; those of several may alternate."""
-        canvases = [self._canvas(image) for image in images]
-        for step in range(max(len(canvas.plan.steps) for canvas in canvases)):
+        accumulators = [self._accumulator(image) for image in images]
+        for step in range(max(len(each.plan.steps) for each in accumulators)):
             for index, member in enumerate(self.members):
-                self._ask(member, [piece for canvas in canvases for piece in canvas.pieces(step, index)])
-            for index, canvas in enumerate(canvases):
-                for top, probs in canvas.bands(step):
-                    last = top + probs.shape[1] == canvas.plan.size.height
-                    presence = canvas.presence if last else None
+                self._predict(member, [request for each in accumulators for request in each.requests(step, index)])
+            for index, accumulator in enumerate(accumulators):
+                for top, probs in accumulator.bands(step):
+                    last = top + probs.shape[1] == accumulator.plan.size.height
+                    presence = accumulator.presence if last else None
                     yield Band(index, top, _checked(probs), None if presence is None else presence.cpu().numpy())
 
-    def _canvas(self, image: Array) -> Canvas:
+    def _accumulator(self, image: Array) -> ImageAccumulator:
         plan = self.plan(Size(*image.shape[:2]))
-        return Canvas(image, plan, self.merge, self.weights, self.classes, self.device)
+        return ImageAccumulator(image, plan, self.merge, self.weights, self.classes, self.device)
 
-    def _ask(self, member: Member, pieces: Sequence[Piece]) -> None:
-        """Ask a network for pieces, in batches of one shape, and add its answers where they belong."""
-        shapes: dict[Size, list[Piece]] = {}
-        for piece in pieces:
-            shapes.setdefault(piece.shape, []).append(piece)
+    def _predict(self, member: Member, requests: Sequence[TileRequest]) -> None:
+        """Run a network on tiles, in batches of one shape, and add its outputs where they belong."""
+        shapes: dict[Size, list[TileRequest]] = {}
+        for request in requests:
+            shapes.setdefault(request.shape, []).append(request)
         for shape, alike in shapes.items():
             batch = batch_size(self.batch, self.device, shape)
-            pixels = lru_cache(1)(partial(self._pixels, member.spec))
+            tiles: list[Tile] = []
             for start in range(0, len(alike), batch):
                 some = alike[start : start + batch]
-                places = list(dict.fromkeys(piece.place for piece in some))
-                tiles = pixels(tuple(places))
-                turned = [p.turn(tiles[places.index(p.place)][None]) for p in some]
+                wanted = list(dict.fromkeys(request.tile for request in some))
+                if wanted != tiles:
+                    # The views of a window follow each other, and often fill several batches.
+                    tiles, pixels = wanted, self._pixels(member.spec, wanted)
+                turned = [each.turn(pixels[tiles.index(each.tile)][None]) for each in some]
                 answer = self._answer(member, torch.cat(turned).contiguous(memory_format=torch.channels_last))
-                for number, piece in enumerate(some):
-                    piece.add(answer.probs[number], None if answer.presence is None else answer.presence[number])
+                for number, request in enumerate(some):
+                    request.add(answer.probs[number], None if answer.presence is None else answer.presence[number])
 
-    def _pixels(self, spec: NetworkSpec, places: Sequence[Place]) -> torch.Tensor:
-        """The tiles at some places, (N, channels, h, w), normalised."""
-        tiles = np.stack([place.tile(spec.fill) for place in places])
-        return network_input(torch.from_numpy(tiles), spec, self.device)
+    def _pixels(self, spec: NetworkSpec, tiles: Sequence[Tile]) -> torch.Tensor:
+        """Return the pixels of tiles, (N, channels, h, w), normalised."""
+        stacked = np.stack([tile.pixels(spec.fill) for tile in tiles])
+        return network_input(torch.from_numpy(stacked), spec, self.device)
 
     def _forward(self, member: Member, pixels: torch.Tensor) -> Forward:
-        """What computes a member's logits: its backend, or its network with batch norms folded."""
+        """Return what computes a member's logits: its backend, or its network with batch norms folded."""
         if member.forward is not None:
             return member.forward
         # Half precision rounds too much to tell whether the folded network is the same.
@@ -171,7 +173,7 @@ class Predictor:
         return self.folded[id(member)]
 
     def _answer(self, member: Member, pixels: torch.Tensor) -> Probabilities:
-        """What a network says; out of memory, in halves, and in smaller batches from now on."""
+        """Run a network; if memory is short, in halves, and in smaller batches from now on."""
         try:
             with amp(member.spec.precision, self.device):
                 answer = read_answer(self._forward(member, pixels)(pixels))
@@ -182,7 +184,7 @@ class Predictor:
                 raise
         # Outside of the handler, whose traceback holds what filled the memory.
         self.batch = len(pixels) // 2
-        log.warning("out of memory: going on with batches of %d", self.batch)
+        log.warning("out of memory: continuing with batches of %d", self.batch)
         torch.cuda.empty_cache()
         halves = [self._answer(member, half) for half in pixels.split(-(-len(pixels) // 2))]
         heads = [half.presence for half in halves if half.presence is not None]
@@ -200,7 +202,7 @@ def to_probs(logits: torch.Tensor) -> torch.Tensor:
 def _checked(band: torch.Tensor) -> Probs:
     if not band.sum().isfinite():
         raise DivergedError(
-            "the network answers NaN: its training has diverged, or half precision overflows;"
+            "the network outputs NaN: its training has diverged, or half precision overflows;"
             " train with a lower --lr, --clip 1, or --precision fp32"
         )
     # Averages of numbers that sum to one may end a rounding error above it.

@@ -12,7 +12,7 @@ from test_predictor import PerPixel, images, member
 from torch import nn
 
 from segtool.core.geometry import starts
-from segtool.core.inference import canvas
+from segtool.core.inference import image_accumulator
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.tta import make_views
 from segtool.core.inference.windows import make_axis, profile
@@ -129,7 +129,7 @@ def test_bands_are_the_whole_image(
     image = images(1, 150, 90)[0]
     predictor = Predictor([member(Blur()), member(PerPixel())], "cpu", ViewSettings(tta=tta, merge=merge), windows)
     whole = predictor([image])[0]
-    monkeypatch.setattr(canvas, "BAND_BYTES", 3 * 90 * 4 * 7)
+    monkeypatch.setattr(image_accumulator, "BAND_BYTES", 3 * 90 * 4 * 7)
     bands = list(predictor.stream([image]))
     assert [band.top for band in bands] == list(range(0, 150, 7))
     assert np.array_equal(np.concatenate([band.probs for band in bands], axis=1), whole)
@@ -138,12 +138,12 @@ def test_bands_are_the_whole_image(
 def test_memory_holds_few_rows_of_a_high_image() -> None:
     image = images(1, 2000, 40)[0]
     predictor = Predictor([member(PerPixel())], "cpu", windows=WindowSettings(window=Size(64, 32), stride=Size(32, 32)))
-    made = predictor._canvas(image)
+    made = predictor._accumulator(image)
     made.band_rows = 16
     held = []
     with torch.inference_mode():
         for step in range(len(made.plan.steps)):
-            predictor._ask(predictor.members[0], list(made.pieces(step, 0)))
+            predictor._predict(predictor.members[0], list(made.requests(step, 0)))
             held.append(made.layers[0].held.shape[1])
             list(made.bands(step))
     # The rows of a window, and those that wait to fill a band.
@@ -152,7 +152,7 @@ def test_memory_holds_few_rows_of_a_high_image() -> None:
 
 @pytest.mark.parametrize("windows", [WindowSettings(), WindowSettings(window=Size(32, 32), stride=Size(20, 20))])
 def test_neither_batches_nor_company_change_a_bit(windows: WindowSettings) -> None:
-    """What hangs on the batch is what networks compute, never how their answers are added up."""
+    """Only what networks compute depends on the batch, never how their outputs are added up."""
     pictures = [*images(3, 40, 60), *images(2, 64, 64), *images(1, 35, 90)]
     members, views = [member(PerPixel()), member(PerPixel(gain=4))], ViewSettings(tta=("hflip", "rot90:90"))
 
@@ -200,7 +200,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(caplog: pytest.LogCaptureFix
     for one, other in zip(predictor(pictures), expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
     assert predictor.batch == 1 or predictor.batch == 2
-    assert "out of memory: going on with batches of" in caplog.text
+    assert "out of memory: continuing with batches of" in caplog.text
 
     class None_(PerPixel):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,8 @@ from segtool.core.inference.windows import Axis
 from segtool.settings.options import Size
 
 
-class Layer:
-    """Adds up what windows answer, and gives the final rows at the image's own size.
+class RowAccumulator:
+    """Adds up the outputs for windows, and returns the final rows at the image's own size.
 
     Only the rows that windows still write to, or that have not been taken, are held.
     """
@@ -28,21 +28,21 @@ class Layer:
         self.final = 0
 
     def add(self, row: int, column: int, probs: torch.Tensor, weight: float) -> None:
-        """Add `weight` times the answer of a window, (C, h, w), which may hang over the lower and right edge."""
+        """Add `weight` times the output for a window, (C, h, w), which may hang over the lower and right edge."""
         vertical, horizontal = self.rows.weights[row], self.columns.weights[column]
         values = probs[:, : len(vertical), : len(horizontal)]
         if len(self.rows.starts) == len(self.columns.starts) == 1:
-            # Most images are one window; the first answer needs no room beside it.
+            # Most images are one window; the first output needs no room beside it.
             self.held = self.held.add_(values, alpha=weight) if self.held.shape[1] else values * weight
             return
         top, left = self.rows.starts[row], self.columns.starts[column]
         self._reach(top + len(vertical))
-        place = self.held[:, top - self.first : top - self.first + len(vertical), left : left + len(horizontal)]
+        target = self.held[:, top - self.first : top - self.first + len(vertical), left : left + len(horizontal)]
         shares = torch.outer(torch.from_numpy(vertical), torch.from_numpy(horizontal)).mul_(weight)
-        place.addcmul_(values, shares.to(place.device))
+        target.addcmul_(values, shares.to(target.device))
 
     def close(self, row: int) -> None:
-        """Say that every answer for a row of windows has been added."""
+        """Declare that every output for a row of windows has been added."""
         self.final = self.rows.final(row)
 
     @property

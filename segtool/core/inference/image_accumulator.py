@@ -1,4 +1,9 @@
-"""One image on its way through the networks: its tiles going in, its probabilities coming out in bands of rows."""
+"""The state of one image's prediction: tiles go to the networks, probabilities come out in bands of rows.
+
+plan.steps ──► requests(step, member) ──► networks ──► TileRequest.add ──► RowAccumulator (one per grid)
+                                                                               │ rows that are final
+                                                       bands(step) ◄── merge ◄─┘
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,91 +14,94 @@ import torch.nn.functional as F
 
 from segtool.core.geometry import pad_into
 from segtool.core.images import Array, resize_image
-from segtool.core.inference.layers import Layer
 from segtool.core.inference.merging import Merge
-from segtool.core.inference.plan import Ask, LayerPlan, Plan
+from segtool.core.inference.plan import ForwardPass, GridPlan, ImagePlan
+from segtool.core.inference.row_accumulator import RowAccumulator
 from segtool.settings.options import Size
 
 # Bytes of a band of probabilities (float32): bands of a large image do not fill the memory.
 BAND_BYTES = 16 << 20
 
 
-class Place(NamedTuple):
-    """A window of a layer of an image."""
+class Tile(NamedTuple):
+    """A window of one grid over an image."""
 
-    canvas: "Canvas"
+    image: "ImageAccumulator"
     layer: int
     row: int
     column: int
 
-    def tile(self, fill: tuple[int, ...]) -> Array:
-        """Its pixels, uint8 (h, w, channels); what lies beyond the image is `fill`."""
-        return self.canvas.tile(self, fill)
+    def pixels(self, fill: tuple[int, ...]) -> Array:
+        """Return the pixels, uint8 (h, w, channels), with `fill` beyond the image."""
+        return self.image.pixels(self, fill)
 
 
-class Piece(NamedTuple):
-    """A place, and how it is asked."""
+class TileRequest(NamedTuple):
+    """A tile and the forward pass that it needs."""
 
-    place: Place
-    ask: Ask
+    tile: Tile
+    forward_pass: ForwardPass
 
     @property
     def shape(self) -> Size:
-        """Height and width of the network's input."""
-        tile = self.place.canvas.plan.layers[self.place.layer].tile
-        return Size(*self.turn(torch.empty(1, 1, *tile, device="meta")).shape[2:])
+        """Height and width of the network input."""
+        size = self.tile.image.plan.layers[self.tile.layer].tile
+        return Size(*self.turn(torch.empty(1, 1, *size, device="meta")).shape[2:])
 
     def turn(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The tile, (1, channels, h, w), as the network sees it."""
-        return self.ask.view.turn(pixels)
+        """Flip and rotate pixels of the tile, (1, channels, h, w), as the view says."""
+        return self.forward_pass.view.turn(pixels)
 
     def add(self, probs: torch.Tensor, presence: torch.Tensor | None) -> None:
-        """Add the network's answer to the image: probabilities (C, h, w), and of each class being there, (C,)."""
-        place = self.place
+        """Add the network's output to the image: probabilities (C, h, w), and of each class being there, (C,)."""
+        tile, forward_pass = self.tile, self.forward_pass
         if presence is not None:
-            place.canvas.note(self.ask, presence)
-        back = self.ask.view.turn_back(probs[None])[0]
-        place.canvas.layers[place.layer].add(place.row, place.column, back, self.ask.weight)
+            tile.image.add_presence(forward_pass, presence)
+        back = forward_pass.view.turn_back(probs[None])[0]
+        tile.image.layers[tile.layer].add(tile.row, tile.column, back, forward_pass.weight)
 
 
-class Canvas:
-    """The state of one image's prediction."""
+class ImageAccumulator:
+    """The probabilities of one image while its tiles are predicted."""
 
-    def __init__(self, image: Array, plan: Plan, merge: Merge, weights: tuple[float, ...], classes: int, device: str):
+    def __init__(
+        self, image: Array, plan: ImagePlan, merge: Merge, weights: tuple[float, ...], classes: int, device: str
+    ):
         """
         Args:
             image: uint8 (H, W, channels).
-            merge, weights: how views become one, and what each counts.
+            merge, weights: how views are merged, and the weight of each.
         """
         self.plan, self.merge, self.weights = plan, merge, weights
-        self.layers = [Layer(layer.rows, layer.columns, plan.size, classes, device) for layer in plan.layers]
+        self.layers = [RowAccumulator(layer.rows, layer.columns, plan.size, classes, device) for layer in plan.layers]
         self.image = image
         self.resized: dict[tuple[Size, bool], Array] = {}
         self.presences: dict[tuple[int, str], torch.Tensor] = {}
         self.top = 0
         self.band_rows = max(1, BAND_BYTES // (4 * classes * plan.size.width))
 
-    def pieces(self, step: int, member: int) -> Iterator[Piece]:
-        """What a network is asked in a step, all views of a window together."""
+    def requests(self, step: int, member: int) -> Iterator[TileRequest]:
+        """Yield what one network predicts in a step, all views of a window together."""
         if step < len(self.plan.steps):
             index, row = self.plan.steps[step]
             layer = self.plan.layers[index]
             for column in range(len(layer.columns.starts)):
-                yield from (Piece(Place(self, index, row, column), ask) for ask in layer.asks if ask.member == member)
+                tile = Tile(self, index, row, column)
+                yield from (TileRequest(tile, each) for each in layer.passes if each.member == member)
 
-    def tile(self, place: Place, fill: tuple[int, ...]) -> Array:
-        """The pixels of a window, uint8 (h, w, channels); what lies beyond the image is `fill`."""
-        plan = self.plan.layers[place.layer]
-        top, left = plan.rows.starts[place.row], plan.columns.starts[place.column]
-        inside = self._seen(plan)[top : top + plan.tile.height, left : left + plan.tile.width]
+    def pixels(self, tile: Tile, fill: tuple[int, ...]) -> Array:
+        """Return the pixels of a tile, uint8 (h, w, channels), with `fill` beyond the image."""
+        plan = self.plan.layers[tile.layer]
+        top, left = plan.rows.starts[tile.row], plan.columns.starts[tile.column]
+        inside = self._resized(plan)[top : top + plan.tile.height, left : left + plan.tile.width]
         if inside.shape[:2] == plan.tile:
             return inside
         padded = np.empty((*plan.tile, inside.shape[2]), np.uint8)
         pad_into(padded, inside, fill)
         return padded
 
-    def _seen(self, plan: LayerPlan) -> Array:
-        """The image at the size of a layer."""
+    def _resized(self, plan: GridPlan) -> Array:
+        """Return the image at the size of a grid."""
         if plan.seen == self.plan.size:
             return self.image
         key = plan.seen, plan.scaled
@@ -101,21 +109,21 @@ class Canvas:
             self.resized[key] = (scale_image if plan.scaled else resize_image)(self.image, plan.seen)
         return self.resized[key]
 
-    def note(self, ask: Ask, presence: torch.Tensor) -> None:
-        """Keep what a network's auxiliary head says of a window, (C,), if it is the surest of its view."""
-        key = (ask.member, ask.view.name)
+    def add_presence(self, forward_pass: ForwardPass, presence: torch.Tensor) -> None:
+        """Keep the output of the auxiliary head for a window, (C,), where it is the highest of its view."""
+        key = (forward_pass.member, forward_pass.view.name)
         self.presences[key] = torch.maximum(self.presences.get(key, presence), presence)
 
     @property
     def presence(self) -> torch.Tensor | None:
-        """The probability of each class being in the image, (C,), once all is asked.
+        """The probability of each class being in the image, (C,), once all tiles are predicted.
 
         The maximum over windows, and its mean over the views and the networks that have a head for it; None without.
         """
         return torch.stack(list(self.presences.values())).mean(0) if self.presences else None
 
     def bands(self, step: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """What a step completes: the top row, and probabilities (C, rows, W) at the image's size."""
+        """Yield what a step completes: the top row, and probabilities (C, rows, W) at the image's size."""
         if step < len(self.plan.steps):
             index, row = self.plan.steps[step]
             self.layers[index].close(row)
