@@ -25,12 +25,13 @@ from segtool.core.pseudo_labels import (
 from segtool.core.pseudo_task import Task, read_task
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
+from segtool.core.seen_images import TEACHERS, write_teachers
 from segtool.errors import SegtoolError
 from segtool.settings.options import comparable
 from segtool.settings.pseudo import PseudoSettings
 
 LEVELS = "levels.csv"
-OWNS = ("masks", LEVELS, "per_class.csv", "per_image.csv", "train.csv", "dataset.yaml")
+OWNS = ("masks", LEVELS, "per_class.csv", "per_image.csv", TEACHERS, "train.csv", "dataset.yaml")
 
 
 def run(settings: PseudoSettings) -> Result:
@@ -115,6 +116,8 @@ def _write_dataset(task: Task, counts: Sequence[Ints]) -> list[Path]:
     )
     made = Dataset(folder, dataset.classes, channels=dataset.channels, palette=dataset.palette, train=train)
     write_dataset(folder, made)
+    if preds.runs:
+        write_teachers(folder / TEACHERS, [run / "samples.csv" for run in preds.runs])
     return [mask_path(folder, record.image_id) for record in train]
 
 

@@ -10,7 +10,7 @@ from segtool.core import images
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset, relative_to, write_dataset
 from segtool.core.formats.masks import mask_path
-from segtool.core.identity import CUT_FROM, image_digest
+from segtool.core.identity import identify
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.roi import BOXES, DETECTIONS, DETECTOR, Crop, Pieces, cut, write_boxes
@@ -67,7 +67,7 @@ def _write_crops(folder: Path, dataset: Dataset, record: Record, crops: Sequence
         return made
     image = dataset.read_image(record)
     mask = dataset.read_pair(record)[1] if record.mask else None
-    notes = {CUT_FROM: image_digest(record.image)}
+    notes = identify(record.image).notes
     for one, crop in todo:
         images.write_image(one.image, np.ascontiguousarray(image[crop.place]), notes)
         if mask is not None and one.mask:

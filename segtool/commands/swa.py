@@ -10,7 +10,7 @@ from segtool.core.artifacts import Output, State
 from segtool.core.files import digest_file, write_json
 from segtool.core.memory import memory_errors
 from segtool.core.reporting.tables import Result, Table
-from segtool.core.selection import merge_samples
+from segtool.core.seen_images import merge_samples
 from segtool.core.training import checkpoints
 from segtool.core.training.averaging_job import Job, read_job
 from segtool.core.training.context import RunContext

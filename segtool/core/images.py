@@ -192,11 +192,10 @@ def write_image(path: Path, image: Array, notes: Mapping[str, str]) -> None:
         picture.save(file, format="PNG", compress_level=3, pnginfo=_texts(notes))
 
 
-def read_note(path: Path, key: str) -> str | None:
-    """A text that `write_mask` put into a PNG, from its header; None where there is none."""
+def read_notes(path: Path) -> dict[str, str]:
+    """The texts that `write_mask` and `write_image` put into a PNG, from its header."""
     with _open(path) as image:
-        found = image.info.get(key)
-    return found if isinstance(found, str) else None
+        return {key: value for key, value in image.info.items() if isinstance(key, str) and isinstance(value, str)}
 
 
 def _texts(notes: Mapping[str, str]) -> PngImagePlugin.PngInfo:

@@ -208,7 +208,7 @@ def write_index(
         data: the dataset.yaml the images are of.
     """
     unseen = set(oof)
-    said = {image_id: (images.read_note(mask_path(folder, image_id), PRESENCE) or "").split() for image_id in sizes}
+    said = {image_id: images.read_notes(mask_path(folder, image_id)).get(PRESENCE, "").split() for image_id in sizes}
     heads = [f"presence_{name}" for name in classes] if any(said.values()) else []
     rows = [
         (image_id, size.height, size.width, int(image_id in unseen), *(said[image_id] or [""] * len(heads)))

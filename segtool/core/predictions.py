@@ -82,6 +82,12 @@ class Predictions:
         )
 
     @property
+    def runs(self) -> list[Path]:
+        """The folders of the runs that predicted, where they are known and still there."""
+        named = (Path(str(member.get("run", ""))) for member in _origins(self.members))
+        return [path for path in dict.fromkeys(named) if (path / "samples.csv").is_file()]
+
+    @property
     def unproven(self) -> bool:
         """Whether a member comes from elsewhere, so that what it was trained on can only be claimed."""
         return any("claim" in member for member in _origins(self.members))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.files import read_csv
-from segtool.core.images import IGNORE, Array, read_indices, read_note
+from segtool.core.images import IGNORE, Array, read_indices, read_notes
 from segtool.core.probmaps import SCALE, ProbReader, most_probable
 from segtool.core.reporting.tables import Table
 from segtool.errors import SegtoolError, UsageError
@@ -111,7 +111,7 @@ def finished_counts(path: Path, size: Size, classes: int) -> Ints | None:
     """What was counted for a mask that an earlier call has written, where it decodes to the end and says so."""
     try:
         mask = read_indices(path)
-        counts = np.array((read_note(path, COUNTS) or "").split(), np.int64)
+        counts = np.array(read_notes(path).get(COUNTS, "").split(), np.int64)
     except (SegtoolError, ValueError):
         return None
     return counts.reshape(3, classes) if mask.shape == size and counts.size == 3 * classes else None

@@ -10,7 +10,7 @@ from segtool.core.catalog import Dataset, Record, with_masks
 from segtool.core.files import digest_file
 from segtool.core.formats.coco_results import read_results
 from segtool.core.geometry import Box
-from segtool.core.identity import image_digest
+from segtool.core.identity import identify_all
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import ProbReader
 from segtool.core.reporting.progress import Track
@@ -141,8 +141,9 @@ def _from_detector(settings: RoiCropSettings, dataset: Dataset, ids: Sequence[in
     def make(folder: Path, track: Track) -> Finder:
         file, losses = detect(settings, dataset, train, records, ids, folder, track)
         boxes = read_results(file, None, [record.image_id for record in records], dataset.classes)
-        seen = {image_digest(record.image) for record in train}
-        oof = frozenset(record.image_id for record in records if image_digest(record.image) not in seen)
+        seen = frozenset(digest for identity in identify_all(r.image for r in train) for digest in identity if digest)
+        identities = zip(records, identify_all(record.image for record in records), strict=True)
+        oof = frozenset(record.image_id for record, identity in identities if not identity.among(seen))
         member = {"run": file.name, "checkpoint": "boxes", "digest": digest_file(file), "claim": None}
         epochs = [f"epoch {number}" for number in range(1, len(losses) + 1)]
         row = [*losses, sum(map(len, boxes.values()))]

@@ -37,7 +37,7 @@ def all_done(typed: Type, *lines: str) -> None:
         assert ended.status == 0, f"{line}: {ended.stderr}"
 
 
-def test_the_test_images_are_trained_on(folder: Path, typed: Type) -> None:
+def test_the_test_images_are_trained_on(folder: Path, typed: Type, caplog: pytest.LogCaptureFixture) -> None:
     # One test image has the pixels of a validation image of fold 0: it must not leak, by whatever name.
     (folder / "tiny/test_images/test_1.png").write_bytes((folder / "tiny/images/train_2.png").read_bytes())
     steps = (
@@ -47,6 +47,17 @@ def test_the_test_images_are_trained_on(folder: Path, typed: Type) -> None:
     )
     all_done(typed, *steps)
     assert roles("student", "extra 1") == {"test_0": "train", "test_1": "twin"}
+    # Both teachers together have seen all images, those of fold 0 too; the teacher of fold 0 alone has not.
+    assert set(roles("student", "extra 1 teacher").values()) == {"teacher"}
+    assert "models that were trained on 4 of the 4 validation images made the pseudo-labels" in caplog.text
+    caplog.clear()
+    all_done(
+        typed,
+        f"{PREDICT} --run fold0 -o own",
+        "pseudo own --threshold 0.36 -o own-pl",
+        f"{TRAIN} --fold 0 --extra own-pl -o own-student",
+    )
+    assert "made the pseudo-labels" not in caplog.text
     data, preds = load_dataset(Path("pl")), open_predictions(Path("preds"))
     for record in data.train:
         mask = data.read_mask(record)

@@ -12,12 +12,12 @@ from PIL import Image
 from segtool.commands import roi_crop
 from segtool.core import images
 from segtool.core.catalog import Dataset, load_dataset
-from segtool.core.files import digest_file, read_csv
-from segtool.core.identity import image_digest
+from segtool.core.files import read_csv
+from segtool.core.identity import identify
 from segtool.core.predictions import open_predictions
 from segtool.core.probmaps import decide, read_probs
 from segtool.core.roi import Pieces, read_boxes
-from segtool.core.selection import read_samples, write_samples
+from segtool.core.seen_images import read_samples, write_samples
 
 Floats = npt.NDArray[np.float32]
 
@@ -207,13 +207,13 @@ def test_a_crop_counts_as_its_image(tiny: Path, typed: Type) -> None:
     write_samples(Path("samples.csv"), one, [r for r in one.train if r.image_id.startswith("train_0_")], [])
     trained = read_samples(Path("samples.csv")).trained
     for dataset in (one, other, whole):
-        seen = [record.image_id for record in dataset.train if image_digest(record.image) in trained]
+        seen = [record.image_id for record in dataset.train if identify(record.image).among(trained)]
         assert seen
         assert all(image_id.startswith("train_0") for image_id in seen)
-    assert image_digest(other.train[0].image) == digest_file(whole.train[0].image)
+    assert identify(other.train[0].image) == identify(whole.train[0].image)
     # Crops of crops, too; and a twin among the training images is left out.
     assert typed("roi crop other --masks -o third").status == 0
-    assert image_digest(load_dataset(Path("third")).train[0].image) in trained
+    assert identify(load_dataset(Path("third")).train[0].image).among(trained)
     assert write_samples(Path("samples.csv"), other, other.train[:1], whole.train[:1]) == 1
 
 

@@ -175,6 +175,26 @@ def test_only_some_epochs_are_validated_and_the_last(tiny: Path, typed: Type) ->
     assert load(tiny.parent / "some" / "best.pt")["epoch"] == best["epoch"]
 
 
+def test_what_the_weights_were_trained_on_is_seen_for_good(tiny: Path, typed: Type) -> None:
+    """By runs that start from the run, by what starts from these, by averages and by bundles."""
+    folder = tiny.parent
+    for half in (0, 1):
+        lines = [f"train_{index}" for index in range(8) if index % 2 == half]
+        (folder / f"half{half}.csv").write_text("\n".join(["image_id", *lines, ""]))
+    (folder / "folds.csv").write_text("image_id,fold\n" + "".join(f"train_{i},{i % 2}\n" for i in range(8)))
+    assert typed(f"{TRAIN} --epochs 1 --fold all -o all").status == 0
+    for half in (0, 1):
+        line = f"{TRAIN} --epochs 2 --keep-last 2 --fold all --init all --lr 1e-9 --only half{half}.csv -o tuned{half}"
+        assert typed(line).status == 0
+    assert typed("swa tuned0 --last 2 --threads 1 --workers 0 -o swa").status == 0
+    assert typed("bundle tuned1 -o tuned1.zip").status == 0
+    for runs in ("--run tuned0 --run tuned1", "--run swa", "--run tuned1.zip"):
+        ended = typed(f"predict tiny {runs} --subset oof --threads 1 -o oof")
+        assert (ended.status, "every run was trained on 'train_0'" in ended.stderr) == (2, True), ended.stderr
+    ended = typed(f"{TRAIN} --epochs 1 --init tuned1 --folds folds.csv --fold 0 -o child")
+    assert (ended.status, "was trained on 4 of the validation images" in ended.stderr) == (2, True), ended.stderr
+
+
 def test_the_first_best_lost_to_a_kill_is_made_again(tiny: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     line = f"{TRAIN} --epochs 2 --valid-every 2 -o run"
     with monkeypatch.context() as patch:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.data.extra import Extra
-from segtool.core.files import digest_file
+from segtool.core.identity import same_picture
 from segtool.core.images import IGNORE, check_size, image_size
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import ExtraSettings
@@ -63,6 +63,6 @@ def _check(record: Record, other: Dataset, dataset: Dataset) -> None:
         raise SegtoolError(f"{where} has no mask there")
     if record.soft:
         raise SegtoolError(f"{where} has soft targets, which --extra takes and --relabel does not")
-    if record.image.resolve() != own.image.resolve() and digest_file(record.image) != digest_file(own.image):
+    if not same_picture(record.image, own.image):
         raise SegtoolError(f"{where} is another picture ({record.image}) than in {dataset.path} ({own.image})")
     check_size(own.image, image_size(record.mask), f"--relabel mask {record.mask}")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_bytes
-from segtool.core.identity import image_digest
+from segtool.core.identity import Identity, identify_all
 from segtool.core.images import image_size
 from segtool.core.inference.members import Run, open_runs
 from segtool.core.inference.predictor import Predictor
-from segtool.core.selection import members_for, out_of_fold
+from segtool.core.seen_images import members_for, out_of_fold
 from segtool.errors import UsageError
 from segtool.settings.options import Size
 
@@ -31,7 +31,6 @@ class Job:
     Attributes:
         runs: the runs by their names.
         records: the images, in the order of the data set.
-        digests: image_id → digest of the content, of all images the subset was taken from.
         members: image_id → names of the runs that predict it.
     """
 
@@ -39,7 +38,6 @@ class Job:
     subset: str
     runs: Mapping[str, Run]
     records: tuple[Record, ...]
-    digests: Mapping[str, str]
     members: Mapping[str, tuple[str, ...]]
 
     @cached_property
@@ -50,7 +48,8 @@ class Job:
     @property
     def unseen(self) -> set[str]:
         """Ids of images that no run which predicts them was trained on."""
-        return out_of_fold(self.members, self.digests, {name: run.samples for name, run in self.runs.items()})
+        samples = {name: run.samples for name, run in self.runs.items()}
+        return out_of_fold(self.members, _identities(self.records, self.runs), samples)
 
     def inputs(self) -> dict[str, str]:
         """Digests of everything that is read."""
@@ -81,10 +80,20 @@ def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> 
     records = _records(dataset, subset)
     if not records:
         raise UsageError(f"--subset {subset}: {dataset.path} has no such images")
-    digests = {record.image_id: image_digest(record.image) for record in records}
-    members = members_for(subset, digests, {name: run.samples for name, run in opened.items()})
+    if subset in ("test", "train"):
+        members = {record.image_id: tuple(opened) for record in records}
+    else:
+        samples = {name: run.samples for name, run in opened.items()}
+        members = members_for(subset, _identities(records, opened), samples)
     chosen = tuple(record for record in records if record.image_id in members)
-    return Job(dataset, subset, opened, chosen, digests, members)
+    return Job(dataset, subset, opened, chosen, members)
+
+
+def _identities(records: Sequence[Record], runs: Mapping[str, Run]) -> dict[str, Identity]:
+    """image_id → identity; images that a run has seen, or held out, need not be decoded."""
+    known = {file: pixels for run in runs.values() for file, pixels in run.samples.known.items()}
+    identities = identify_all((record.image for record in records), known)
+    return {record.image_id: identity for record, identity in zip(records, identities, strict=True)}
 
 
 def _records(dataset: Dataset, subset: str) -> list[Record]:

@@ -15,7 +15,7 @@ from segtool.core.inference.backends import Backend, accelerate
 from segtool.core.inference.predictor import Member
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
-from segtool.core.selection import Samples, read_samples
+from segtool.core.seen_images import Samples, read_samples
 from segtool.errors import SegtoolError, UsageError
 
 # Averages of weights, and what makes them.

@@ -94,7 +94,15 @@ def read_job(settings: SwaSettings, processes: int) -> Job:
     own = part.train_settings(first.settings) if part else first.settings
     own = replace(own, data=settings.data or own.data, output=settings.output, machine=settings.machine)
     data = RunData(dataset, train, valid, spec)
-    return Job(sources, checkpoints, part, bests, own, data, held == first.samples.held)
+    return Job(
+        sources,
+        checkpoints,
+        part,
+        bests,
+        own,
+        data,
+        held == {(image_id, identity.file) for image_id, identity in first.samples.held},
+    )
 
 
 def _check_validation(settings: AverageSettings, held: Collection[object], lost: str) -> None:

@@ -23,7 +23,8 @@ from segtool.core.models.optim import check_optimizer, make_optimizer
 from segtool.core.models.pretrained import load_encoder_weights
 from segtool.core.models.transfer import init_spec, load_run_weights
 from segtool.core.reporting.progress import Track, silent, tracker
-from segtool.core.selection import refuse_seen, select, without_twins
+from segtool.core.seen_images import refuse_trained, without_duplicates
+from segtool.core.selection import select
 from segtool.core.training.distributed import World
 from segtool.core.training.update import Updater
 from segtool.settings.model import ModelSettings
@@ -65,7 +66,7 @@ class RunContext:
     def create(cls, settings: TrainSettings, data: RunData, device: str, world: World) -> "RunContext":
         """Leave out duplicates of validation images, which the folder's `samples.csv` lists, and find the units."""
         track = tracker(settings.output.quiet) if world.is_main else silent
-        train = without_twins(settings.output.out / "samples.csv", data.dataset, data.train)
+        train = without_duplicates(settings.output.out / "samples.csv", data.dataset, data.train)
         units = _find_units(settings, data.dataset, train, world, track)
         return cls(settings, data.dataset, train, data.valid, data.spec, units, device, world, track)
 
@@ -159,7 +160,7 @@ def _colours(settings: ModelSettings, channels: int) -> Normalisation:
 
 def _load_weights(network: nn.Module, settings: TrainSettings, spec: NetworkSpec) -> str:
     if settings.model.init:
-        refuse_seen(settings.output.out / "samples.csv", settings.model.init)
+        refuse_trained(settings.output.out / "samples.csv", settings.model.init)
         return load_run_weights(network, spec, settings.model.init)
     return load_encoder_weights(network, settings.model, spec.channels)
 

@@ -5,6 +5,7 @@ import platform
 import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from segtool.core.models.build import NetworkSpec
 from segtool.core.models.class_weights import class_weights_digest
 from segtool.core.models.pretrained import weights_digest
 from segtool.core.models.transfer import init_digest
-from segtool.core.selection import only_digest, write_samples
+from segtool.core.seen_images import TEACHERS, read_samples, write_samples
+from segtool.core.selection import only_digest
 from segtool.core.training.checkpoints import EPOCH_START, OWNS, write_history
 from segtool.core.training.context import RunContext, RunData, read_data
 from segtool.core.training.distributed import compute
@@ -55,6 +57,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
         # Until there is a checkpoint, nothing is lost by starting afresh.
         mistakes = output.discarded_on_error(unless="*.pt") if world.is_main else nullcontext()
         with mistakes, memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"):
+            world.run_on_main(lambda: _write_samples(output.path / "samples.csv", settings, data))
             trainer = Trainer(RunContext.create(settings, data, device, world), on_update=on_update)
             trainer.run()
         world.barrier()
@@ -104,13 +107,33 @@ def _begin(output: Output, settings: TrainSettings, data: RunData) -> State:
         held, total = len(data.valid), len(data.valid) + own
         log.info("no --folds given: a fixed %d of %d images are held out", held, total)
     write_json(output.path / "config.json", describe(settings, data.spec))
-    samples = output.path / "samples.csv"
-    # It takes reading every image: a resumed run, whose inputs are the same, has it already.
-    if not samples.exists() and (twins := write_samples(samples, data.dataset, data.train, data.valid)):
-        if twins == len(data.train):
-            raise SegtoolError("every training image has the same content as a validation image: nothing is left")
-        log.info("%d training image(s) have the same content as a validation image: left out", twins)
     return state
+
+
+def _write_samples(path: Path, settings: TrainSettings, data: RunData) -> None:
+    """Write what the run will have seen, and log what validation scores will be worth.
+
+    It takes decoding every image: a resumed run, whose inputs are the same, has the file already.
+    """
+    if path.exists():
+        return
+    init = settings.model.init / "samples.csv" if settings.model.init else None
+    sources = {
+        record.origin.name: record.origin.dataset.path.parent / TEACHERS for record in data.train if record.origin
+    }
+    teachers = {name: file for name, file in sources.items() if file.is_file()}
+    duplicates = write_samples(path, data.dataset, data.train, data.valid, init=init, teachers=teachers)
+    if duplicates == len(data.train):
+        raise SegtoolError("every training image has the same content as a validation image: nothing is left")
+    if duplicates:
+        log.info("%d training image(s) have the same content as a validation image: left out", duplicates)
+    samples = read_samples(path)
+    if taught := sum(identity.among(samples.taught) for _, identity in samples.held):
+        log.warning(
+            "models that were trained on %d of the %d validation images made the pseudo-labels, so the validation score"
+            " is too high; the strictest comparison gives each fold the pseudo-labels of its own run",
+            *(taught, len(samples.held)),
+        )
 
 
 def _finish(output: Output, trainer: Trainer) -> None:

@@ -10,8 +10,9 @@ from segtool.core.artifacts import require_done
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.data.extra import read_extras
 from segtool.core.data.presets import pipeline_digest
-from segtool.core.files import digest_file, read_json
-from segtool.core.selection import Samples, read_roles, read_samples
+from segtool.core.files import read_json
+from segtool.core.identity import file_digest
+from segtool.core.seen_images import Samples, read_roles, read_samples
 from segtool.core.training.checkpoints import epoch_files
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import unflatten
@@ -111,10 +112,10 @@ def held_out(sources: Sequence[Source]) -> tuple[frozenset[tuple[str, str]], str
     """The images that a run held out and none was trained on, by image_id and digest; and what was left out, if any."""
     held, lost = set[tuple[str, str]](), ""
     for run in sources:
-        for image_id, digest in sorted(run.samples.held):
-            other = next((one for one in sources if digest in one.samples.trained), None)
+        for image_id, identity in sorted(run.samples.held):
+            other = next((one for one in sources if identity.among(one.samples.trained)), None)
             if other is None:
-                held.add((image_id, digest))
+                held.add((image_id, identity.file))
             else:
                 lost = lost or f"{other.path} was trained on images that {run.path} held out (such as {image_id})"
     return frozenset(held), lost
@@ -158,7 +159,7 @@ def _found(
         )
     found = {key: record for key, record in records.items() if key in wanted}
     for key, record in found.items():
-        if digest_file(record.image) != wanted[key]:
+        if file_digest(record.image) != wanted[key]:
             raise SegtoolError(f"{record.image} is no longer what {source.path} has seen")
     return list(found.values())
 

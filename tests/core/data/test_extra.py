@@ -11,7 +11,7 @@ from PIL import Image
 
 from segtool.core.catalog import Dataset, load_dataset
 from segtool.core.data.extra import extra_digests, read_extras, split_weight
-from segtool.core.selection import read_samples
+from segtool.core.seen_images import read_samples
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import ExtraSettings
 
@@ -148,7 +148,7 @@ def test_extra_images_are_trained_on_only_and_twins_of_validation_images_are_not
     # The data set's own images of these ids stay.
     own = {row["image_id"] for row in rows if row["source"] == "dataset.yaml" and row["role"] == "train"}
     assert own == {f"train_{index}" for index in range(8)} - set(valid)
-    assert len(read_samples(Path("run/samples.csv")).trained) == 7
+    assert len(read_samples(Path("run/samples.csv")).trained) == 2 * 7
     assert typed(f"{TRAIN} -o run --extra {other}:0.5 --crop 16").stdout == "run is up to date\n"
     # Another weight, other ids or other files are another run.
     assert "input extra 1 rows" in typed(f"{TRAIN} -o run --extra {other}:0.6 --crop 16").stderr

@@ -14,7 +14,8 @@ from PIL import Image
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.data.extra import extra_digests
 from segtool.core.data.relabel import relabel
-from segtool.core.selection import read_samples, select
+from segtool.core.seen_images import read_samples
+from segtool.core.selection import select
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import ExtraSettings, FoldSettings
 
