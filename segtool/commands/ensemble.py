@@ -14,8 +14,9 @@ from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, out
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
+from segtool.core.scoring.bootstrap import few_drawn
 from segtool.core.scoring.ensemble_fit import Bands, Fitted, Images, fit_weights
-from segtool.core.splits import inner_parts
+from segtool.core.splits import inner_parts, number_groups
 from segtool.core.truth import refuse_seen, scorable
 from segtool.errors import UsageError
 from segtool.settings.ensemble import EXPONENT, EnsembleSettings
@@ -97,7 +98,9 @@ def _fitted(
 
     parts = inner_parts(records, settings.fit.cv_folds or CV_FOLDS)
     track = tracker(settings.output.quiet)
-    images = Images(read, parts, len(members), len(dataset.classes), blend, track, settings.output.out)
+    images = Images(
+        read, parts, number_groups(records), len(members), len(dataset.classes), blend, track, settings.output.out
+    )
     fitted = fit_weights(images, settings.fit.fit_steps or STEPS)
     names = [str(preds.path) for preds in members]
     rows = [[name, *row] for name, row in zip(names, fitted.disagreement.tolist(), strict=True)]
@@ -127,9 +130,10 @@ def _score_rows(fitted: Fitted) -> list[list[object]]:
 def _verdict(fitted: Fitted, images: Images) -> str:
     value, low, high = fitted.gain
     noise = " (within the noise)" if low <= 0 <= high else ""
+    few = f"; {told}" if (told := few_drawn(images.groups)) else ""
     return (
         f"Gain over the best member {value:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}{noise}:"
-        f" {len(images.parts)} images in {images.folds} folds, each scored by what was chosen on the others"
+        f" {len(images.parts)} images in {images.folds} folds, each scored by what was chosen on the others{few}"
     )
 
 

@@ -15,6 +15,7 @@ from segtool.core.reporting.curves import write_curves
 from segtool.core.reporting.pictures import class_colours
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
+from segtool.core.scoring.bootstrap import few_drawn
 from segtool.core.scoring.metrics import NAMES, Metric, metric
 from segtool.core.scoring.threshold_fit import Fitted, Images, fit_decision
 from segtool.core.splits import inner_parts, number_groups, torn_groups
@@ -34,8 +35,8 @@ def run(settings: ThresholdSettings) -> Result:
     if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
         return Result(f"{file} is up to date")
     wanted = metric(settings.metric, dataset.classes, settings.exclude)
-    parts = inner_parts(records, settings.cv_folds)
-    images = Images(_reader(dataset, preds, records), parts, tracker(settings.output.quiet))
+    parts, groups = inner_parts(records, settings.cv_folds), number_groups(records)
+    images = Images(_reader(dataset, preds, records), parts, groups, tracker(settings.output.quiet))
     with output.discarded_on_error():
         fitted = fit_decision(images, wanted, areas=settings.areas)
         if np.isnan(fitted.curves).all():
@@ -43,9 +44,12 @@ def run(settings: ThresholdSettings) -> Result:
             raise SegtoolError(f"{dataset.path}: no scored pixel of these images is {names}; there is nothing to fit")
     _write(output, fitted, wanted, dataset, preds)
     told = f"{len(records)} images of the subset {preds.subset} in {images.folds} folds"
-    if torn_groups(number_groups(records), parts):
+    if torn_groups(groups, parts):
         told += " (all are of one group, so every fold has neighbours in the others)"
-    return Result(f"{told}: {report.verdict(fitted)}\n{file} written", report.tables(fitted, wanted, dataset.classes))
+    told += f": {report.verdict(fitted)}"
+    if few := few_drawn(groups):
+        told += f"\n{few}"
+    return Result(f"{told}\n{file} written", report.tables(fitted, wanted, dataset.classes))
 
 
 def _records(settings: ThresholdSettings, dataset: Dataset, preds: Predictions) -> list[Record]:

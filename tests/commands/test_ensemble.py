@@ -100,6 +100,7 @@ def test_fitted_weights_gain_and_are_repeated_on_the_test_images(typed: Type, me
     member("a", 0), member("b", 1), member("c", 2)
     ended = typed("ensemble a b c --fit tiny --cv-folds 4 -o oof")
     assert ended.status == 0, ended.stderr
+    assert "on the others; with 4 groups of images (fewer than 10) the interval is too short" in ended.stdout
     assert "Gain over the best member +" in ended.stdout and "Share of pixels" in ended.stdout
     fit, choice = content("oof/fit.json"), content("oof/ensemble.json")
     assert fit["gain"] > 0.1 and fit["interval"][0] > 0

@@ -97,12 +97,14 @@ def test_table_and_picture_show_the_curves(typed: Type, predict: Make) -> None:
 
 def test_nested_folds_keep_groups_whole(typed: Type, predict: Make, tiny: Path) -> None:
     predict()
-    assert "in 4 folds:" in typed("threshold tiny preds -o t.json --cv-folds 8").stdout  # there are four groups
+    told = typed("threshold tiny preds -o t.json --cv-folds 8").stdout
+    assert "in 4 folds:" in told and "with 4 groups of images (fewer than 10) the interval is too short\n" in told
     csv_file = tiny / "train.csv"
     csv_file.write_text("\n".join(line.rpartition(",")[0] + ",scene" for line in csv_file.read_text().splitlines()))
     csv_file.write_text(csv_file.read_text().replace("mask,scene", "mask,group", 1))
     told = typed("threshold tiny preds -o u.json --cv-folds 8").stdout
     assert "in 8 folds (all are of one group, so every fold has neighbours in the others)" in told
+    assert "all images are of one group, so the interval is too short: it takes them as independent\n" in told
 
 
 def test_where_the_fit_does_not_hold_the_argmax_is_kept(typed: Type, predict: Make, monkeypatch: Any) -> None:

@@ -38,6 +38,7 @@ class Images:
     Attributes:
         read: the number of an image → its bands, and its truth, uint8 (H, W) with 255 = ignore.
         parts: the part of each image, int64 (N,) from 0.
+        groups: the group of each image, likewise, for the interval.
         members, classes: how many there are.
         scratch: the folder of a temporary file, which takes 6 + 4 M bytes for most of the pixels that members see
             differently; None: the system's.
@@ -45,6 +46,7 @@ class Images:
 
     read: Callable[[int], tuple[Bands, Array]]
     parts: Ints
+    groups: Ints
     members: int
     classes: int
     blend: Blend
@@ -99,7 +101,7 @@ def fit_weights(images: Images, steps: int) -> Fitted:
         whole.best_score,
         float(miou_of_counts(best.sum(0))),
         float(miou_of_counts(nested.sum(0))),
-        paired_difference(best, nested),
+        paired_difference(best, nested, images.groups),
         disagreement,
     )
 

@@ -39,10 +39,12 @@ class Images:
     Attributes:
         read: the number of an image → its stored probabilities, and its truth, uint8 (H, W) with 255 = ignore.
         parts: the part of each image, int64 (N,) from 0.
+        groups: the group of each image, likewise, for the interval.
     """
 
     read: Callable[[int], tuple[ProbReader, Array]]
     parts: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
     track: Track = silent
 
     @property
@@ -98,7 +100,7 @@ def fit_decision(images: Images, metric: Metric, *, areas: bool) -> Fitted:
         found = [_areas(swept.curves([fit]), metric) for fit in fits]
         state.measured_step([replace(one, min_areas=its) for one, its in zip(state.decisions, found, strict=True)])
     nested = state.counts[images.parts, np.arange(len(images.parts))]
-    gain = paired_difference(metric.additive(base), metric.additive(nested), score=metric.of_sums)
+    gain = paired_difference(metric.additive(base), metric.additive(nested), images.groups, score=metric.of_sums)
     return Fitted(state.decisions[-1], curves[-1][:, 0], base, state.counts[-1], nested, gain)
 
 

@@ -1,5 +1,7 @@
 """Greedy weights: what they gain where members complement each other, and that chance gains nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def images(members: list[np.ndarray], truths: np.ndarray, mode: str = "mean", pa
         return rows, truths[number]
 
     which = np.arange(len(truths)) % parts
-    return Images(read, which, len(members), CLASSES, Blend(mode, (1.0,) * len(members), 0.5))
+    return Images(read, which, np.arange(len(truths)), len(members), CLASSES, Blend(mode, (1.0,) * len(members), 0.5))
 
 
 def made(random: np.random.Generator, truths: np.ndarray, skill: np.ndarray) -> np.ndarray:
@@ -93,3 +95,18 @@ def test_scores_and_disagreement_are_those_of_direct_formulas() -> None:
             ]
         ).T
         assert score == pytest.approx(float(miou_of_counts(counts)))
+
+
+def test_the_interval_draws_groups() -> None:
+    """Every image twice, as two of one group, says no more than once."""
+    random = np.random.default_rng(5)
+    truths = random.integers(0, CLASSES, (8, *SIZE)).astype(np.uint8)
+    members = [made(random, truths, np.eye(CLASSES)[number] * 2) for number in range(3)]
+    once = images(members, truths, parts=4)
+    numbers = np.repeat(np.arange(8), 2)
+    twice = replace(
+        once, read=lambda number: once.read(int(numbers[number])), parts=once.parts[numbers], groups=numbers
+    )
+    alone = fit_weights(once, steps=4).gain
+    assert alone.low < alone.high
+    assert fit_weights(twice, steps=4).gain == pytest.approx(alone)

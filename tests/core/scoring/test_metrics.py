@@ -62,7 +62,8 @@ def test_image_dice_of_several_classes_by_hand() -> None:
 @pytest.mark.parametrize("name", KEYS)
 def test_the_gain_is_the_difference_of_the_scores(name: str) -> None:
     wanted, one, other = Metric(name, 3), counts(board(3)), counts(board(3, seed=1))
-    gain = paired_difference(wanted.additive(one), wanted.additive(other), repeats=50, score=wanted.of_sums)
+    sums, single = (wanted.additive(one), wanted.additive(other)), np.arange(len(one))
+    gain = paired_difference(*sums, single, repeats=50, score=wanted.of_sums)
     assert gain.value == pytest.approx(wanted.score(other) - wanted.score(one))
     assert gain.low <= gain.high
 

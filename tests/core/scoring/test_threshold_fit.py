@@ -23,7 +23,11 @@ def stored(folder: Path, pairs: Sequence[Pair], parts: Sequence[int]) -> Images:
     paths = [folder / f"{digest_bytes(probs.tobytes())}.b2nd" for probs, _ in pairs]
     for path, (probs, _) in zip(paths, pairs, strict=True):
         write_probs(path, np.ascontiguousarray(probs, np.float32))
-    return Images(lambda number: (ProbReader(paths[number]), pairs[number][1]), np.array(parts, np.int64))
+
+    def read(number: int) -> tuple[ProbReader, np.ndarray]:
+        return ProbReader(paths[number]), pairs[number][1]
+
+    return Images(read, np.array(parts, np.int64), np.arange(len(pairs)))
 
 
 def drawn(seed: int, classes: int = 2, count: int = 10, bias: float = 0.0) -> list[Pair]:
@@ -168,3 +172,13 @@ def test_the_minimum_area_is_the_best_there_is(tmp_path: Path) -> None:
     assert metric.score(fitted.fitted) == scores[best]
     assert fitted.gain.low > 0
     assert fit_decision(images, metric, areas=False).decision.min_areas == (0, 0)
+
+
+def test_the_interval_draws_groups(tmp_path: Path) -> None:
+    """Every image twice, as two of one group, says no more than once."""
+    once = stored(tmp_path, drawn(3, 3, 8), parts(4, 8))
+    numbers = np.repeat(np.arange(8), 2)
+    twice = Images(lambda number: once.read(int(numbers[number])), once.parts[numbers], numbers)
+    alone = fit_decision(once, Metric("dice", 3), areas=False).gain
+    assert alone.low < alone.high
+    assert fit_decision(twice, Metric("dice", 3), areas=False).gain == pytest.approx(alone)
