@@ -9,6 +9,7 @@ from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.decision import decision_digest, read_decision
 from segtool.core.ensembles import CHOICE, check_alike, check_order, read_choice, write_choice
 from segtool.core.files import digest_file, write_csv, write_json
+from segtool.core.fits import WEIGHTS, Fit, fits_on, told_fits
 from segtool.core.images import read_palette
 from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.predictions import Predictions, open_predictions
@@ -35,7 +36,7 @@ def run(settings: EnsembleSettings) -> Result:
     folder, first = settings.output.out, members[0]
     decision = read_decision(settings.decision.thresholds, first.classes)
     output = Output(folder, "ensemble", owns=(*OWNS, *OWN))
-    blend = _given(settings, members)
+    blend, fit = _given(settings, members)
     inputs = {**_inputs(settings, members, blend), **(dataset.digests(records) if dataset else {})}
     state = output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite)
     if state is State.DONE:
@@ -46,11 +47,11 @@ def run(settings: EnsembleSettings) -> Result:
     tables: list[Table] = []
     with output.discarded_on_error(unless="masks/**/*.png"):
         if dataset:
-            blend, tables = _fitted(settings, blend, members, dataset, records)
+            blend, fit, tables = _fitted(settings, blend, members, dataset, records)
         palette = read_palette(first.mask_path(first.ids[0]))
         with PredictionWriter(folder, keep_probs=settings.probs, palette=palette, decision=decision) as writer:
             _write(settings, members, blend, writer)
-    return _finish(settings, output, members, blend, tables)
+    return _finish(settings, output, members, blend, [fit, decision.fit if decision else None], tables)
 
 
 def _to_fit(settings: EnsembleSettings, members: Sequence[Predictions]) -> tuple[Dataset | None, list[Record]]:
@@ -78,19 +79,25 @@ def _inputs(settings: EnsembleSettings, members: Sequence[Predictions], blend: B
     return {**inputs, **decision_digest(settings.decision.thresholds)}
 
 
-def _given(settings: EnsembleSettings, members: Sequence[Predictions]) -> Blend:
-    """What the options say, or the ensemble that is to be repeated."""
+def _fits(members: Sequence[Predictions], blend: Blend) -> list[Fit]:
+    """What was fitted to masks and made what is read of the members that count."""
+    chosen = [members[number] for number in blend.used]
+    return [fit for preds in chosen for fit in preds.fitted(probs=preds.has_probs)]
+
+
+def _given(settings: EnsembleSettings, members: Sequence[Predictions]) -> tuple[Blend, Fit | None]:
+    """What the options say, or the ensemble that is to be repeated, and how that was fitted."""
     asked = settings.blend
     if asked.like:
         choice = read_choice(asked.like)
         check_order(asked.like, choice, members)
-        return choice.blend
-    return Blend(asked.mode or "mean", asked.weights or (1.0,) * len(members), asked.sharpen or EXPONENT)
+        return choice.blend, choice.fit
+    return Blend(asked.mode or "mean", asked.weights or (1.0,) * len(members), asked.sharpen or EXPONENT), None
 
 
 def _fitted(
     settings: EnsembleSettings, blend: Blend, members: Sequence[Predictions], dataset: Dataset, records: list[Record]
-) -> tuple[Blend, list[Table]]:
+) -> tuple[Blend, Fit, list[Table]]:
     """The blend with fitted weights, and what is to be told of them; kept for a resume with the disagreements."""
 
     def read(number: int) -> tuple[Bands, Any]:
@@ -107,16 +114,19 @@ def _fitted(
     write_csv(settings.output.out / DISAGREEMENT, ("member", *names), rows)
     total = sum(fitted.weights)
     shown = [[n, alone, w / total] for n, alone, w in zip(names, fitted.alone, fitted.weights, strict=True)]
+    told = told_fits(fits_on(_fits(members, blend), members[0].ids), "even the nested score is too good")
+    before = f"; {told}" if told else ""
     numbers = [str(number) for number in range(1, len(names) + 1)]
     tables = [
         Table("Members", ["member", "mIoU alone", "weight"], shown),
-        Table(_verdict(fitted, images), ["score", "mIoU"], _score_rows(fitted)),
+        Table(_verdict(fitted, images) + before, ["score", "mIoU"], _score_rows(fitted)),
         Table("Share of pixels in which two members differ", ["member", *numbers], rows),
     ]
     scores = {"in_sample": fitted.score, "nested": fitted.nested_score, "best_member_nested": fitted.best_score}
     gain = {"gain": fitted.gain.value, "interval": [fitted.gain.low, fitted.gain.high]}
     write_json(settings.output.out / FIT, {**scores, **gain})
-    return Blend(blend.mode, tuple(map(float, fitted.weights)), blend.exponent), tables
+    fit = Fit(WEIGHTS, str(settings.output.out), frozenset(members[0].ids), nested=fitted.nested_score)
+    return Blend(blend.mode, tuple(map(float, fitted.weights)), blend.exponent), fit, tables
 
 
 def _score_rows(fitted: Fitted) -> list[list[object]]:
@@ -154,13 +164,24 @@ def _finish(
     output: Output,
     members: Sequence[Predictions],
     blend: Blend,
+    own: Sequence[Fit | None],
     tables: list[Table],
 ) -> Result:
+    """Write what the folder holds beside the images; `own`: how its weights and its thresholds were fitted."""
     first, folder = members[0], output.path
+    named = write_choice(folder, members, blend, own[0])
     unseen = frozenset.intersection(*(members[number].oof for number in blend.used))
-    named = write_choice(folder, members, blend)
     kept = [{**named[number], "members": list(members[number].members)} for number in blend.used]
-    write_index(folder, first.sizes, unseen, classes=first.classes, subset=first.subset, members=kept, data=first.data)
+    write_index(
+        folder,
+        first.sizes,
+        unseen,
+        classes=first.classes,
+        subset=first.subset,
+        members=kept,
+        data=first.data,
+        fits=[*_fits(members, blend), *own],
+    )
     extra = [folder / name for name in OWN if (folder / name).exists()]
     output.finish([*output_files(folder, first.ids, keep_probs=settings.probs), *extra])
     shares = ", ".join(f"{member['weight']:.3g}" for member in named)

@@ -7,6 +7,7 @@ from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.decision import decision_digest, read_decision
 from segtool.core.files import digest_stats, write_csv, write_json
+from segtool.core.fits import Fit, fits_on, told_fits
 from segtool.core.images import Array
 from segtool.core.predictions import find_predictions, open_mask_folder, open_predictions, read_class_ids
 from segtool.core.reporting.progress import tracker
@@ -32,6 +33,8 @@ class Task:
     # The mask predicted for a record, uint8 of the size of its truth.
     read: Callable[[Record, Size], Array]
     inputs: Mapping[str, str]
+    # What was fitted on these images, so that their scores are in-sample.
+    fits: Sequence[Fit] = ()
 
 
 def run(settings: EvaluateSettings) -> Result:
@@ -45,12 +48,12 @@ def run(settings: EvaluateSettings) -> Result:
     if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
         return Result(f"{folder} is up to date")
     board, sizes = _score(dataset, task, settings)
-    summary = {"subset": task.subset, **board.summary()}
+    summary = {"subset": task.subset, **board.summary(), "fitted": [fit.summary() for fit in task.fits]}
     for name, table in tables.files(board, sizes).items():
         write_csv(folder / name, table.columns, table.rows)
     write_json(folder / "summary.json", summary)
     output.finish([folder / name for name in FILES])
-    return Result(f"tables written to {folder}", tables.shown(task.title, board, sizes))
+    return Result(f"tables written to {folder}", tables.shown(task.title, board, sizes, task.fits))
 
 
 def _score(dataset: Dataset, task: Task, settings: EvaluateSettings) -> tuple[ScoreBoard, objects.Counts]:
@@ -79,8 +82,9 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | No
         refuse_seen(preds, "--subset train scores them all the same" if preds.subset == "train" else "")
     elif seen := seen_images(preds):
         title = f"TRAINING images, not a validation score: the model saw {len(seen)} of these {title}"
-    if decision and (fitted := decision.fitted_on & set(preds.ids)):
-        title += f"; {settings.decision.thresholds} was fitted on {len(fitted)} of them, so see its nested score"
+    fits = fits_on([*preds.fitted(probs=True), decision.fit], preds.ids) if decision else preds.fits
+    if told := told_fits(fits, "the score is in-sample: go by the nested one"):
+        title += f"; {told}"
 
     def read(record: Record, size: Size) -> Array:
         if decision:
@@ -88,7 +92,7 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | No
         return read_class_ids(preds.mask_path(record.image_id), len(dataset.classes), size, record.mask)
 
     inputs = {**preds.digests(probs=decision is not None), **decision_digest(settings.decision.thresholds)}
-    return Task(title, preds.subset, records, read, inputs)
+    return Task(title, preds.subset, records, read, inputs, fits)
 
 
 def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> Task:

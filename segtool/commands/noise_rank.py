@@ -10,6 +10,7 @@ import numpy.typing as npt
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_file, write_csv
+from segtool.core.fits import Fit, fits_on, told_fits
 from segtool.core.images import Array
 from segtool.core.noise import evidence, table
 from segtool.core.noise.findings import Finding, examine
@@ -43,6 +44,12 @@ class Task:
         named = {f"member {n}": m for n, m in enumerate(self.members, 1)}
         others = {f"{name} {key}": digest for name, m in named.items() for key, digest in m.digests().items()}
         return {**self.dataset.digests(self.records), **self.preds.digests(probs=True), **others}
+
+    @property
+    def fits(self) -> tuple[Fit, ...]:
+        """What was fitted to the labels that are to be judged."""
+        others = (fit for member in self.members for fit in member.fits)
+        return fits_on([*self.preds.fitted(probs=True), *others], self.preds.ids)
 
     def label(self, record: Record) -> Array:
         """The label, of the size that was predicted."""
@@ -79,6 +86,8 @@ def run(settings: NoiseRankSettings) -> Result:
         silent = sum(row["note"] != "" for row in rows)
         note = f"; in {silent}, ranked last, all pixels are ignored" if silent else ""
         lines = [f"{file}: {len(rows)} images, the most suspicious first{note}"]
+    if told := told_fits(task.fits, "their labels look righter than they are"):
+        lines.append(told)
     lines += [_write_keep(task, settings.keep)] if settings.keep else []
     lines += [_write_sheet(task, settings.sheet)] if settings.sheet else []
     return Result("\n".join(lines), tables)

@@ -60,7 +60,7 @@ def run(settings: PredictSettings) -> Result:
             raise SegtoolError(
                 f"--max-time is over: {left} of {len(groups)} batches are left; the same command goes on with them"
             )
-        return _finish(output, job, groups, predictors, settings)
+        return _finish(output, job, groups, predictors, settings, decision)
 
 
 def _up_to_date(output: Output) -> Result:
@@ -192,7 +192,12 @@ def _in_time(groups: Sequence[Group], started: float, limit: float | None) -> It
 
 
 def _finish(
-    output: Output, job: Job, groups: Sequence[Group], predictors: Predictors, settings: PredictSettings
+    output: Output,
+    job: Job,
+    groups: Sequence[Group],
+    predictors: Predictors,
+    settings: PredictSettings,
+    decision: Decision | None,
 ) -> Result:
     """Write the stamps, and once all images are there, the index."""
     if isinstance(output, ShardOutput):
@@ -216,6 +221,7 @@ def _finish(
         subset=job.subset,
         members=members,
         data=dataset.path,
+        fits=[decision.fit] if decision else (),
     )
     output.finish(output_files(output.path, job.sizes, keep_probs=settings.probs))
     return Result(

@@ -9,7 +9,7 @@ from segtool.core import artifacts
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, load_dataset
 from segtool.core.files import digest_file
-from segtool.core.pasting import complete, out_of_fold, pasted
+from segtool.core.pasting import complete, fits_of, out_of_fold, pasted
 from segtool.core.prediction_writer import OWNS, output_files, write_index, write_predictions
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import ProbReader, Probs
@@ -55,7 +55,16 @@ def run(settings: RoiPasteSettings) -> Result:
     members = [*preds.members, *stamp.get("members", ()), *(base.members if base else ())]
     members = [member for number, member in enumerate(members) if member not in members[:number]]
     data = settings.crops / stamp["data"]
-    write_index(output.path, sizes, unseen, classes=crops.classes, subset=preds.subset, members=members, data=data)
+    write_index(
+        output.path,
+        sizes,
+        unseen,
+        classes=crops.classes,
+        subset=preds.subset,
+        members=members,
+        data=data,
+        fits=fits_of(list(pieces.values()), preds, base),
+    )
     output.finish(output_files(output.path, sizes, keep_probs=True))
     if len(preds.oof) == len(preds.ids) and (seen := len(sizes) - len(unseen)):
         log.warning("%d images do not count as out-of-fold: what said where their objects are has seen them", seen)

@@ -1,12 +1,14 @@
 """`segtool threshold`: decision thresholds and minimum areas, fitted on out-of-fold predictions."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.files import remove_leftovers, write_csv, write_json
+from segtool.core.fits import told_fits
 from segtool.core.images import Array
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import ProbReader, open_probs
@@ -49,6 +51,8 @@ def run(settings: ThresholdSettings) -> Result:
     told += f": {report.verdict(fitted)}"
     if few := few_drawn(groups):
         told += f"\n{few}"
+    if before := told_fits(preds.fitted(probs=True), "even the nested score is too good"):
+        told += f"\n{before}"
     return Result(f"{told}\n{file} written", report.tables(fitted, wanted, dataset.classes))
 
 
@@ -90,6 +94,8 @@ def _write(output: Output, fitted: Fitted, wanted: Metric, dataset: Dataset, pre
     colours = class_colours(len(dataset.classes), dataset.palette)[wanted.fitted]
     title = f"{NAMES[wanted.name]} of each class against the rest, by its threshold; the dot is what was chosen"
     write_curves(picture, title, names, list(fitted.curves), chosen, colours)
-    source = {"subset": preds.subset, "images": len(preds.ids), "members": list(preds.members)}
+    source: dict[str, Any] = {"subset": preds.subset, "images": len(preds.ids), "members": list(preds.members)}
+    if fits := preds.fitted(probs=True):
+        source["fitted"] = [fit.summary() for fit in fits]
     write_json(output.path, report.content(fitted, wanted, dataset.classes, preds.ids, source))
     output.finish([table, picture], editable=[output.path], scores=report.scores(fitted, wanted))

@@ -19,7 +19,7 @@ goes to the class that would have taken it if that class had not been there. In 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.files import digest_file, read_json
+from segtool.core.fits import THRESHOLDS, Fit, read_fits
 from segtool.core.images import Array
 from segtool.core.probmaps import SCALE, Probs, decide, lowest_level, open_probs, quantise
 from segtool.core.scoring.objects import bounds, components
@@ -48,13 +49,13 @@ class Decision:
         thresholds: of each class in [0, 1], or None.
         weights: of each class, above 0; only their ratios count.
         min_areas: pixels of each class's smallest object; 0 and 1 keep all.
-        fitted_on: ids of the images the rule was fitted on.
+        fit: how the rule was fitted, where it was; the arg-max is not.
     """
 
     thresholds: tuple[float | None, ...]
     weights: tuple[float, ...]
     min_areas: tuple[int, ...]
-    fitted_on: frozenset[str] = frozenset()
+    fit: Fit | None = None
 
     @classmethod
     def argmax(cls, classes: int) -> "Decision":
@@ -200,7 +201,19 @@ def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
         (_threshold(row, name, path), _weight(row, name, path), _area(row, name, path)) for name, row in rows.items()
     ]
     thresholds, weights, areas = zip(*made, strict=True)
-    return Decision(thresholds, weights, areas, frozenset(map(str, content.get("fitted_on") or ())))
+    decision = Decision(thresholds, weights, areas)
+    fitted = decision.cleans or any(threshold is not None for threshold in thresholds)
+    return replace(decision, fit=_fit(content, path) if fitted else None)
+
+
+def _fit(content: Mapping[str, Any], path: Path) -> Fit | None:
+    """How the file says that it was fitted, None where it says nothing (it may be written by hand)."""
+    if not (ids := content.get("fitted_on")):
+        return None
+    fit = {"kind": THRESHOLDS, "source": str(path), "images": ids, "metric": content.get("metric", "miou")}
+    scores = content.get("scores")
+    nested = scores.get("nested") if isinstance(scores, dict) else None
+    return read_fits([{**fit, "exclude": content.get("excluded", []), "nested": nested}], path)[0]
 
 
 def decision_digest(path: Path | None) -> dict[str, str]:

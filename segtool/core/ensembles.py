@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from segtool.core.blending import Blend
 from segtool.core.files import read_json, write_json
+from segtool.core.fits import Fit, read_fits
 from segtool.core.predictions import Predictions
 from segtool.errors import SegtoolError, UsageError
 
@@ -16,10 +17,11 @@ CHOICE = "ensemble.json"
 
 
 class Choice(NamedTuple):
-    """How an ensemble was made: its blend, and the digests of the networks behind each member."""
+    """How an ensemble was made: its blend, the digests of the networks behind each member, and how it was fitted."""
 
     blend: Blend
     networks: list[frozenset[str]]
+    fit: Fit | None = None
 
 
 def check_alike(members: Sequence[Predictions]) -> None:
@@ -46,14 +48,15 @@ def check_alike(members: Sequence[Predictions]) -> None:
                 )
 
 
-def write_choice(folder: Path, members: Sequence[Predictions], blend: Blend) -> list[dict[str, Any]]:
+def write_choice(folder: Path, members: Sequence[Predictions], blend: Blend, fit: Fit | None) -> list[dict[str, Any]]:
     """Write `ensemble.json`; returns what it says of each member."""
     total = sum(blend.weights)
     named = [
         {"predictions": str(preds.path), "weight": weight / total, "networks": sorted(_networks(preds.members))}
         for preds, weight in zip(members, blend.weights, strict=True)
     ]
-    write_json(folder / CHOICE, {"mode": blend.mode, "sharpen": blend.exponent, "members": named})
+    fitted = {"fitted": [fit.as_json()]} if fit else {}
+    write_json(folder / CHOICE, {"mode": blend.mode, "sharpen": blend.exponent, "members": named, **fitted})
     return named
 
 
@@ -65,9 +68,11 @@ def read_choice(folder: Path) -> Choice:
     try:
         weights = tuple(float(member["weight"]) for member in content["members"])
         networks = [frozenset(map(str, member["networks"])) for member in content["members"]]
-        return Choice(Blend(str(content["mode"]), weights, float(content["sharpen"])), networks)
+        blend = Blend(str(content["mode"]), weights, float(content["sharpen"]))
     except (KeyError, TypeError, ValueError) as error:
         raise SegtoolError(f"{folder / CHOICE} lacks mode, sharpen or members; make the ensemble again") from error
+    fits = read_fits(content.get("fitted"), folder / CHOICE)
+    return Choice(blend, networks, fits[0] if fits else None)
 
 
 def check_order(like: Path, choice: Choice, members: Sequence[Predictions]) -> None:

@@ -1,9 +1,11 @@
 """Crops' predictions back in the full images."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from segtool.core.fits import Fit
 from segtool.core.prediction_writer import BAND_BYTES
 from segtool.core.predictions import Predictions
 from segtool.core.probmaps import ProbReader, Probs
@@ -80,6 +82,15 @@ def out_of_fold(pieces: Sequence[Pieces], preds: Predictions, base: Predictions 
         and all(crop.crop_id in preds.oof for crop in its.crops)
         and (base is None or its.image_id in base.oof)
     }
+
+
+def fits_of(pieces: Sequence[Pieces], preds: Predictions, base: Predictions | None) -> list[Fit]:
+    """What made the probabilities and was fitted to masks: of crops, or of full images. All ids are of full images."""
+    of_crops = [
+        replace(fit, images=frozenset(i.image_id for i in pieces if any(c.crop_id in fit.images for c in i.crops)))
+        for fit in preds.fitted(probs=True)
+    ]
+    return [*of_crops, *(base.fitted(probs=True) if base else ())]
 
 
 def _background(classes: int, rows: int, width: int) -> Probs:

@@ -16,6 +16,7 @@ from segtool.core import images
 from segtool.core.catalog import relative_to
 from segtool.core.decision import Decision, GrowingMask
 from segtool.core.files import digest_bytes, write_csv, write_json
+from segtool.core.fits import Fit, fits_on
 from segtool.core.inference.gate import gate
 from segtool.core.predictions import mask_path, probs_path, read_class_ids
 from segtool.core.probmaps import ProbReader, Probs, ProbWriter
@@ -199,6 +200,7 @@ def write_index(
     subset: str,
     members: Sequence[Mapping[str, Any]],
     data: Path | None = None,
+    fits: Iterable[Fit | None] = (),
 ) -> None:
     """Write `index.csv` (in the order of `sizes`) and `meta.json`.
 
@@ -206,6 +208,7 @@ def write_index(
 
     Args:
         data: the dataset.yaml the images are of.
+        fits: what was fitted to masks and made these predictions; it is noted where that was on some of the images.
     """
     unseen = set(oof)
     said = {image_id: images.read_notes(mask_path(folder, image_id)).get(PRESENCE, "").split() for image_id in sizes}
@@ -216,9 +219,11 @@ def write_index(
     ]
     write_csv(folder / "index.csv", ("image_id", "height", "width", "oof", *heads), rows)
     listed = [image_id for image_id in sizes if image_id in unseen]
-    meta = {"classes": list(classes), "subset": subset, "members": list(members), "out_of_fold": listed}
+    meta: dict[str, Any] = {"classes": list(classes), "subset": subset, "members": list(members), "out_of_fold": listed}
     if data:
         meta["data"] = relative_to(data, folder)
+    if noted := fits_on(fits, sizes):
+        meta["fitted"] = [fit.as_json() for fit in noted]
     write_json(folder / "meta.json", meta)
 
 

@@ -4,7 +4,8 @@ masks/<image_id>.png    class ids (index PNG) at the image's own size
 probs/<image_id>.b2nd   probabilities, see core/probmaps.py (unless left out)
 index.csv               image_id,height,width,oof in the order of the subset; oof 1: no member was trained on it
 meta.json               {classes: [...], subset: ..., members: [{run, checkpoint, digest}], out_of_fold: [ids],
-                        data: the dataset.yaml, from here}; a member from elsewhere has a `claim` (or null)
+                        data: the dataset.yaml, from here, fitted: what was fitted to masks of these images, see
+                        core/fits.py}; a member from elsewhere has a `claim` (or null)
 done.json               written last
 """
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from segtool.core import artifacts, images
 from segtool.core.catalog import check_image_id
 from segtool.core.files import digest_file, digest_stats, read_csv, read_json
+from segtool.core.fits import WEIGHTS, Fit, read_fits
 from segtool.core.names import ImageNames
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
@@ -46,6 +48,7 @@ class Predictions:
         oof: ids of images that no member which predicted them was trained on.
         members: run, checkpoint and digest of each model.
         data: the dataset.yaml whose images were predicted, where that is known.
+        fits: what made the masks and was fitted on some of these images.
     """
 
     path: Path
@@ -55,6 +58,7 @@ class Predictions:
     oof: frozenset[str]
     members: tuple[Mapping[str, Any], ...] = ()
     data: Path | None = None
+    fits: tuple[Fit, ...] = ()
 
     @property
     def ids(self) -> list[str]:
@@ -97,6 +101,10 @@ class Predictions:
         """What is claimed of such members."""
         claims = (member.get("claim") for member in _origins(self.members))
         return list(dict.fromkeys(str(claim) for claim in claims if claim))
+
+    def fitted(self, *, probs: bool) -> tuple[Fit, ...]:
+        """What made the masks, or the probabilities, and was fitted on some of these images."""
+        return tuple(fit for fit in self.fits if not probs or fit.kind == WEIGHTS)
 
     def digests(self, *, probs: bool = False) -> dict[str, str]:
         """Digests of what a command reads that reads the masks, or the probabilities.
@@ -172,7 +180,8 @@ def open_predictions(path: Path) -> Predictions:
     except (TypeError, KeyError, AttributeError) as error:
         raise SegtoolError(f"{path / 'meta.json'} lacks classes or subset; predict again") from error
     sizes, oof = _read_index(path / "index.csv")
-    return Predictions(path, classes, subset, sizes, oof, members, data)
+    fits = read_fits(meta.get("fitted"), path / "meta.json")
+    return Predictions(path, classes, subset, sizes, oof, members, data, fits)
 
 
 def open_mask_folder(

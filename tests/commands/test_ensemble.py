@@ -108,6 +108,8 @@ def test_fitted_weights_gain_and_are_repeated_on_the_test_images(typed: Type, me
     assert sum(weights) == pytest.approx(1) and min(weights) > 0
     assert typed("evaluate tiny oof -o scores").status == 0
     assert content("scores/summary.json")["miou"] == pytest.approx(fit["in_sample"], abs=1e-3)
+    noted = {"kind": "weights", "source": "oof", "images": 8, "metric": "miou", "exclude": [], "nested": fit["nested"]}
+    assert content("scores/summary.json")["fitted"] == [noted]
     with Path("oof/disagreement.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["member"] for row in rows] == ["a", "b", "c"] and float(rows[0]["a"]) == 0 < float(rows[0]["b"])
@@ -115,10 +117,52 @@ def test_fitted_weights_gain_and_are_repeated_on_the_test_images(typed: Type, me
         member(name, good, subset="test")
     assert typed("ensemble ta tb tc --like oof -o test").status == 0
     assert [one["weight"] for one in content("test/ensemble.json")["members"]] == pytest.approx(weights)
+    assert "fitted" not in content("test/meta.json"), "of test images it saw no mask"
     ended = typed("ensemble tb ta tc --like oof -o other")
     assert (ended.status, "is of the networks of ta" in ended.stderr) == (2, True)
     ended = typed("ensemble ta tb --like oof -o other")
     assert (ended.status, "it has 3 members, here are 2" in ended.stderr) == (2, True)
+
+
+def noted(folder: str) -> list[tuple[str, str, int]]:
+    return [
+        (fit["kind"], fit["source"], len(fit["images"])) for fit in content(f"{folder}/meta.json").get("fitted", [])
+    ]
+
+
+def test_what_was_fitted_is_noted_through_further_steps(typed: Type, member: Make) -> None:
+    """Each score of the same images that has a fit in it says so; thresholds are in masks, weights in both."""
+    member("a", 0), member("b", 1), member("c", 2)
+    weights, thresholds = ("weights", "oof", 8), ("thresholds", "t.json", 8)
+    for line, folder, expected in (
+        ("ensemble a b --fit tiny -o oof", "oof", [weights]),
+        ("ensemble a b --like oof -o again", "again", [weights]),
+        ("threshold tiny a -o t.json", "", []),
+        ("ensemble a b c -o plain", "plain", []),
+        ("ensemble a b c --thresholds t.json -o decided", "decided", [thresholds]),
+        ("ensemble decided c -o of_probs", "of_probs", []),
+        ("ensemble decided oof -o both", "both", [weights]),
+        ("ensemble oof c --weights 0,1 -o unused", "unused", []),
+        ("ensemble oof c --thresholds t.json --no-probs -o masks", "masks", [weights, thresholds]),
+        ("ensemble masks c --mode vote -o voted", "voted", [weights, thresholds]),
+    ):
+        ended = typed(line)
+        assert ended.status == 0, ended.stderr
+        assert not folder or noted(folder) == expected, line
+    ended = typed("evaluate tiny masks -o s")
+    assert (
+        "Scores: 8 images of the subset oof; the weights of oof were fitted on 8 of these images and the thresholds of"
+        " t.json were fitted on 8 of these images, so the score is in-sample: go by the nested one" in ended.stdout
+    )
+    assert ended.stdout.count("nested mIoU (") == 2
+    assert typed("evaluate tiny masks -o quiet --quiet").stdout == ""
+    assert [fit["source"] for fit in content("quiet/summary.json")["fitted"]] == ["oof", "t.json"]
+    told = "the weights of oof were fitted on 8 of these images, so "
+    assert f"{told}even the nested score is too good" in typed("threshold tiny oof -o u.json").stdout
+    assert content("u.json")["predictions"]["fitted"][0]["source"] == "oof"
+    assert f"{told}even the nested score is too good" in typed("ensemble oof c --fit tiny -o twice").stdout
+    assert f"{told}their labels look righter than they are" in typed("noise-rank tiny oof -o n.csv").stdout
+    assert "fitted" not in typed("noise-rank tiny decided -o m.csv").stdout
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,13 @@ def test_the_files_say_what_was_fitted_and_evaluate_gives_that_score(typed: Type
         ended = typed(f"evaluate tiny preds {option} -o scores_{key}")
         assert ended.status == 0, ended.stderr
         assert content(f"scores_{key}/summary.json")["miou"] == pytest.approx(scores[key], abs=1e-12)
-        assert ("t.json was fitted on 8 of them, so see its nested score" in ended.stdout) == (key == "fitted")
+        told = "the thresholds of t.json were fitted on 8 of these images, so the score is in-sample: go by the nested"
+        assert (told in ended.stdout) == (key == "fitted")
+        nested = f"nested mIoU (t.json)   {scores['nested']:.4f}"
+        assert (nested in ended.stdout) == (key == "fitted")
+        noted = {"kind": "thresholds", "source": "t.json", "images": 8, "metric": "miou", "exclude": []}
+        expected = [{**noted, "nested": scores["nested"]}] if key == "fitted" else []
+        assert content(f"scores_{key}/summary.json")["fitted"] == expected
 
 
 def test_table_and_picture_show_the_curves(typed: Type, predict: Make) -> None:
@@ -224,6 +230,19 @@ def test_two_classes(typed: Type, tmp_path: Path, metric: str, key: str) -> None
     assert content("s/summary.json")[key] == pytest.approx(made["scores"]["fitted"], abs=1e-12)
 
 
+def test_a_file_that_was_not_fitted_here_says_nothing(typed: Type, predict: Make) -> None:
+    """A rule written by hand, and one of other images."""
+    predict()
+    row = {"threshold": 0.4, "weight": 1, "min_area": 0}
+    for extra in ({}, {"fitted_on": ["elsewhere"], "metric": "dice"}):
+        write_json(Path("r.json"), {"classes": dict.fromkeys(("ground", "box", "stripe"), row), **extra})
+        assert "in-sample" not in typed("evaluate tiny preds --thresholds r.json -o s --overwrite").stdout
+        assert content("s/summary.json")["fitted"] == []
+    write_json(Path("r.json"), {"classes": dict.fromkeys(("ground", "box", "stripe"), row), "fitted_on": 5})
+    ended = typed("evaluate tiny preds --thresholds r.json -o t")
+    assert (ended.status, "r.json: what it was fitted on is not" in ended.stderr) == (1, True)
+
+
 def test_nothing_to_fit(typed: Type, tmp_path: Path) -> None:
     binary(tmp_path / "d", 0.0)
     ended = typed("threshold d two -o t.json")
@@ -244,7 +263,9 @@ def test_all_who_take_the_file_decide_alike(typed: Type, tiny: Path) -> None:
     assert typed(f"train tiny {NETWORK} --batch 2 --epochs 1 -o run").status == 0
     rule = {"ground": (0.5, 0.1, 9), "box": (0.3, 1, 6), "stripe": (0.33, 1, 0)}
     columns = ("threshold", "weight", "min_area")
-    write_json(Path("r.json"), {"classes": {name: dict(zip(columns, row, strict=True)) for name, row in rule.items()}})
+    classes = {name: dict(zip(columns, row, strict=True)) for name, row in rule.items()}
+    fitted = {"fitted_on": [f"train_{index}" for index in range(8)], "scores": {"nested": 0.5}}
+    write_json(Path("r.json"), {"classes": classes, **fitted})
     predict = "predict tiny --run run --subset valid --threads 1"
     for line in (
         f"{predict} -o plain",
@@ -264,6 +285,9 @@ def test_all_who_take_the_file_decide_alike(typed: Type, tiny: Path) -> None:
     for one in ("b", "c"):
         assert content(f"{one}/summary.json") == content("a/summary.json")
         assert Path(f"{one}.csv").read_bytes() == Path("a.csv").read_bytes()
+    noted = {"kind": "thresholds", "source": "r.json", "images": len(plain.ids), "metric": "miou", "exclude": []}
+    assert content("a/summary.json")["fitted"] == [{**noted, "nested": 0.5}]
+    assert (content("plain/meta.json").get("fitted"), len(content("masks/meta.json")["fitted"])) == (None, 1)
     assert typed("submit plain -o d.csv").status == 0
     assert Path("d.csv").read_bytes() != Path("a.csv").read_bytes()
     # The file is one of their inputs, and a rule for other classes is refused before anything is written.

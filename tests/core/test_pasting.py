@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pytest
 
 from segtool.core import pasting
-from segtool.core.pasting import complete, out_of_fold, pasted
+from segtool.core.fits import THRESHOLDS, WEIGHTS, Fit
+from segtool.core.pasting import complete, fits_of, out_of_fold, pasted
 from segtool.core.predictions import Predictions
 from segtool.core.probmaps import ProbReader, write_probs
 from segtool.core.roi import Crop, Pieces
@@ -112,3 +113,16 @@ def test_out_of_fold_is_what_nobody_has_seen() -> None:
     assert out_of_fold(PIECES, folder(CROPS, oof=list(CROPS)), None) == {"one", "bare"}
     assert out_of_fold(PIECES, folder(CROPS, oof=["one_0", "two_0"]), None) == {"bare"}
     assert out_of_fold(PIECES, folder(CROPS, oof=list(CROPS)), folder(FULL, oof=["one"])) == {"one"}
+
+
+def test_fits_of_crops_become_those_of_their_images() -> None:
+    """Weights are in the probabilities that are pasted, thresholds are not."""
+    size = Size(10, 10)
+    pieces = [Pieces(name, size, (crop(f"{name}_0", 0, 0, 5, 5), crop(f"{name}_1", 5, 5, 5, 5)), True) for name in "ab"]
+    of_crops = Fit(WEIGHTS, "w", frozenset({"a_1", "elsewhere"}), nested=0.5)
+    of_images, of_masks = Fit(WEIGHTS, "v", frozenset("ab")), Fit(THRESHOLDS, "t", frozenset("ab"))
+    sizes, base_sizes = dict.fromkeys(["a_0", "a_1"], Size(5, 5)), dict.fromkeys("ab", size)
+    preds = Predictions(Path("p"), ("x",), "oof", sizes, frozenset(sizes), fits=(of_crops, of_masks))
+    base = Predictions(Path("b"), ("x",), "oof", base_sizes, frozenset("ab"), fits=(of_masks, of_images))
+    assert fits_of(pieces, preds, base) == [Fit(WEIGHTS, "w", frozenset("a"), nested=0.5), of_images]
+    assert fits_of(pieces, preds, None) == [Fit(WEIGHTS, "w", frozenset("a"), nested=0.5)]

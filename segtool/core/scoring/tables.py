@@ -1,7 +1,10 @@
 """The tables of `segtool evaluate`: what its CSV files hold and what it shows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from segtool.core.fits import Fit
 from segtool.core.reporting.tables import Table
 from segtool.core.scoring import objects
 from segtool.core.scoring.scores import ScoreBoard, divide
@@ -17,10 +20,14 @@ def files(board: ScoreBoard, sizes: objects.Counts) -> dict[str, Table]:
     }
 
 
-def shown(title: str, board: ScoreBoard, sizes: objects.Counts) -> list[Table]:
-    """What a reader wants first: classes, recall of objects by size, and the means last."""
+def shown(title: str, board: ScoreBoard, sizes: objects.Counts, fits: Sequence[Fit] = ()) -> list[Table]:
+    """What a reader wants first: classes, recall of objects by size, and the means last, with the nested scores of what
+    was fitted on these images."""
     means = {name: value for name, value in board.summary().items() if name in MEANS}
-    rows = [[label, np.nan if means[name] is None else means[name]] for name, label in MEANS.items()]
+    rows: list[list[object]] = [
+        [label, np.nan if means[name] is None else means[name]] for name, label in MEANS.items()
+    ]
+    rows += [[f"{fit.score} ({fit.source})", np.nan if fit.nested is None else fit.nested] for fit in fits]
     if board.exclude:
         title += f"; means without {', '.join(board.classes[index] for index in board.exclude)}"
     return [per_class(board), _recall_by_size(board, sizes), Table(f"Scores: {title}", ("score", "value"), rows)]
