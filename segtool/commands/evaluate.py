@@ -48,24 +48,26 @@ def run(settings: EvaluateSettings) -> Result:
     if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
         return Result(f"{folder} is up to date")
     board, sizes = _score(dataset, task, settings)
-    summary = {"subset": task.subset, **board.summary(), "fitted": [fit.summary() for fit in task.fits]}
-    for name, table in tables.files(board, sizes).items():
+    about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in task.fits]}
+    summary = {"subset": task.subset, **board.summary(), **about}
+    for name, table in tables.files(board, sizes, settings.size_bins).items():
         write_csv(folder / name, table.columns, table.rows)
     write_json(folder / "summary.json", summary)
     output.finish([folder / name for name in FILES])
-    return Result(f"tables written to {folder}", tables.shown(task.title, board, sizes, task.fits))
+    return Result(f"tables written to {folder}", tables.shown(task.title, board, sizes, settings.size_bins, task.fits))
 
 
 def _score(dataset: Dataset, task: Task, settings: EvaluateSettings) -> tuple[ScoreBoard, objects.Counts]:
     """Score image after image; nothing but counts is kept. Threads bring nothing: OpenCV uses all cores for objects."""
     classes = len(dataset.classes)
-    board, sizes = ScoreBoard(dataset.classes, settings.exclude), objects.no_objects(classes)
+    board, borders = ScoreBoard(dataset.classes, settings.exclude), settings.size_bins
+    sizes = objects.no_objects(classes, borders)
     track = tracker(settings.output.quiet)
     for record in track(task.records, total=len(task.records), label="evaluate"):
         truth = dataset.read_mask(record)
         pred = task.read(record, Size(*truth.shape))
         board.add(record.image_id, confusion(truth, pred, classes))
-        sizes += objects.object_counts(truth, pred, classes)
+        sizes += objects.object_counts(truth, pred, classes, borders)
     return board, sizes
 
 

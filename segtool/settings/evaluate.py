@@ -1,11 +1,21 @@
 """Settings of `segtool evaluate`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from segtool.settings.common import DecisionSettings, OutputSettings
 from segtool.settings.options import option
+
+
+def _areas(text: str) -> tuple[int, ...]:
+    """`1024,9216` → (1024, 9216)."""
+    parts = [part.strip() for part in text.split(",")]
+    areas = tuple(int(part) for part in parts if re.fullmatch(r"[0-9]{1,12}", part))
+    if len(areas) < len(parts) or areas[0] < 1 or sorted(set(areas)) != list(areas):
+        raise ValueError(f"{text!r} is not areas in pixels, each larger than the one before, such as 1024,9216")
+    return areas
 
 
 @dataclass(frozen=True)
@@ -19,4 +29,11 @@ class EvaluateSettings:
         None, help="Which subset the predictions must be; train: score images although the model has seen them"
     )
     exclude: tuple[str, ...] = option((), help="Class left out of the means; can be given several times")
+    size_bins: tuple[int, ...] = option(
+        (32 * 32, 96 * 96),
+        parse=_areas,
+        metavar="1024,9216",
+        help="Areas in pixels at which the tables by object size are divided (COCO's); class 0, the background, is no"
+        " object",
+    )
     decision: DecisionSettings = DecisionSettings()

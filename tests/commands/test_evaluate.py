@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Type
 
 from segtool.commands.evaluate import FILES, run
 from segtool.core import images
@@ -70,12 +71,28 @@ def test_tables_agree_with_each_other(tiny: Path, predict: Make, tmp_path: Path)
     matrix = [[int(row[name]) for name in ("ground", "box", "stripe")] for row in rows(out / "confusion.csv")]
     assert np.sum(matrix) == summary["pixels"]
     assert matrix[2][0] == matrix[2][2] == int(per_class["stripe"]["pixels"]) // 2
+    assert {row["class"] for row in rows(out / "by_size.csv")} == {"box", "stripe"}, "the background is no object"
+    assert summary["size_bins"] == [1024, 9216]
+    assert "Objects by size (under 1024, under 9216, more pixels), and the share found" in text
     sizes = [row for row in rows(out / "by_size.csv") if row["class"] == "stripe"]
     assert [row["size"] for row in sizes] == ["small", "medium", "large"]
     assert (sizes[0]["objects"], sizes[0]["recall"], sizes[0]["iou"]) == ("2", "0.5", "0.5")
     assert (sizes[2]["objects"], sizes[2]["recall"]) == ("0", "")
     assert f"{summary['miou']:.4f}" in text
     assert "4 images of the subset valid" in text
+
+
+def test_size_bins(tiny: Path, predict: Make, typed: Type) -> None:
+    """A border between the areas of the stripes, 124, and of the boxes, 144; what is no list of areas is refused."""
+    ended = typed(f"evaluate tiny '{predict()}' -o s --size-bins 130")
+    assert "Objects by size (under 130, more pixels), and the share found" in ended.stdout
+    found = [(row["class"], row["size"], row["objects"]) for row in rows(Path("s/by_size.csv"))]
+    bins = ("under 130", "130 and more")
+    assert found == [("box", bins[0], "0"), ("box", bins[1], "4"), ("stripe", bins[0], "2"), ("stripe", bins[1], "0")]
+    assert json.loads(Path("s/summary.json").read_text())["size_bins"] == [130]
+    for wrong in ("9,9", "9,5", "0", "", "a,9", "1.5", "-3", "²"):
+        ended = typed(f"evaluate tiny tiny/masks -o t '--size-bins={wrong}'")
+        assert (ended.status, "is not areas in pixels" in ended.stderr) == (2, True), wrong
 
 
 def test_excluded_classes(tiny: Path, predict: Make, tmp_path: Path) -> None:

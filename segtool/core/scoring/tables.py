@@ -10,17 +10,19 @@ from segtool.core.scoring import objects
 from segtool.core.scoring.scores import ScoreBoard, divide
 
 
-def files(board: ScoreBoard, sizes: objects.Counts) -> dict[str, Table]:
+def files(board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int]) -> dict[str, Table]:
     """File name → its columns and rows: per_image.csv, per_class.csv, by_size.csv, confusion.csv."""
     return {
         "per_image.csv": Table("", board.columns, board.rows()),
         "per_class.csv": per_class(board),
-        "by_size.csv": Table("", objects.COLUMNS, objects.object_rows(sizes, board.classes)),
+        "by_size.csv": Table("", objects.COLUMNS, objects.object_rows(sizes, board.classes, borders)),
         "confusion.csv": confusion_table(board),
     }
 
 
-def shown(title: str, board: ScoreBoard, sizes: objects.Counts, fits: Sequence[Fit] = ()) -> list[Table]:
+def shown(
+    title: str, board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int], fits: Sequence[Fit]
+) -> list[Table]:
     """What a reader wants first: classes, recall of objects by size, and the means last, with the nested scores of what
     was fitted on these images."""
     means = {name: value for name, value in board.summary().items() if name in MEANS}
@@ -30,7 +32,11 @@ def shown(title: str, board: ScoreBoard, sizes: objects.Counts, fits: Sequence[F
     rows += [[f"{fit.score} ({fit.source})", np.nan if fit.nested is None else fit.nested] for fit in fits]
     if board.exclude:
         title += f"; means without {', '.join(board.classes[index] for index in board.exclude)}"
-    return [per_class(board), _recall_by_size(board, sizes), Table(f"Scores: {title}", ("score", "value"), rows)]
+    return [
+        per_class(board),
+        _recall_by_size(board, sizes, borders),
+        Table(f"Scores: {title}", ("score", "value"), rows),
+    ]
 
 
 MEANS = {
@@ -60,12 +66,13 @@ def confusion_table(board: ScoreBoard) -> Table:
     return Table("Confusion", ["truth", *board.classes], rows)
 
 
-def _recall_by_size(board: ScoreBoard, sizes: objects.Counts) -> Table:
-    """One row per class: for every size the objects and the share of them that was found."""
+def _recall_by_size(board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int]) -> Table:
+    """One row per class but the background: for every size the objects and the share of them that was found."""
     recall = divide(sizes[..., objects.FOUND], sizes[..., objects.OBJECTS])
     rows: list[list[object]] = [
-        [name, *(cell for s in range(len(objects.SIZES)) for cell in (int(sizes[c, s, objects.OBJECTS]), recall[c, s]))]
-        for c, name in enumerate(board.classes)
+        [name, *(cell for s in range(len(borders) + 1) for cell in (int(sizes[c, s, objects.OBJECTS]), recall[c, s]))]
+        for c, name in enumerate(board.classes[1:], 1)
     ]
-    columns = [text for size in objects.SIZES for text in (size, "recall")]
-    return Table("Objects by size (under 32x32, under 96x96, larger), and the share found", ["class", *columns], rows)
+    columns = [text for size in objects.size_names(borders) for text in (size, "recall")]
+    under = ", ".join(f"under {border}" for border in borders)
+    return Table(f"Objects by size ({under}, more pixels), and the share found", ["class", *columns], rows)

@@ -17,7 +17,7 @@ def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Size) ->
     """The classes whose median object a resize leaves narrower than it was, and narrower than 8 pixels.
 
     An object is an 8-connected component of at least 9 pixels (smaller ones are mostly slips of the pen); its width is
-    the shorter side of its bounding box. Class 0 of two is the background, which is no object.
+    the shorter side of its bounding box. Class 0 is the background, which is no object.
 
     Args:
         masks: uint8 (H, W), class ids and 255 = ignore.
@@ -29,7 +29,7 @@ def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Size) ->
     after: list[list[float]] = [[] for _ in classes]
     for mask in masks:
         height, width = mask.shape
-        for index in range(len(classes) == 2, len(classes)):
+        for index in range(1, len(classes)):
             _, _, stats, _ = cv2.connectedComponentsWithStats((mask == index).view(np.uint8), connectivity=8)
             objects = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= SPECK]
             sides = objects[:, [cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]]

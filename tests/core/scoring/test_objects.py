@@ -15,9 +15,10 @@ SMALL, MEDIUM, LARGE = range(3)
 
 def assert_sums_to_confusion(truth: np.ndarray, pred: np.ndarray, classes: int) -> None:
     counts, matrix = object_counts(truth, pred, classes).sum(1), confusion(truth, pred, classes)
-    assert (counts[:, HITS] == matrix.diagonal()).all()
-    assert (counts[:, HITS] + counts[:, MISSED] == matrix.sum(1)).all()
-    assert (counts[:, HITS] + counts[:, FALSE] == matrix.sum(0)).all()
+    assert not counts[0].any(), "the background is no object"
+    assert (counts[1:, HITS] == matrix.diagonal()[1:]).all()
+    assert (counts[1:, HITS] + counts[1:, MISSED] == matrix.sum(1)[1:]).all()
+    assert (counts[1:, HITS] + counts[1:, FALSE] == matrix.sum(0)[1:]).all()
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,17 @@ def test_bins_have_cocos_borders(height: int, width: int, size: int) -> None:
     counts = object_counts(truth, truth, 2)[1]
     assert counts[:, OBJECTS].tolist() == [int(size == s) for s in range(3)]
     assert counts[size].tolist() == [1, 1, height * width, 0, 0]
+
+
+def test_bins_have_the_borders_that_are_given() -> None:
+    truth = np.zeros((40, 40), np.uint8)
+    truth[:3, :3] = truth[:2, 10:15] = truth[10:30, 10:30] = 1  # 9, 10 and 400 pixels
+    for borders, expected in (((10,), [1, 2]), ((10, 400), [1, 1, 1]), ((5, 10, 401), [0, 1, 2, 0])):
+        counts = object_counts(truth, truth, 2, borders)
+        assert counts[1, :, OBJECTS].tolist() == expected
+        assert no_objects(2, borders).shape == counts.shape
+    names = [row[1] for row in object_rows(counts, ["a", "b"], borders)]
+    assert names == ["under 5", "5 to 9", "10 to 400", "401 and more"]
 
 
 def test_recall_needs_half_of_the_pixels() -> None:
@@ -75,7 +87,7 @@ def test_nothing_to_count() -> None:
     void = np.full((6, 6), 255, np.uint8)
     assert not object_counts(void, np.zeros_like(void), 3).any()
     assert not object_counts(void[:0], void[:0], 3).any()
-    assert object_rows(no_objects(2), ["a", "b"])[0][:3] == ["a", "small", 0]
+    assert object_rows(no_objects(2), ["a", "b"])[0][:3] == ["b", "small", 0]
     assert np.isnan(object_rows(no_objects(2), ["a", "b"])[0][3])
 
 
