@@ -17,7 +17,7 @@ from segtool.core.memory import memory_errors
 from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result
-from segtool.core.scoring.widths import shrunk_away
+from segtool.core.scoring.widths import shrunk_away, told_stretch
 from segtool.core.selection import limit
 from segtool.core.shards import ShardOutput
 from segtool.core.training.distributed import World, compute
@@ -99,10 +99,16 @@ def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
         )
         for names in dict.fromkeys(job.members[record.image_id] for record in job.records)
     }
-    sizes = {asked.windows.resize or member.spec.resize for its in members.values() for member in its}
+    trained = {member.spec.resize for its in members.values() for member in its}
+    sizes = {asked.windows.resize or size for size in trained}
     if log.isEnabledFor(logging.WARNING):
         for size in filter(None, sizes):
             _warn_of_small_objects(job, size)
+    if resize := asked.windows.resize:
+        # What counts is the shape that the networks know: a run's own --resize, else the images'.
+        shapes = [size or own for size in trained for own in job.sizes.values()]
+        if told := told_stretch(shapes, resize):
+            log.warning("%s; that is another shape than the networks were trained on", told)
     return predictors
 
 

@@ -80,7 +80,10 @@ class SizeSettings:
     panel: ClassVar[str] = "Data"
 
     resize: Size | None = option(
-        None, parse=parse_size, metavar="HxW", help="Resize every image first; masks and scores stay at their own size"
+        None,
+        parse=parse_size,
+        metavar="HxW",
+        help="Resize every image first, which stretches one of another shape; masks and scores stay at their own size",
     )
     window: Size | None = option(
         None,

@@ -152,6 +152,27 @@ def test_a_resize_that_shrinks_objects_away_is_told(
     assert "stripe 2 (4)" in caplog.text
 
 
+def test_a_resize_to_another_shape_is_told(folder: Path, typed: Type, caplog: pytest.LogCaptureFixture) -> None:
+    """Training compares with the images, predicting with what the networks were trained on."""
+    train = f"train tiny {NETWORK} --batch 2 --epochs 1 -o"
+    for way, run in (("--resize 64x32", "flat"), ("--resize 32x40", "wide"), ("", "plain")):
+        caplog.clear()
+        assert typed(f"{train} {run} {way}").status == 0
+        told = "resizing to 64x32 stretches 6 of 6 images, by up to 2.85 (33x47, HxW); --crop trains on pieces"
+        assert (told in caplog.text) is (run == "flat")
+        assert ("images, by up to" in caplog.text) is (run == "flat")
+    for run, way, expected in (
+        ("flat", "", False),
+        ("flat", "--resize 96x48", False),
+        ("flat", "--resize 32", True),
+        ("plain", "", False),
+        ("plain", "--resize 128x64", True),
+    ):
+        caplog.clear()
+        assert typed(f"predict tiny --run {run} --subset train --threads 1 {way} --overwrite -o preds").status == 0
+        assert ("another shape than the networks were trained on" in caplog.text) is expected, (run, way)
+
+
 def test_what_was_changed_since_is_made_again_even_if_it_is_whole(folder: Path, typed: Type) -> None:
     preds = opened(typed, f"{PREDICT} -o preds")
     before = content(preds.path)

@@ -1,5 +1,6 @@
-"""How wide objects are, and what a resize leaves of them."""
+"""How wide objects are, and what a resize makes of them and of the shape of images."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -11,6 +12,28 @@ from segtool.settings.options import Size
 # Below this many pixels networks with a stride of 32 hardly see an object.
 VISIBLE = 8
 SPECK = 9
+# From this on a change of the aspect ratio is told: 4:3 made square (1.33) is usual, 16:9 (1.78) is much.
+MUCH = 1.5
+
+
+def told_stretch(sizes: Iterable[Size], resize: Size) -> str:
+    """How many images a resize stretches much, and which size does not; nothing where there are none."""
+    sizes = list(sizes)
+    by, size = max((stretch(size, resize), size) for size in sizes)
+    if by < MUCH:
+        return ""
+    count = sum(stretch(size, resize) >= MUCH for size in sizes)
+    told = f"resizing to {resize} stretches {count} of {len(sizes)} images, by up to {by:.2f} ({size}, HxW)"
+    # About as many pixels, in steps of 32, in which networks take them.
+    scale = math.sqrt(resize.height * resize.width / (size.height * size.width))
+    alike = Size(*(max(32, round(scale * length / 32) * 32) for length in size))
+    return told if any(stretch(size, alike) >= MUCH for size in sizes) else f"{told}; --resize {alike} hardly does"
+
+
+def stretch(size: Size, resize: Size) -> float:
+    """The factor by which a resize changes the aspect ratio, from 1."""
+    ratio = (resize.height * size.width) / (resize.width * size.height)
+    return max(ratio, 1 / ratio)
 
 
 def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Size) -> list[tuple[str, float, float]]:

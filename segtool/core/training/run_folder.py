@@ -17,13 +17,15 @@ from segtool.core.data.extra import extra_digests
 from segtool.core.data.presets import pipeline_digest
 from segtool.core.data.relabel import RELABELLED
 from segtool.core.files import write_json
+from segtool.core.images import image_size
 from segtool.core.memory import memory_errors
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.class_weights import class_weights_digest
 from segtool.core.models.pretrained import weights_digest
 from segtool.core.models.transfer import init_digest
+from segtool.core.scoring.widths import told_stretch
 from segtool.core.seen_images import TEACHERS, read_samples, write_samples
-from segtool.core.selection import only_digest
+from segtool.core.selection import limit, only_digest
 from segtool.core.training.checkpoints import EPOCH_START, OWNS, write_history
 from segtool.core.training.context import RunContext, RunData, read_data
 from segtool.core.training.distributed import compute
@@ -33,6 +35,9 @@ from segtool.settings.options import comparable, flatten
 from segtool.settings.train import TrainSettings
 
 log = logging.getLogger(__name__)
+
+# Images whose shape is compared with --resize.
+LOOKED_AT = 1000
 
 
 def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = None) -> Trainer | None:
@@ -111,12 +116,16 @@ def _begin(output: Output, settings: TrainSettings, data: RunData) -> State:
 
 
 def _write_samples(path: Path, settings: TrainSettings, data: RunData) -> None:
-    """Write what the run will have seen, and log what validation scores will be worth.
+    """Write what a new run will have seen, and warn of what its images or its validation scores will suffer from.
 
     It takes decoding every image: a resumed run, whose inputs are the same, has the file already.
     """
     if path.exists():
         return
+    if resize := settings.size.resize:
+        looked_at = (image_size(record.image) for record in limit(data.train, LOOKED_AT))
+        if told := told_stretch(looked_at, resize):
+            log.warning("%s; --crop trains on pieces without a resize", told)
     init = settings.model.init / "samples.csv" if settings.model.init else None
     sources = {
         record.origin.name: record.origin.dataset.path.parent / TEACHERS for record in data.train if record.origin
