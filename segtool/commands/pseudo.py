@@ -10,6 +10,7 @@ from segtool.core import images
 from segtool.core.artifacts import Output, State
 from segtool.core.catalog import Dataset, write_dataset
 from segtool.core.files import read_csv, write_csv
+from segtool.core.fits import fits_on, told_fits
 from segtool.core.formats.masks import mask_path
 from segtool.core.probmaps import lowest_level
 from segtool.core.pseudo_labels import (
@@ -51,7 +52,7 @@ def run(settings: PseudoSettings) -> Result:
     output.finish([*(folder / name for name in OWNS[1:] if (folder / name).exists()), *masks])
     use = "--relabel" if settings.replace else "--extra"
     told = f"{folder / 'dataset.yaml'}: {len(masks)} of {len(task.records)} images, for train {use}"
-    return Result(_warning(table) + told, [table])
+    return Result(_warning(table) + _fitted_warning(task) + told, [table])
 
 
 def _levels(task: Task) -> Ints:
@@ -119,6 +120,13 @@ def _write_dataset(task: Task, counts: Sequence[Ints]) -> list[Path]:
     if preds.runs:
         write_teachers(folder / TEACHERS, [run / "samples.csv" for run in preds.runs])
     return [mask_path(folder, record.image_id) for record in train]
+
+
+def _fitted_warning(task: Task) -> str:
+    """What was fitted to the very masks that are corrected, as a line."""
+    fits = fits_on(task.preds.fitted(probs=True), (record.image_id for record in task.records))
+    told = told_fits(fits, "their masks are corrected less than they should be") if task.settings.replace else ""
+    return f"{told}\n" if told else ""
 
 
 def _warning(table: Table) -> str:

@@ -148,6 +148,18 @@ def test_colours_and_groups_are_those_of_the_data_set(typed: Type, tiny: Path, o
         assert image.getpalette()[:9] == [value for colour in palette for value in colour]
 
 
+def test_weights_fitted_to_the_masks_that_are_corrected_are_told(typed: Type, oof: Path) -> None:
+    fit = {"kind": "weights", "source": "blend", "images": ["train_1", "train_5"], "metric": "miou", "exclude": []}
+    meta = json.loads((oof / "meta.json").read_text())
+    write_json(oof / "meta.json", {**meta, "fitted": [{**fit, "nested": 0.5}]})
+    Path("noise.csv").write_text("image_id\ntrain_5\ntrain_2\n")
+    told = (
+        "the weights of blend were fitted on 1 of these images, so their masks are corrected less than they should be"
+    )
+    assert f"{told}\n" in typed("pseudo oof --replace noise.csv --worst 2 -o pl").stdout
+    assert "fitted" not in typed("pseudo oof -o whole").stdout, "nothing is corrected"
+
+
 def test_corrected_masks_of_the_worst_images(typed: Type, tiny: Path, oof: Path) -> None:
     Path("noise.csv").write_text("image_id,score\ntrain_5,0.1\ntrain_2,0.2\n" + "train_1,0.3\ntrain_0,0.4\n")
     ended = typed("pseudo oof --replace noise.csv --worst 50% -o pl")
