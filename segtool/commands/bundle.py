@@ -1,26 +1,24 @@
 """`segtool bundle`: runs in, one file out that predicts without a network."""
 
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.bundles import write_bundle
 from segtool.core.inference.members import open_runs
 from segtool.core.reporting.tables import Result
 from segtool.settings.bundle import BundleSettings
-from segtool.settings.options import comparable
 
 
 def run(settings: BundleSettings) -> Result:
     """Pack finished runs."""
     runs = list(open_runs(settings.runs, settings.checkpoint).values())
-    output = Output(settings.output.out, "bundle", file=True)
     inputs = {
         f"run {number} {file.name}": digest
         for number, its in enumerate(runs, 1)
         for file, digest in its.checkpoints.items()
     }
-    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{output.path} is up to date")
-    with output.discarded_on_error():
+    with Output(settings.output, "bundle", file=True).writing(settings, inputs) as output:
+        if output.done:
+            return output.up_to_date()
         write_bundle(output.path, {its.path: list(its.checkpoints) for its in runs})
-    output.finish([output.path])
+        output.finish([output.path])
     size = output.path.stat().st_size / 1e6
     return Result(f"{output.path}: {len(runs)} run(s), {size:.1f} MB; predict with --run {output.path}")

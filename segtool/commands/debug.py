@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from segtool.commands import evaluate, predict
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.data.extra import read_extras
 from segtool.core.data.relabel import relabel
@@ -36,7 +36,6 @@ from segtool.settings.data import FoldSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.inference import InferenceSettings
-from segtool.settings.options import comparable
 from segtool.settings.predict import PredictSettings
 from segtool.settings.train import TrainSettings
 
@@ -61,20 +60,19 @@ def run(settings: DebugSettings) -> Result:
     chosen_train, chosen_valid = select(dataset, settings.folds)
     extras = read_extras(settings.extras, dataset, settings.samples)
     folder = settings.output.out
-    output = Output(folder, "debug", owns=OWNS)
     # Without a stamp the last debug run failed or was killed; what it left is worth nothing.
-    overwrite = settings.output.overwrite or not output.done.exists()
+    overwrite = settings.output.overwrite or not (folder / "done.json").exists()
+    output = Output(replace(settings.output, overwrite=overwrite), "debug", owns=OWNS)
     # Looked at here, but the sample keeps the masks it has: it lacks most of the images that are listed.
     relabelled = relabel(settings.extras, dataset, chosen_train)
     inputs = digests(settings, dataset, relabelled + extras, chosen_valid)
-    state = output.begin(comparable(settings), inputs, overwrite=overwrite)
-    if state is State.DONE:
-        return Result(f"{folder} is up to date: all checks were passed")
-    with output.discarded_on_error():
+    with output.writing(settings, inputs):
+        if output.done:
+            return Result(f"{folder} is up to date: all checks were passed")
         result = _examine(settings, dataset, chosen_train, chosen_valid)
-    if result.status == 0:
-        pictures = ["sheet.png", "preview.png"] if settings.preview else ["sheet.png"]
-        output.finish([folder / name for name in (*pictures, "checks.csv")])
+        if result.status == 0:
+            pictures = ["sheet.png", "preview.png"] if settings.preview else ["sheet.png"]
+            output.finish([folder / name for name in (*pictures, "checks.csv")])
     return result
 
 

@@ -7,14 +7,13 @@ import numpy as np
 from PIL import Image
 
 from segtool.core import catalog, synthetic
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record
 from segtool.core.files import atomic, write_csv
 from segtool.core.images import Array, write_mask
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.settings.demo import DemoSettings
-from segtool.settings.options import comparable
 
 WRITTEN = ("dataset.yaml", "train.csv", "test.csv", "wrong_masks.csv", "answers.yaml", "answers", "images", "masks")
 # How every 16th image is stored, by its index; all others are colour PNGs.
@@ -25,14 +24,14 @@ EXIF_ORIENTATION = 0x0112
 def run(settings: DemoSettings) -> Result:
     """Write `dataset.yaml`, its CSVs, images and index masks; `wrong_masks.csv` and `answers.yaml` stand apart."""
     folder = settings.output.out
-    output = Output(folder, "demo", owns=WRITTEN)
-    if output.begin(comparable(settings), {}, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{folder} is up to date")
-    faults = synthetic.choose_faults(settings.seed, settings.train)
-    train = _write_part(settings, synthetic.TRAIN, folder / "masks", faults)
-    test = _write_part(settings, synthetic.TEST, folder / "answers" / "masks", {})
-    written = _write_tables(folder, train, test, faults)
-    output.finish([*written, *(path for r in (*train, *test) for path in (r.image, r.mask) if path)])
+    with Output(settings.output, "demo", owns=WRITTEN).writing(settings, {}) as output:
+        if output.done:
+            return output.up_to_date()
+        faults = synthetic.choose_faults(settings.seed, settings.train)
+        train = _write_part(settings, synthetic.TRAIN, folder / "masks", faults)
+        test = _write_part(settings, synthetic.TEST, folder / "answers" / "masks", {})
+        written = _write_tables(folder, train, test, faults)
+        output.finish([*written, *(path for r in (*train, *test) for path in (r.image, r.mask) if path)])
 
     lines = [f"{folder}: {len(train)} training images, {len(faults)} of them with a wrong mask (wrong_masks.csv)"]
     if test:

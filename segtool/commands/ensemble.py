@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.blending import Blend, bands
 from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.decision import decision_digest, read_decision
@@ -21,7 +21,6 @@ from segtool.core.splits import inner_parts, number_groups
 from segtool.core.truth import refuse_seen, scorable
 from segtool.errors import UsageError
 from segtool.settings.ensemble import EXPONENT, EnsembleSettings
-from segtool.settings.options import comparable
 
 DISAGREEMENT, FIT = "disagreement.csv", "fit.json"
 OWN = (CHOICE, DISAGREEMENT, FIT)
@@ -35,23 +34,19 @@ def run(settings: EnsembleSettings) -> Result:
     dataset, records = _to_fit(settings, members)
     folder, first = settings.output.out, members[0]
     decision = read_decision(settings.decision.thresholds, first.classes)
-    output = Output(folder, "ensemble", owns=(*OWNS, *OWN))
     blend, fit = _given(settings, members)
     inputs = {**_inputs(settings, members, blend), **(dataset.digests(records) if dataset else {})}
-    state = output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite)
-    if state is State.DONE:
-        return Result(f"{folder} is up to date")
-    # A file that was edited may look whole.
-    for path in output.broken:
-        path.unlink(missing_ok=True)
+    output = Output(settings.output, "ensemble", owns=(*OWNS, *OWN))
     tables: list[Table] = []
-    with output.discarded_on_error(unless="masks/**/*.png"):
+    with output.writing(settings, inputs, keep="masks/**/*.png"):
+        if output.done:
+            return output.up_to_date()
         if dataset:
             blend, fit, tables = _fitted(settings, blend, members, dataset, records)
         palette = read_palette(first.mask_path(first.ids[0]))
         with PredictionWriter(folder, keep_probs=settings.probs, palette=palette, decision=decision) as writer:
             _write(settings, members, blend, writer)
-    return _finish(settings, output, members, blend, [fit, decision.fit if decision else None], tables)
+        return _finish(settings, output, members, blend, [fit, decision.fit if decision else None], tables)
 
 
 def _to_fit(settings: EnsembleSettings, members: Sequence[Predictions]) -> tuple[Dataset | None, list[Record]]:

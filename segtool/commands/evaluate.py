@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.decision import decision_digest, read_decision
 from segtool.core.files import digest_stats, write_csv, write_json
@@ -18,7 +18,7 @@ from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.truth import check_excluded, refuse_seen, scorable, seen_images, with_truth
 from segtool.errors import UsageError
 from segtool.settings.evaluate import EvaluateSettings
-from segtool.settings.options import Size, comparable
+from segtool.settings.options import Size
 
 FILES = ("per_image.csv", "per_class.csv", "by_size.csv", "confusion.csv", "summary.json")
 
@@ -43,17 +43,17 @@ def run(settings: EvaluateSettings) -> Result:
     check_excluded(settings.exclude, dataset)
     task = _from_predictions(settings, dataset) or _from_folder(settings, dataset)
     folder = settings.output.out
-    output = Output(folder, "evaluate", owns=FILES)
     inputs = {**dataset.digests(task.records), **task.inputs}
-    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{folder} is up to date")
-    board, sizes = _score(dataset, task, settings)
-    about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in task.fits]}
-    summary = {"subset": task.subset, **board.summary(), **about}
-    for name, table in tables.files(board, sizes, settings.size_bins).items():
-        write_csv(folder / name, table.columns, table.rows)
-    write_json(folder / "summary.json", summary)
-    output.finish([folder / name for name in FILES])
+    with Output(settings.output, "evaluate", owns=FILES).writing(settings, inputs) as output:
+        if output.done:
+            return output.up_to_date()
+        board, sizes = _score(dataset, task, settings)
+        about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in task.fits]}
+        summary = {"subset": task.subset, **board.summary(), **about}
+        for name, table in tables.files(board, sizes, settings.size_bins).items():
+            write_csv(folder / name, table.columns, table.rows)
+        write_json(folder / "summary.json", summary)
+        output.finish([folder / name for name in FILES])
     return Result(f"tables written to {folder}", tables.shown(task.title, board, sizes, settings.size_bins, task.fits))
 
 

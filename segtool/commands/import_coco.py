@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segtool.core import images
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, write_dataset
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import coco, coco_paint
@@ -13,7 +13,7 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError
 from segtool.settings.imports import ImportCocoSettings
-from segtool.settings.options import Size, comparable
+from segtool.settings.options import Size
 
 OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv")
 
@@ -32,17 +32,14 @@ def run(settings: ImportCocoSettings) -> Result:
         "test": digest_file(settings.test) if settings.test else "",
         "test-images": digest_stats(record.image for record in test),
     }
-    output = Output(out, "import coco", owns=OWNS)
-    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{out} is up to date")
-    for path in output.broken:
-        path.unlink(missing_ok=True)
-    with output.discarded_on_error():
+    with Output(settings.output, "import coco", owns=OWNS).writing(settings, inputs) as output:
+        if output.done:
+            return output.up_to_date()
         tally = _write_masks(train, content, settings)
         for picture in listed:
             _check_size(images_at[picture.file_name], picture, settings.test)
-    dataset = Dataset(out / "dataset.yaml", content.classes, train=tuple(train), test=tuple(test))
-    output.finish([mask_path(out, record.image_id) for record in train], write_dataset(out, dataset))
+        dataset = Dataset(out / "dataset.yaml", content.classes, train=tuple(train), test=tuple(test))
+        output.finish([mask_path(out, record.image_id) for record in train], write_dataset(out, dataset))
     return _result(out, content, test, tally)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segtool.core import images
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, write_dataset
 from segtool.core.files import digest_stats
 from segtool.core.folds import ALWAYS_TRAIN, write_folds
@@ -16,7 +16,7 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError
 from segtool.settings.imports import ImportFoldersSettings
-from segtool.settings.options import Size, comparable
+from segtool.settings.options import Size
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +37,19 @@ def run(settings: ImportFoldersSettings) -> Result:
     out = settings.output.out
     classes = folders.class_names(settings.classes)
     found = _find(settings)
-    output = Output(out, "import folders", owns=OWNS)
-    chosen = {**comparable(settings), "classes": list(classes)}
-    if output.begin(chosen, _inputs(found), overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{out} is up to date")
-    for path in output.broken:
-        path.unlink(missing_ok=True)
-    with output.discarded_on_error():
+    output = Output(settings.output, "import folders", owns=OWNS)
+    with output.writing(settings, _inputs(found), resolved={"classes": list(classes)}):
+        if output.done:
+            return output.up_to_date()
         tally, palette = _write_masks(settings, found, len(classes))
         for record in found.test:
             images.image_size(record.image)
-    dataset = Dataset(out / "dataset.yaml", classes, train=found.train, test=found.test, palette=palette)
-    editable = write_dataset(out, dataset)
-    if found.folds:
-        write_folds(out / "folds.csv", found.folds)
-        editable.append(out / "folds.csv")
-    output.finish([mask_path(out, image_id) for image_id in found.given], editable)
+        dataset = Dataset(out / "dataset.yaml", classes, train=found.train, test=found.test, palette=palette)
+        editable = write_dataset(out, dataset)
+        if found.folds:
+            write_folds(out / "folds.csv", found.folds)
+            editable.append(out / "folds.csv")
+        output.finish([mask_path(out, image_id) for image_id in found.given], editable)
     return _result(out, found, tally, classes)
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from segtool.core import images
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, load_dataset
 from segtool.core.claims import Found, claim_text, find_files, match_files
 from segtool.core.files import digest_file, digest_stats
@@ -17,7 +17,7 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.errors import UsageError
 from segtool.settings.imports import ImportPredsSettings
-from segtool.settings.options import Size, comparable
+from segtool.settings.options import Size
 
 
 def run(settings: ImportPredsSettings) -> Result:
@@ -26,15 +26,11 @@ def run(settings: ImportPredsSettings) -> Result:
     theirs = folders.class_names(settings.classes) if settings.classes else ()
     classes, order = _order(theirs, dataset)
     found = _find(settings, dataset)
-    output = Output(settings.output.out, "import preds", owns=OWNS)
+    output = Output(settings.output, "import preds", owns=OWNS)
     inputs = _inputs(settings, dataset, found)
-    chosen = {**comparable(settings), "classes": list(theirs or classes)}
-    if output.begin(chosen, inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{output.path} is up to date")
-    # A mask that was edited may look whole.
-    for path in output.broken:
-        path.unlink(missing_ok=True)
-    with output.discarded_on_error():
+    with output.writing(settings, inputs, resolved={"classes": list(theirs or classes)}):
+        if output.done:
+            return output.up_to_date()
         sizes = {record.image_id: images.image_size(record.image) for record in found.records}
         sources = open_sources(found.files, sizes, len(classes), settings.form)
         sizes = {image_id: sizes.get(image_id, source.size) for image_id, source in sources.items()}
@@ -46,7 +42,7 @@ def run(settings: ImportPredsSettings) -> Result:
         palette = dataset.palette if dataset else None
         track = tracker(settings.output.quiet)
         write_predictions(output.path, sizes, len(classes), bands, palette=palette, track=track, label="importing")
-    return _finish(settings, output, dataset, classes, found, sizes, sources)
+        return _finish(settings, output, dataset, classes, found, sizes, sources)
 
 
 def _order(theirs: tuple[str, ...], dataset: Dataset | None) -> tuple[tuple[str, ...], list[int] | None]:

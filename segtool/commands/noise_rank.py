@@ -1,13 +1,13 @@
 """`segtool noise-rank`: which labels do not look right to models that never saw them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_file, write_csv
 from segtool.core.fits import Fit, fits_on, told_fits
@@ -23,7 +23,7 @@ from segtool.core.reporting.tables import Result, Table
 from segtool.core.truth import refuse_seen, scorable
 from segtool.errors import SegtoolError
 from segtool.settings.noise_rank import SHEET_IMAGES, NoiseRankSettings
-from segtool.settings.options import Size, comparable
+from segtool.settings.options import Size
 
 SHOWN = ("image_id", "score", "suspicion", "miou", "tolerant_iou", "softmin", "region_share")
 ROWS_SHOWN = 10
@@ -73,24 +73,27 @@ class Task:
 def run(settings: NoiseRankSettings) -> Result:
     """Write the table, and from it the list of images to keep and the sheet."""
     task = _read(settings)
-    file, overwrite = settings.output.out, settings.output.overwrite
-    output = Output(file, "noise-rank", file=True)
-    tables: list[Table] = []
-    lines = [f"{file} is up to date"]
-    if output.begin(comparable(settings), task.inputs(), overwrite=overwrite) is not State.DONE:
-        rows = _rank(task)
-        write_csv(file, table.COLUMNS, [list(row.values()) for row in rows])
-        output.finish([file])
-        shown = [[row[column] for column in SHOWN] for row in rows[:ROWS_SHOWN]]
-        tables.append(Table(f"The most suspicious of {len(rows)} images, by {settings.sort}", SHOWN, shown))
-        silent = sum(row["note"] != "" for row in rows)
-        note = f"; in {silent}, ranked last, all pixels are ignored" if silent else ""
-        lines = [f"{file}: {len(rows)} images, the most suspicious first{note}"]
+    with Output(settings.output, "noise-rank", file=True).writing(settings, task.inputs()) as output:
+        ranked = output.up_to_date() if output.done else _write_table(task, output)
+    lines = [ranked.summary]
     if told := told_fits(task.fits, "their labels look righter than they are"):
         lines.append(told)
     lines += [_write_keep(task, settings.keep)] if settings.keep else []
     lines += [_write_sheet(task, settings.sheet)] if settings.sheet else []
-    return Result("\n".join(lines), tables)
+    return replace(ranked, summary="\n".join(lines))
+
+
+def _write_table(task: Task, output: Output) -> Result:
+    rows = _rank(task)
+    write_csv(output.path, table.COLUMNS, [list(row.values()) for row in rows])
+    output.finish([output.path])
+    shown = [[row[column] for column in SHOWN] for row in rows[:ROWS_SHOWN]]
+    silent = sum(row["note"] != "" for row in rows)
+    note = f"; in {silent}, ranked last, all pixels are ignored" if silent else ""
+    return Result(
+        f"{output.path}: {len(rows)} images, the most suspicious first{note}",
+        [Table(f"The most suspicious of {len(rows)} images, by {task.settings.sort}", SHOWN, shown)],
+    )
 
 
 def _read(settings: NoiseRankSettings) -> Task:
@@ -133,29 +136,31 @@ def _examine(task: Task, record: Record, thresholds: npt.NDArray[np.integer]) ->
 def _write_keep(task: Task, path: Path) -> str:
     settings, worst = task.settings, task.settings.drop_worst
     assert worst is not None
-    output = Output(path, "noise-rank", file=True)
     ids = [record.image_id for record in with_masks(task.dataset.train)]
     inputs = {"table": digest_file(settings.output.out), "rows": task.dataset.digests(task.dataset.train)["rows"]}
-    if output.begin({"drop_worst": str(worst)}, inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return f"{path} is up to date"
-    kept, dropped = table.kept(settings.output.out, ids, worst)
-    write_csv(path, ("image_id",), [[image_id] for image_id in kept])
-    output.finish([path])
+    where = replace(settings.output, out=path)
+    with Output(where, "noise-rank", file=True).writing({"drop_worst": str(worst)}, inputs) as output:
+        if output.done:
+            return output.up_to_date().summary
+        kept, dropped = table.kept(settings.output.out, ids, worst)
+        write_csv(path, ("image_id",), [[image_id] for image_id in kept])
+        output.finish([path])
     return f"{path}: {len(kept)} of {len(ids)} training images, without the worst {dropped}"
 
 
 def _write_sheet(task: Task, path: Path) -> str:
     settings, count = task.settings, task.settings.sheet_images or SHEET_IMAGES
-    output = Output(path, "noise-rank", file=True)
     inputs = {"table": digest_file(settings.output.out), **task.inputs()}
-    if output.begin({"sheet_images": count}, inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return f"{path} is up to date"
-    by_id = {record.image_id: record for record in task.records}
-    marked = table.marked(settings.output.out, count, settings.sort)
-    suspects = (
-        Suspect(caption, *task.dataset.read_pair(by_id[image_id]), task.preds.read_mask(image_id), box)
-        for image_id, caption, box in marked
-    )
-    write_suspects(path, suspects, task.dataset.classes, task.dataset.palette)
-    output.finish([path])
+    where = replace(settings.output, out=path)
+    with Output(where, "noise-rank", file=True).writing({"sheet_images": count}, inputs) as output:
+        if output.done:
+            return output.up_to_date().summary
+        by_id = {record.image_id: record for record in task.records}
+        marked = table.marked(settings.output.out, count, settings.sort)
+        suspects = (
+            Suspect(caption, *task.dataset.read_pair(by_id[image_id]), task.preds.read_mask(image_id), box)
+            for image_id, caption, box in marked
+        )
+        write_suspects(path, suspects, task.dataset.classes, task.dataset.palette)
+        output.finish([path])
     return f"{path}: the first {len(marked)} images"

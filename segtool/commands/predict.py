@@ -4,9 +4,8 @@ import logging
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import with_masks
 from segtool.core.decision import Decision, decision_digest, read_decision
 from segtool.core.inference.job import Group, Job, read_job
@@ -19,10 +18,9 @@ from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring.widths import shrunk_away, told_stretch
 from segtool.core.selection import limit
-from segtool.core.shards import ShardOutput
 from segtool.core.training.distributed import World, compute
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import Size, comparable
+from segtool.settings.options import Size
 from segtool.settings.predict import PredictSettings
 
 log = logging.getLogger(__name__)
@@ -38,52 +36,33 @@ def run(settings: PredictSettings) -> Result:
     started = time.monotonic()
     with compute(settings.machine) as (device, world):
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
-        output = _output(settings)
         decision = read_decision(settings.decision.thresholds, job.dataset.classes)
-        state = world.run_on_main(lambda: _begin(output, settings, device, job))
-        if state is State.DONE:
-            return _up_to_date(output) if world.is_main else Result()
-        mistakes = output.discarded_on_error(unless="masks/**/*.png") if world.is_main else nullcontext()
-        with mistakes, memory_errors("try --batch 1, a smaller --window or --device cpu"):
+        inputs = world.run_on_main(lambda: {**job.inputs(), **decision_digest(settings.decision.thresholds)})
+        output = Output(settings.output, "predict", owns=OWNS, shard=settings.shard)
+        # Batches depend on the device, and shards on the batches.
+        resolved = {"device": device}
+        with (
+            output.writing(settings, inputs, keep="masks/**/*.png", resolved=resolved, processes=world),
+            memory_errors("try --batch 1, a smaller --window or --device cpu"),
+        ):
+            if output.done:
+                return output.up_to_date()
             predictors = _predictors(job, settings, device)
             groups = list(job.groups(predictors))
             if settings.shard:
                 groups = groups[settings.shard.number - 1 :: settings.shard.total]
             mine = groups[world.rank :: world.size]
-            there = set() if state is State.NEW else _there(mine, job, settings)
+            there = _there(mine, job, settings)
             todo = [group for group in mine if any(record.image_id not in there for record in group.records)]
             done = predict_groups(todo, there, job, predictors, settings, started, world, decision)
-        left = sum(world.gather(len(todo) - done))
-        if not world.is_main:
-            raise SystemExit(1 if left else 0)
-        if left:
-            raise SegtoolError(
-                f"--max-time is over: {left} of {len(groups)} batches are left; the same command goes on with them"
-            )
-        return _finish(output, job, groups, predictors, settings, decision)
-
-
-def _up_to_date(output: Output) -> Result:
-    missing = output.missing_shards() if isinstance(output, ShardOutput) else []
-    told = f"; shards {', '.join(map(str, missing))} are missing" if missing else ""
-    return Result(f"{output.path} is up to date{told}")
-
-
-def _output(settings: PredictSettings) -> Output:
-    if settings.shard:
-        return ShardOutput(settings.output.out, "predict", owns=OWNS, shard=settings.shard)
-    return Output(settings.output.out, "predict", owns=OWNS)
-
-
-def _begin(output: Output, settings: PredictSettings, device: str, job: Job) -> State:
-    # Batches hang on the device, and shards on the batches.
-    compared = {**comparable(settings), "device": device}
-    inputs = {**job.inputs(), **decision_digest(settings.decision.thresholds)}
-    state = output.begin(compared, inputs, overwrite=settings.output.overwrite)
-    # A mask that was edited may look whole.
-    for path in output.broken:
-        path.unlink(missing_ok=True)
-    return state
+            left = sum(world.gather(len(todo) - done))
+            if not world.is_main:
+                raise SystemExit(1 if left else 0)
+            if left:
+                raise SegtoolError(
+                    f"--max-time is over: {left} of {len(groups)} batches are left; run the same command to resume"
+                )
+            return _finish(output, job, groups, predictors, settings, decision)
 
 
 def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
@@ -206,7 +185,7 @@ def _finish(
     decision: Decision | None,
 ) -> Result:
     """Write the stamps, and once all images are there, the index."""
-    if isinstance(output, ShardOutput):
+    if settings.shard:
         ids = [record.image_id for group in groups for record in group.records]
         missing = output.finish_shard(output_files(output.path, ids, keep_probs=settings.probs, index=False))
         if missing:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segtool.core import images
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, write_dataset
 from segtool.core.files import read_csv, write_csv
 from segtool.core.fits import fits_on, told_fits
@@ -28,7 +28,6 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.seen_images import TEACHERS, write_teachers
 from segtool.errors import SegtoolError
-from segtool.settings.options import comparable
 from segtool.settings.pseudo import PseudoSettings
 
 LEVELS = "levels.csv"
@@ -38,18 +37,15 @@ OWNS = ("masks", LEVELS, "per_class.csv", "per_image.csv", TEACHERS, "train.csv"
 def run(settings: PseudoSettings) -> Result:
     """Write the masks of the images that are confident enough, and the data set they make."""
     task, folder = read_task(settings), settings.output.out
-    output = Output(folder, "pseudo", owns=OWNS)
-    if output.begin(comparable(settings), task.inputs(), overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{folder} is up to date")
-    # A mask that was edited may look whole.
-    for path in output.broken:
-        path.unlink(missing_ok=True)
-    with output.discarded_on_error(unless="masks/**/*.png"):
+    output = Output(settings.output, "pseudo", owns=OWNS)
+    with output.writing(settings, task.inputs(), keep="masks/**/*.png"):
+        if output.done:
+            return output.up_to_date()
         levels = _levels(task)
         counts = _write_masks(task, levels)
-    table = _write_tables(task, levels, counts)
-    masks = _write_dataset(task, counts)
-    output.finish([*(folder / name for name in OWNS[1:] if (folder / name).exists()), *masks])
+        table = _write_tables(task, levels, counts)
+        masks = _write_dataset(task, counts)
+        output.finish([*(folder / name for name in OWNS[1:] if (folder / name).exists()), *masks])
     use = "--relabel" if settings.replace else "--extra"
     told = f"{folder / 'dataset.yaml'}: {len(masks)} of {len(task.records)} images, for train {use}"
     return Result(_warning(table) + _fitted_warning(task) + told, [table])

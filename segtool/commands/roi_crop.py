@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segtool.core import images
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, load_dataset, relative_to, write_dataset
 from segtool.core.formats.masks import mask_path
 from segtool.core.identity import identify
@@ -16,7 +16,7 @@ from segtool.core.reporting.tables import Result, Table
 from segtool.core.roi import BOXES, DETECTIONS, DETECTOR, Crop, Pieces, cut, write_boxes
 from segtool.core.roi_sources import Finder, find_source
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size, comparable
+from segtool.settings.options import Size
 from segtool.settings.roi import RoiCropSettings
 
 OWNS = ("images", "masks", BOXES, "train.csv", "test.csv", "dataset.yaml", DETECTOR, DETECTIONS)
@@ -26,16 +26,13 @@ def run(settings: RoiCropSettings) -> Result:
     """Find the objects of each image, cut them out, and write the data set they make."""
     dataset = load_dataset(settings.data)
     source = find_source(settings, dataset)
-    output = Output(settings.output.out, "roi crop", owns=OWNS)
     inputs = {**dataset.digests(source.records), **source.inputs}
-    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{output.path} is up to date")
-    for path in output.broken:
-        path.unlink(missing_ok=True)
     track = tracker(settings.output.quiet)
     pieces: list[Pieces] = []
     crops: list[Record] = []
-    with output.discarded_on_error(unless=DETECTOR):
+    with Output(settings.output, "roi crop", owns=OWNS).writing(settings, inputs, keep=DETECTOR) as output:
+        if output.done:
+            return output.up_to_date()
         finder = source.make(output.path, track)
         for record in track(source.records, total=len(source.records), label="cropping"):
             size = images.image_size(record.image)
@@ -46,7 +43,7 @@ def run(settings: RoiCropSettings) -> Result:
             kept = output.path / DETECTIONS
             more = f"; all that the detector has found is in {kept}, for --boxes" if kept.exists() else ""
             raise SegtoolError(f"none of {len(pieces)} images has a box, so there is nothing to cut out{more}")
-    return _finish(output, dataset, source.test, finder, pieces, crops)
+        return _finish(output, dataset, source.test, finder, pieces, crops)
 
 
 def _write_crops(folder: Path, dataset: Dataset, record: Record, crops: Sequence[Crop]) -> list[Record]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segtool.core import artifacts
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, load_dataset
 from segtool.core.files import digest_file
 from segtool.core.pasting import complete, fits_of, out_of_fold, pasted
@@ -17,7 +17,6 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.roi import BOXES, read_boxes
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import comparable
 from segtool.settings.roi import RoiPasteSettings
 
 log = logging.getLogger(__name__)
@@ -30,15 +29,10 @@ def run(settings: RoiPasteSettings) -> Result:
     base = open_predictions(settings.base) if settings.base else None
     _check(preds, crops, base)
     pieces = {its.image_id: its for its in complete(read_boxes(settings.crops / BOXES), preds, base)}
-    output = Output(settings.output.out, "roi paste", owns=OWNS)
+    output = Output(settings.output, "roi paste", owns=OWNS)
     inputs = {"boxes": digest_file(settings.crops / BOXES), **preds.digests(probs=True)}
     if base:
         inputs |= {f"base {key}": digest for key, digest in base.digests(probs=True).items()}
-    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{output.path} is up to date")
-    # A mask that was edited may look whole.
-    for path in output.broken:
-        path.unlink(missing_ok=True)
 
     def bands(image_id: str) -> Iterator[Probs]:
         below = ProbReader(base.probs_path(image_id)) if base else None
@@ -47,25 +41,27 @@ def run(settings: RoiPasteSettings) -> Result:
 
     sizes = {image_id: its.size for image_id, its in pieces.items()}
     track = tracker(settings.output.quiet)
-    with output.discarded_on_error(unless="masks/**/*.png"):
+    with output.writing(settings, inputs, keep="masks/**/*.png"):
+        if output.done:
+            return output.up_to_date()
         write_predictions(
             output.path, sizes, len(crops.classes), bands, palette=crops.palette, track=track, label="pasting"
         )
-    unseen = out_of_fold(list(pieces.values()), preds, base)
-    members = [*preds.members, *stamp.get("members", ()), *(base.members if base else ())]
-    members = [member for number, member in enumerate(members) if member not in members[:number]]
-    data = settings.crops / stamp["data"]
-    write_index(
-        output.path,
-        sizes,
-        unseen,
-        classes=crops.classes,
-        subset=preds.subset,
-        members=members,
-        data=data,
-        fits=fits_of(list(pieces.values()), preds, base),
-    )
-    output.finish(output_files(output.path, sizes, keep_probs=True))
+        unseen = out_of_fold(list(pieces.values()), preds, base)
+        members = [*preds.members, *stamp.get("members", ()), *(base.members if base else ())]
+        members = [member for number, member in enumerate(members) if member not in members[:number]]
+        data = settings.crops / stamp["data"]
+        write_index(
+            output.path,
+            sizes,
+            unseen,
+            classes=crops.classes,
+            subset=preds.subset,
+            members=members,
+            data=data,
+            fits=fits_of(list(pieces.values()), preds, base),
+        )
+        output.finish(output_files(output.path, sizes, keep_probs=True))
     if len(preds.oof) == len(preds.ids) and (seen := len(sizes) - len(unseen)):
         log.warning("%d images do not count as out-of-fold: what said where their objects are has seen them", seen)
     count = sum(len(its.crops) for its in pieces.values())

@@ -3,13 +3,12 @@
 import numpy as np
 
 from segtool.core import catalog, splits
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Record
 from segtool.core.folds import ALWAYS_TRAIN, write_folds
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import comparable
 from segtool.settings.split import SplitSettings
 
 GROUP_KINDS = ("group", "stratified-group")
@@ -28,16 +27,16 @@ def run(settings: SplitSettings) -> Result:
     groups = splits.number_groups(records)
     _check(settings, records, int(groups.max(initial=-1)) + 1)
 
-    output = Output(settings.output.out, "split", file=True)
     inputs = dataset.digests(dataset.train)
-    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{settings.output.out} is up to date")
-    pixels = splits.count_pixels(dataset, records, tracker(settings.output.quiet))
-    folds = _assign(settings, pixels, groups)
-    assigned = {record.image_id: ALWAYS_TRAIN for record in dataset.train}
-    assigned.update(zip([record.image_id for record in records], folds.tolist(), strict=True))
-    write_folds(settings.output.out, assigned)
-    output.finish(editable=[settings.output.out])
+    with Output(settings.output, "split", file=True).writing(settings, inputs) as output:
+        if output.done:
+            return output.up_to_date()
+        pixels = splits.count_pixels(dataset, records, tracker(settings.output.quiet))
+        folds = _assign(settings, pixels, groups)
+        assigned = {record.image_id: ALWAYS_TRAIN for record in dataset.train}
+        assigned.update(zip([record.image_id for record in records], folds.tolist(), strict=True))
+        write_folds(output.path, assigned)
+        output.finish(editable=[output.path])
 
     lines = _remarks(settings, dataset, records, pixels, groups, folds)
     return Result("\n".join(lines), splits.balance_tables(dataset.classes, pixels, groups, folds))

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 import cv2
 
 from segtool.core import images
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.decision import decision_digest, read_decision
 from segtool.core.formats.submissions import write_pixels
 from segtool.core.predictions import open_predictions
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
-from segtool.settings.options import comparable
 from segtool.settings.submit import SubmitSettings
 
 
@@ -20,10 +19,7 @@ def run(settings: SubmitSettings) -> Result:
     preds = open_predictions(settings.preds)
     decision = read_decision(settings.decision.thresholds, preds.classes)
     file = settings.output.out
-    output = Output(file, "submit", file=True)
     inputs = {**preds.digests(probs=decision is not None), **decision_digest(settings.decision.thresholds)}
-    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{file} is up to date")
     track = tracker(settings.output.quiet)
 
     def masks() -> Iterator[tuple[str, images.Array]]:
@@ -36,7 +32,10 @@ def run(settings: SubmitSettings) -> Result:
             # As competitions resize their masks, which is not about the centres of pixels.
             yield image_id, images.resize_mask(mask, settings.size, cv2.INTER_NEAREST) if settings.size else mask
 
-    write_pixels(file, masks())
-    output.finish([file])
+    with Output(settings.output, "submit", file=True).writing(settings, inputs) as output:
+        if output.done:
+            return output.up_to_date()
+        write_pixels(file, masks())
+        output.finish([file])
     size = f" at {settings.size}" if settings.size else ""
     return Result(f"{len(preds.ids)} images of the subset {preds.subset}{size} written to {file}")

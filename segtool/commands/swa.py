@@ -2,11 +2,10 @@
 
 import math
 import shutil
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.files import digest_file, write_json
 from segtool.core.memory import memory_errors
 from segtool.core.reporting.tables import Result, Table
@@ -30,12 +29,16 @@ def run(settings: SwaSettings) -> Result:
     """Average, go on with what was begun, or find that all is done."""
     with compute(settings.machine, deterministic=True) as (device, world):
         job = read_job(settings, world.size)
-        output = Output(settings.output.out, "swa", owns=OWNS)
-        if world.run_on_main(lambda: _begin(output, settings, job)) is State.DONE:
-            return Result(f"{output.path} is up to date") if world.is_main else Result()
-        # Dear are trained epochs, and scores.
-        mistakes = output.discarded_on_error(unless="epoch_*.pt" if job.branch else "scores.csv")
-        with mistakes if world.is_main else nullcontext(), memory_errors("try fewer --workers, or another --device"):
+        output = Output(settings.output, "swa", owns=OWNS)
+        # Trained epochs and scores are expensive: keep them.
+        keep = "epoch_*.pt" if job.branch else "scores.csv"
+        with (
+            output.writing(settings, world.run_on_main(job.inputs), keep=keep, processes=world),
+            memory_errors("try fewer --workers, or another --device"),
+        ):
+            if output.done:
+                return output.up_to_date()
+            world.run_on_main(lambda: _describe(output, job))
             context = RunContext.create(job.settings, job.data, device, world)
             history: list[Row] = []
             if job.branch:
@@ -45,23 +48,17 @@ def run(settings: SwaSettings) -> Result:
                 history = trainer.state.history
                 job = replace(job, checkpoints=job.branch.members(output.path))
             made = average(job, context, settings.average)
-        return _finish(output, settings, job, made, history) if world.is_main else Result()
+            return _finish(output, settings, job, made, history) if world.is_main else Result()
 
 
-def _begin(output: Output, settings: SwaSettings, job: Job) -> State:
-    """Compare with what is there; of a new run, write what it has seen and where it starts from."""
-    state = output.begin(comparable(settings), job.inputs(), overwrite=settings.output.overwrite)
-    if state is State.DONE:
-        return state
-    for path in output.broken:
-        path.unlink(missing_ok=True)
+def _describe(output: Output, job: Job) -> None:
+    """Write what the new run has seen and where it starts from."""
     merge_samples(output.path / "samples.csv", [run.path / "samples.csv" for run in job.sources])
     if (weights := job.sources[0].path / "class_weights.csv").exists():
         # The loss is that of the run, wherever a file of weights is by now.
         shutil.copyfile(weights, output.path / weights.name)
     if job.branch:
         job.branch.begin(output.path)
-    return state
 
 
 def _finish(output: Output, settings: SwaSettings, job: Job, made: Made, history: list[Row]) -> Result:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.files import remove_leftovers, write_csv, write_json
 from segtool.core.fits import told_fits
@@ -23,7 +23,6 @@ from segtool.core.scoring.threshold_fit import Fitted, Images, fit_decision
 from segtool.core.splits import inner_parts, number_groups, torn_groups
 from segtool.core.truth import check_excluded, refuse_seen, scorable
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import comparable
 from segtool.settings.threshold import ThresholdSettings
 
 
@@ -32,19 +31,18 @@ def run(settings: ThresholdSettings) -> Result:
     dataset, preds = load_dataset(settings.data), open_predictions(settings.preds)
     records = _records(settings, dataset, preds)
     file = settings.output.out
-    output = Output(file, "threshold", file=True)
     inputs = {**dataset.digests(records), **preds.digests(probs=True)}
-    if output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite) is State.DONE:
-        return Result(f"{file} is up to date")
-    wanted = metric(settings.metric, dataset.classes, settings.exclude)
-    parts, groups = inner_parts(records, settings.cv_folds), number_groups(records)
-    images = Images(_reader(dataset, preds, records), parts, groups, tracker(settings.output.quiet))
-    with output.discarded_on_error():
+    with Output(settings.output, "threshold", file=True).writing(settings, inputs) as output:
+        if output.done:
+            return output.up_to_date()
+        wanted = metric(settings.metric, dataset.classes, settings.exclude)
+        parts, groups = inner_parts(records, settings.cv_folds), number_groups(records)
+        images = Images(_reader(dataset, preds, records), parts, groups, tracker(settings.output.quiet))
         fitted = fit_decision(images, wanted, areas=settings.areas)
         if np.isnan(fitted.curves).all():
             names = ", ".join(dataset.classes[index] for index in wanted.fitted)
             raise SegtoolError(f"{dataset.path}: no scored pixel of these images is {names}; there is nothing to fit")
-    _write(output, fitted, wanted, dataset, preds)
+        _write(output, fitted, wanted, dataset, preds)
     told = f"{len(records)} images of the subset {preds.subset} in {images.folds} folds"
     if torn_groups(groups, parts):
         told += " (all are of one group, so every fold has neighbours in the others)"

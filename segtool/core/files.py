@@ -66,6 +66,24 @@ def write_json(path: Path, content: Any) -> None:
         file.write("\n")
 
 
+def create_json(path: Path, content: Any) -> bool:
+    """Write plain JSON, whole, unless the file exists: of several processes at once only one does. Whether it did."""
+    complete = temporary_path(path)
+    write_json(complete, content)
+    try:
+        os.link(complete, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        # A file system without hard links.
+        if path.exists():
+            return False
+        complete.replace(path)
+    finally:
+        complete.unlink(missing_ok=True)
+    return True
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; raises SegtoolError naming the file when it is missing, truncated or not JSON."""
     try:

@@ -1,78 +1,108 @@
-"""A folder is written by one process at a time, or by several shards; a lock ends with its process and leaves no file.
+"""One process writes a folder, or several that each write their own shard of it.
 
-It holds among the processes of one machine: network file systems mostly keep locks of folders local.
+A lock ends with its process, even if that is killed, and works among the processes of one machine: network file
+systems mostly keep locks local.
 """
 
-import fcntl
-import os
-import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from segtool.errors import UsageError
+from segtool.settings.options import Shard
 
-# Seconds that a shard waits for another to begin: clearing a large folder takes some.
-PATIENCE = 30.0
-
-# Descriptors of the folders this process holds.
-_held: dict[Path, int] = {}
-
-
-def hold(folder: Path) -> None:
-    """Lock an existing folder for this process until `release` or its end; held already, it is locked anew.
-
-    Goes on without a lock where the file system has none.
-
-    Raises:
-        UsageError: another process holds it.
-    """
-    if not take(folder):
-        raise UsageError(f"{folder} is being written by another process; wait for it, or choose another output")
+LOCK = ".lock"
+# Seconds. Whoever only looks whether a lock is free holds it for a moment.
+A_MOMENT = 1.0
 
 
-def take(folder: Path, *, shared: bool = False) -> bool:
-    """As `hold`, or together with others that share it; whether nobody is in the way.
+class FolderLock:
+    """The lock of a folder, or of one shard of it; it excludes the same shard and, for a whole folder, all shards."""
 
-    What was held before is given up first, in between which another may get in.
-    """
-    release(folder)
+    def __init__(self, folder: Path, shard: Shard | None = None) -> None:
+        self.folder = folder
+        self.shard = shard
+        self._lock = _lock(folder / (f"{LOCK}-{shard.number}-{shard.total}" if shard else LOCK))
+
+    def acquire(self) -> None:
+        """Lock an existing folder until `release` or the end of the process; without effect while it is locked.
+
+        Where the file system has no locks, or nothing can be written, there is none.
+
+        Raises:
+            UsageError: another process holds a lock that excludes this one.
+        """
+        if self._lock.is_locked:
+            return
+        # Taken before looking at the others: of two processes that start at once, at least one sees the other.
+        if not _take(self._lock) or self._others(LOCK if self.shard else f"{LOCK}-*"):
+            self.release()
+            part = f"shard {self.shard} of " if self.shard else ""
+            raise UsageError(
+                f"{part}{self.folder} is being written by another process; wait for it, or choose another output"
+            )
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Of the shards that begin, one at a time does what is in this context."""
+        if not self.shard:
+            yield
+            return
+        lock = _lock(self.folder / f"{LOCK}-begin", timeout=-1)
+        _take(lock)
+        try:
+            yield
+        finally:
+            if lock.is_locked:
+                _give_back(lock)
+
+    def is_alone(self) -> bool:
+        """Whether no other process writes any part of the folder."""
+        return not self._others(f"{LOCK}*")
+
+    def release(self) -> None:
+        """Unlock the folder, if this process holds the lock, and leave no lock file."""
+        if self._lock.is_locked:
+            _give_back(self._lock)
+
+    def _others(self, pattern: str) -> bool:
+        own = Path(self._lock.lock_file)
+        return not all(_is_free(path) for path in self.folder.glob(pattern) if path != own)
+
+
+def _lock(path: Path, timeout: float | None = None) -> FileLock:
+    # Writable for all: in a shared folder another user must be able to look whether it is free.
+    return FileLock(path, timeout=A_MOMENT if timeout is None else timeout, mode=0o666, fallback_to_soft=False)
+
+
+def _take(lock: FileLock) -> bool:
+    """Whether nobody else holds the lock."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return True
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        lock.acquire()
+    except Timeout:
         return False
     except OSError:
-        os.close(descriptor)
-        return True
-    _held[folder.resolve()] = descriptor
+        # No locks here: what was made to be locked is of no use.
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
     return True
 
 
-def attempts() -> Iterator[None]:
-    """At once, and again every now and then until the patience is over."""
-    end = time.monotonic() + PATIENCE
-    yield
-    while time.monotonic() < end:
-        time.sleep(0.05)
-        yield
-
-
-def release(folder: Path) -> None:
-    """Give the folder free, if this process holds it."""
-    if (descriptor := _held.pop(folder.resolve(), None)) is not None:
-        os.close(descriptor)
-
-
-def _let_go() -> None:
-    # A lock lives as long as any copy of its descriptor: data workers must not keep it when their parent is killed.
-    while _held:
+def _give_back(lock: FileLock) -> None:
+    # Removed while it is held: a process that waits for the removed file notices, and makes a new one.
+    try:
         with suppress(OSError):
-            os.close(_held.popitem()[1])
+            Path(lock.lock_file).unlink()
+    finally:
+        lock.release()
 
 
-os.register_at_fork(after_in_child=_let_go)
+def _is_free(path: Path) -> bool:
+    """Whether nobody holds the lock of this file; what a killed process left of it is removed."""
+    lock = _lock(path)
+    free = _take(lock)
+    if lock.is_locked:
+        _give_back(lock)
+    return free

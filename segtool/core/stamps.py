@@ -1,27 +1,118 @@
-"""What the stamps of an output say: how two differ, whether the files they list are whole, which shards are missing."""
+"""What the stamp of an output says, how two of them differ, and what follows from it for the command that runs."""
 
-import re
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from segtool.core.files import read_json
-from segtool.settings.options import Shard
+from segtool import __version__
+from segtool.settings.options import comparable, plain, removed, walk
 
-# Glob pattern of the stamps of all shards.
-SHARDS = "done.[0-9]*-[0-9]*.json"
+Stamp = Mapping[str, Any]
+
+# Settings, and inputs, that are named where they differ; the rest is counted.
+NAMED = 6
 
 
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Readable differences of settings and inputs."""
-    lines = []
+class State(Enum):
+    """What a command has to do for its output."""
+
+    NEW = "new"
+    RESUME = "resume"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Nothing is done, for this reason."""
+
+    reason: str
+
+
+def decide(found: Stamp | None, wanted: Stamp, *, overwrite: bool, shard: bool = False) -> State | Refuse:
+    """What to do where the stamp `found` is (None: nothing) when `wanted` is to be made.
+
+    NEW where a stamp is found means that what it stands for is removed first. A shard never does that: other shards may
+    be at work, on other machines too, and none of them need have left a stamp of its own yet.
+    """
+    if found is None:
+        return State.NEW
+    if found.get("command") != wanted["command"]:
+        return Refuse(
+            f"is not an output of `segtool {wanted['command']}` but of {found.get('command')!r}; choose another output"
+        )
+    differing = "" if found.get("clearing") else difference(found, wanted)
+    if shard and found.get("clearing"):
+        return Refuse("is half removed, by a command that was stopped; remove it, or run once without --shard")
+    if shard and differing:
+        return Refuse(f"was made {differing}. A shard overwrites nothing: remove it first, or choose another output")
+    if differing and not overwrite:
+        return Refuse(f"was made {differing}. Use --overwrite, or choose another output")
+    if differing or found.get("clearing"):
+        return State.NEW
+    return State.DONE if "outputs" in found else State.RESUME
+
+
+def make_stamp(command: str, settings: Any, inputs: Mapping[str, str], resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The stamp of a command, in plain JSON values.
+
+    Args:
+        settings: the command's settings object, or plain values where they alone decide.
+        inputs: digests of everything that is read.
+        resolved: what options come to once files and the machine are known; it takes their place.
+    """
+    values = comparable(settings) if is_dataclass(settings) else settings
+    stamp = {
+        "command": command,
+        "version": __version__,
+        "settings": {**values, **resolved},
+        "inputs": dict(inputs),
+    }
+    made: dict[str, Any] = json.loads(json.dumps(stamp))
+    return made
+
+
+def in_todays_words(found: Stamp, wanted: Stamp, settings: Any) -> Stamp:
+    """A stamp of an older version as this one would write it, so that new and renamed options make no difference.
+
+    An option that it lacks has the default it was added with. One that is gone by now is left out where it had the
+    value that means what is done today.
+    """
+    if not is_dataclass(settings) or "settings" not in found:
+        return found
+    values, now = dict(found["settings"]), wanted["settings"]
+    for name, value in removed(type(settings)).items():
+        if name in values and values[name] == value:
+            del values[name]
+    for option in walk(type(settings)):
+        name, meta = option.field.name, option.field.metadata
+        if name not in values and meta["formerly"] in values:
+            values[name] = values.pop(meta["formerly"])
+        if name not in now and (option.is_path or not meta["affects_result"]):
+            values.pop(name, None)
+        elif name in values:
+            renamed = meta["former_values"].items()
+            values[name] = next((new for old, new in renamed if old == values[name]), values[name])
+        elif name in now and option.added_with is not MISSING:
+            values[name] = plain(option.added_with)
+    return {**found, "settings": values}
+
+
+def difference(found: Stamp, wanted: Stamp) -> str:
+    """How settings and inputs differ: `with different settings: seed (0, now 1)`; empty where they do not."""
     old, new = found.get("settings", {}), wanted.get("settings", {})
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            lines.append(f"{key.replace('_', '-')} ({old.get(key)} there, {new.get(key)} asked)")
+    settings = [
+        f"{key.replace('_', '-')} ({_shown(old, key)}, now {_shown(new, key)})"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
     old, new = found.get("inputs", {}), wanted.get("inputs", {})
-    lines += [f"input {key}" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    return lines
+    inputs = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    parts = [f"with different settings: {_listed(settings, '; ')}"] if settings else []
+    parts += [f"from different inputs: {_listed(inputs, ', ')}"] if inputs else []
+    return ", and ".join(parts)
 
 
 def broken(folder: Path, outputs: Mapping[str, int | None]) -> list[str]:
@@ -34,38 +125,11 @@ def broken(folder: Path, outputs: Mapping[str, int | None]) -> list[str]:
     return names
 
 
-def shard_stamp(folder: Path, shard: Shard) -> Path:
-    """Where a shard says that it is done."""
-    return folder / f"done.{shard.number}-{shard.total}.json"
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    value = settings.get(key)
+    return "not set" if value is None else str(value)
 
 
-def shard_is_done(folder: Path, shard: Shard, begun: Mapping[str, Any]) -> bool:
-    """Whether a shard of what was begun has its stamp and all its files."""
-    path = shard_stamp(folder, shard)
-    if not path.exists():
-        return False
-    stamp = read_json(path)
-    return not differences(stamp, begun) and not broken(folder, stamp["outputs"])
-
-
-def missing_shards(folder: Path, total: int, begun: Mapping[str, Any]) -> list[int]:
-    """The shards, out of `total`, that have no stamp; where all have one, those with files gone or changed."""
-    # A listing, since a network file system may remember for a while that a single file was not there.
-    names = {path.name for path in folder.iterdir()}
-    shards = [Shard(number, total) for number in range(1, total + 1)]
-    missing = [shard.number for shard in shards if shard_stamp(folder, shard).name not in names]
-    return missing or [shard.number for shard in shards if not shard_is_done(folder, shard, begun)]
-
-
-def missing_text(folder: Path, begun: Mapping[str, Any]) -> str:
-    """Which shards to run to finish the folder; of several totals, the one that lacks fewest. Empty when none."""
-    stamped = [re.fullmatch(r"done\.\d+-(\d+)\.json", path.name) for path in folder.glob(SHARDS)]
-    totals = {int(match[1]) for match in stamped if match}
-    if not totals:
-        return ""
-    missing, total = min(((missing_shards(folder, total, begun), total) for total in totals), key=lambda m: len(m[0]))
-    if not missing:
-        return ""
-    if len(missing) == 1:
-        return f"shard {missing[0]} of {total} is missing; run it"
-    return f"shards {', '.join(map(str, missing))} of {total} are missing; run them"
+def _listed(names: Sequence[str], between: str) -> str:
+    more = f"{between}and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return between.join(names[:NAMED]) + more

@@ -54,7 +54,9 @@ class FitSettings:
         help="Weights that give the best mIoU against these masks, by greedy selection with replacement (Caruana et al."
         " 2004); no member may have seen the images",
     )
-    cv_folds: int | None = option(None, min=2, help="Folds of the nested cross-validation (5), groups kept whole")
+    cv_folds: int | None = option(
+        None, min=2, formerly="parts", help="Folds of the nested cross-validation (5), groups kept whole"
+    )
     fit_steps: int | None = option(
         None, min=1, help="Members drawn at most (20); the weights are how often each was drawn"
     )

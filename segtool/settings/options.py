@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -54,6 +54,9 @@ def option(
     argument: bool = False,
     affects_result: bool = True,
     file_or_word: bool = False,
+    formerly: str | None = None,
+    former_values: Mapping[str, str] | None = None,
+    added_with: Any = dataclasses.MISSING,
 ) -> Any:
     """A dataclass field that is also a command-line option.
 
@@ -65,6 +68,9 @@ def option(
         argument: positional.
         affects_result: False for settings that cannot change what is written; they are not compared with a stamp.
         file_or_word: the text may name a file, which in a recipe is looked up next to the recipe.
+        formerly: the field's name in stamps of older versions.
+        former_values: how older stamps spell values, and how they are spelt now.
+        added_with: what a stamp without this option was made with, where that is no longer the default.
     """
     metadata = {
         "help": help,
@@ -76,6 +82,9 @@ def option(
         "argument": argument,
         "affects_result": affects_result,
         "file_or_word": file_or_word,
+        "formerly": formerly,
+        "former_values": former_values or {},
+        "added_with": added_with,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -93,6 +102,12 @@ class Option(NamedTuple):
     def is_path(self) -> bool:
         """The value is a path, or several."""
         return "Path" in str(self.type)
+
+    @property
+    def added_with(self) -> Any:
+        """What outputs were made with before there was this option."""
+        stated = self.field.metadata["added_with"]
+        return self.default if stated is dataclasses.MISSING else stated
 
 
 def walk(settings: type[Any], panel: str | None = None) -> Iterator[Option]:
@@ -137,7 +152,7 @@ def flatten(settings: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             flat.update(flatten(value))
         else:
-            flat[field.name] = _plain(value)
+            flat[field.name] = plain(value)
     return flat
 
 
@@ -158,16 +173,29 @@ def comparable(settings: Any) -> dict[str, Any]:
     return flat
 
 
-def _plain(value: Any) -> Any:
+def removed(settings: type[Any]) -> dict[str, Any]:
+    """Options of older versions that are gone, and the value of each that means what is done now.
+
+    A settings class, or a group in it, names them in `removed`.
+    """
+    gone = dict(getattr(settings, "removed", {}))
+    for kind in get_type_hints(settings).values():
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            gone |= removed(kind)
+    return gone
+
+
+def plain(value: Any) -> Any:
+    """A value as it is written to JSON."""
     if isinstance(value, Size | Shard | Amount | Path):
         return str(value)
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
 def _typed(found: Option, value: Any) -> Any:
-    """What `_plain` made plain."""
+    """What `plain` made plain."""
     parse = found.field.metadata["parse"]
     if isinstance(value, list):
         return tuple(Path(item) if found.is_path else item for item in value)

@@ -18,6 +18,7 @@ class ThresholdSettings:
     preds: Path = option(argument=True, help="Prediction folder with probabilities, of images no model has seen")
     metric: Literal["miou", "dice", "image_dice"] = option(
         "miou",
+        former_values={"image-dice": "image_dice"},
         help="What is to become high: miou and dice over all pixels; image_dice: the mean over images, in which nothing"
         " there and nothing found is 1",
     )
@@ -25,7 +26,7 @@ class ThresholdSettings:
         (), help="Class left out of the means, which thus takes what no other reaches; can be given several times"
     )
     areas: bool = option(True, help="Fit a minimum object area for each class too")
-    cv_folds: int = option(5, min=2, help="Folds of the nested cross-validation, groups kept whole")
+    cv_folds: int = option(5, min=2, formerly="parts", help="Folds of the nested cross-validation, groups kept whole")
 
     def __post_init__(self) -> None:
         if self.output.out.suffix.lower() != ".json":

@@ -123,7 +123,7 @@ def test_other_folds_are_other_inputs(blocks: Path, monkeypatch: pytest.MonkeyPa
         (blocks / "folds.csv").write_text("image_id,fold\n" + "".join(rows))
         options = replace(settings(blocks), folds=FoldSettings(folds=blocks / "folds.csv", fold=1))
         if fold:
-            with pytest.raises(UsageError, match="was made with other input train files"):
+            with pytest.raises(UsageError, match="was made from different inputs: train files"):
                 debug.run(options)
         else:
             assert debug.run(options).status == 0

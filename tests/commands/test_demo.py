@@ -149,7 +149,7 @@ def test_other_settings_are_refused_and_overwritten_on_request(made: Path, tmp_p
     folder = tmp_path / "demo"
     shutil.copytree(made, folder)
     (folder / "folds.csv").write_text("mine")
-    with pytest.raises(UsageError, match=r"train \(18 there, 9 asked\)"):
+    with pytest.raises(UsageError, match=r"train \(18, now 9\)"):
         run(folder, train=9)
     run(folder, train=9, overwrite=True)
     assert len(load_dataset(folder).train) == 9

@@ -116,7 +116,7 @@ def test_same_command_again(tiny: Path, predict: Make, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exclude"):
         evaluate(tiny, preds, out, exclude=("ground",))
     images.write_mask(mask_path(preds, "train_0"), np.zeros((32, 32), np.uint8))
-    with pytest.raises(UsageError, match="input predictions"):
+    with pytest.raises(UsageError, match="inputs: predictions"):
         evaluate(tiny, preds, out)
     assert "Scores" in evaluate(tiny, preds, out, overwrite=True)
 

@@ -125,7 +125,7 @@ def test_stamp_decides_what_the_second_call_does(given: Path, capsys: pytest.Cap
     with pytest.raises(UsageError, match="paint"):
         run(given, paint="file")
     write(given, categories=[{"id": 0, "name": "can"}, {"id": 6, "name": "glass"}])
-    with pytest.raises(UsageError, match="input annotations"):
+    with pytest.raises(UsageError, match="inputs: annotations"):
         run(given)
     assert run(given, overwrite=True).classes == ("Background", "can", "glass")
 

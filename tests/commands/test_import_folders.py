@@ -269,7 +269,7 @@ def test_stamp_decides_what_the_second_call_does(given: Path, capsys: pytest.Cap
     Image.new("L", SIZE[::-1], 1).save(edited)
     assert values(run(given, "x,y,w", ignore_index=9), "a") == [0, 1, 2, 255]
     picture(given / "images" / "a.jpg", (7, 7))
-    with pytest.raises(UsageError, match="input images"):
+    with pytest.raises(UsageError, match="inputs: images"):
         run(given, "x,y,w", ignore_index=9)
     assert len(read_json(given / "out" / "done.json")["outputs"]) == 3 + 2
 

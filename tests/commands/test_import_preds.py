@@ -256,11 +256,11 @@ def test_killed_and_resumed(theirs: Path, typed: Type, monkeypatch: pytest.Monke
 def test_other_files_and_settings_are_noticed(theirs: Path, typed: Type) -> None:
     assert typed("import preds theirs --data tiny -o preds").status == 0
     refused = typed("import preds theirs --data tiny --oof -o preds")
-    assert (refused.status, "oof (False there, True asked)" in refused.stderr) == (2, True)
+    assert (refused.status, "oof (False, now True)" in refused.stderr) == (2, True)
     refused = typed("import preds theirs --data tiny --classes stripe,box,ground -o preds")
     assert (refused.status, "classes (" in refused.stderr) == (2, True)
     np.save(theirs / "test_0.npy", softmax(7))
-    assert "input predictions" in typed("import preds theirs --data tiny -o preds").stderr
+    assert "inputs: predictions" in typed("import preds theirs --data tiny -o preds").stderr
     assert typed("import preds theirs --data tiny --overwrite -o preds").status == 0
     check(open_predictions(Path("preds")), {"test_0": softmax(7), "test_1": softmax(1)})
 

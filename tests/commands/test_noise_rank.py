@@ -157,7 +157,7 @@ def test_the_second_time_only_what_is_missing_is_made(data: Path, tmp_path: Path
     assert (tmp_path / "noise.csv").read_bytes() == before
     status, _, err = typed(line.replace("10%", "20%"))
     assert status == 2
-    assert "drop-worst (10% there, 20% asked)" in err
+    assert "drop-worst (10%, now 20%)" in err
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_max_time_stops_in_good_order_and_goes_on(folder: Path, typed: Type) -> 
     for done in range(1, 8):
         ended = typed(f"{PREDICT} --batch 1 --max-time 0.0001s -o preds")
         assert ended.status == 1
-        assert f"{8 - done} of 8 batches are left; the same command goes on" in ended.stderr
+        assert f"{8 - done} of 8 batches are left; run the same command to resume" in ended.stderr
         assert len(list(Path("preds/masks").iterdir())) == done
         assert not Path("preds/done.json").exists()
     # The time is no setting that must stay as it was.

@@ -178,9 +178,9 @@ def test_corrected_masks_of_the_worst_images(typed: Type, tiny: Path, oof: Path)
     assert int(table["stripe"]["accepted"]) == 2 * 16 * 32
     assert "2 of 2 images, for train --relabel" in ended.stdout
     assert typed("pseudo oof --replace noise.csv --worst 50% -o pl").stdout == "pl is up to date\n"
-    assert "worst (50% there, 3 asked)" in typed("pseudo oof --replace noise.csv --worst 3 -o pl").stderr
+    assert "worst (50%, now 3)" in typed("pseudo oof --replace noise.csv --worst 3 -o pl").stderr
     Path("noise.csv").write_text("image_id\ntrain_1\ntrain_2\n")
-    assert "input replace" in typed("pseudo oof --replace noise.csv --worst 50% -o pl").stderr
+    assert "replace. Use --overwrite" in typed("pseudo oof --replace noise.csv --worst 50% -o pl").stderr
 
 
 @pytest.mark.parametrize("options", ["", "--per-class --share 0.9", "--min-share 0.3"])
@@ -235,10 +235,10 @@ def test_a_lost_or_edited_mask_is_made_again(typed: Type, test_preds: Path) -> N
 
 def test_other_predictions_are_another_data_set(typed: Type, tiny: Path, test_preds: Path) -> None:
     done(typed, "pseudo preds -o pl")
-    assert "threshold (0.9 there, 0.8 asked)" in typed("pseudo preds --threshold 0.8 -o pl").stderr
+    assert "threshold (0.9, now 0.8)" in typed("pseudo preds --threshold 0.8 -o pl").stderr
     write_probs(probs_path(test_preds, "test_0"), one_hot(np.full((32, 32), 2, np.uint8), 0.99))
     ended = typed("pseudo preds -o pl")
-    assert (ended.status, "input predictions" in ended.stderr) == (2, True)
+    assert (ended.status, "inputs: predictions" in ended.stderr) == (2, True)
     data = done(typed, "pseudo preds --overwrite -o pl")
     assert (data.read_mask(data.train[0]) == 2).all()
 

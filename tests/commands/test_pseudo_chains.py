@@ -69,7 +69,7 @@ def test_the_test_images_are_trained_on(folder: Path, typed: Type, caplog: pytes
         assert "up to date" in typed(line).stdout
     # Other pseudo-labels are another run.
     all_done(typed, "pseudo preds --threshold 0.36 --overwrite -o pl")
-    assert "input extra 1" in typed(steps[-1]).stderr
+    assert "inputs: extra 1" in typed(steps[-1]).stderr
 
 
 def test_pseudo_labels_of_validation_images_never_leak(folder: Path, typed: Type) -> None:
@@ -99,7 +99,7 @@ def test_probabilities_are_trained_on(folder: Path, typed: Type) -> None:
         all_done(typed, f"{TRAIN} --fold 0 --extra {name} --window 24 --aux-head 0.1 -o student_{name}")
     rows = [Path(f"student_{name}/history.csv").read_text() for name in ("hard", "soft")]
     assert rows[0] != rows[1]
-    assert "soft (True there, False asked)" in typed("pseudo preds --threshold 0.36 -o soft").stderr
+    assert "soft (True, now False)" in typed("pseudo preds --threshold 0.36 -o soft").stderr
     ended = typed("pseudo preds --soft --replace noise.csv --worst 1 -o no")
     assert (ended.status, "--replace corrects given masks, which are not --soft" in ended.stderr) == (2, True)
 

@@ -118,7 +118,7 @@ def test_killed_and_resumed(truth: dict[str, Squares], typed: Type, monkeypatch:
         assert typed(line).status == 130
     assert len(torch.load("crops/detector.pt", weights_only=True)["losses"]) == 1
     refused = typed(f"{line} --seed 1")
-    assert (refused.status, "crops was made with other seed (0 there, 1 asked)" in refused.stderr) == (2, True)
+    assert (refused.status, "crops was made with different settings: seed (0, now 1)" in refused.stderr) == (2, True)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -164,7 +164,7 @@ def test_up_to_date_differing_and_overwritten(segtool: Any, tiny: Path) -> None:
     assert (again.returncode, again.stdout, again.stderr) == (0, "out/folds.csv is up to date\n", "")
     other = segtool(*command, "--seed", "5")
     assert other.returncode == 2
-    assert "seed (0 there, 5 asked)" in other.stderr
+    assert "seed (0, now 5)" in other.stderr
     assert other.stderr.count("\n") == 1
     assert segtool(*command, "--seed", "5", "--overwrite").returncode == 0
     assert read_json(tiny.parent / "out" / "folds.csv.done.json")["settings"]["seed"] == 5

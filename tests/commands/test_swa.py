@@ -178,7 +178,7 @@ def test_an_average_that_hurts_is_told_and_kept_only_when_asked_for(folder: Path
 def test_other_settings_are_refused_until_overwritten(folder: Path, typed: Type) -> None:
     assert typed(f"{SWA} run --last 2 -o out").status == 0
     ended = typed(f"{SWA} run --last 3 -o out")
-    assert (ended.status, "last (2 there, 3 asked)" in ended.stderr) == (2, True)
+    assert (ended.status, "last (2, now 3)" in ended.stderr) == (2, True)
     assert typed(f"{SWA} run --last 3 --overwrite -o out").status == 0
     assert len(json.loads(Path("out/config.json").read_text())["swa"]["averaged"]) == 3
     ended = typed(f"{SWA} run --last 3 -o run")

@@ -141,7 +141,7 @@ def test_same_command_again(typed: Type, predict: Make) -> None:
     write_json(Path("t.json"), edited)
     assert "up to date" in typed(line).stdout  # an edited file is the user's
     ended = typed(f"{line} --metric dice")
-    assert (ended.status, "metric (miou there, dice asked)" in ended.stderr) == (2, True)
+    assert (ended.status, "metric (miou, now dice)" in ended.stderr) == (2, True)
     assert typed(f"{line} --metric dice --overwrite").status == 0
     assert typed(f"{line} --overwrite").status == 0
     assert {path: path.read_bytes() for path in whole} == whole
@@ -152,7 +152,7 @@ def test_same_command_again(typed: Type, predict: Make) -> None:
     assert {path: path.read_bytes() for path in whole} == whole
     write_mask(Path("tiny/masks/train_0.png"), np.zeros((32, 32), np.uint8))
     ended = typed(line)
-    assert (ended.status, "other input files" in ended.stderr) == (2, True)
+    assert (ended.status, "inputs: files" in ended.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -295,9 +295,9 @@ def test_all_who_take_the_file_decide_alike(typed: Type, tiny: Path) -> None:
     Path("r.json").write_text(Path("r.json").read_text().replace("0.33", "0.34"))
     for line in (f"{predict} --thresholds r.json -o decided", "evaluate tiny plain --thresholds r.json -o a"):
         ended = typed(line)
-        assert (ended.status, "input thresholds" in ended.stderr) == (2, True)
+        assert (ended.status, "inputs: thresholds" in ended.stderr) == (2, True)
     ended = typed(f"{predict} -o decided")
-    assert (ended.status, "input thresholds" in ended.stderr) == (2, True)
+    assert (ended.status, "inputs: thresholds" in ended.stderr) == (2, True)
     assert np.array_equal(read_indices(decided.mask_path(decided.ids[0])), before)
     write_json(Path("o.json"), {"classes": {"a": {"threshold": 0.5}, "b": {"threshold": None}}})
     ended = typed(f"{predict} --thresholds o.json -o new")

@@ -71,17 +71,17 @@ def test_each_choice_is_another_run(folder: Path, typed: Type) -> None:
     assert typed(" ".join([*base, "--augment", "pipe.json"])).status == 0
     assert typed(" ".join([*base, "--augment", "pipe.json"])).stdout == "run is up to date\n"
     for options, says in {
-        "--augment pipe.json --mixup 0.2": "mixup (0.0 there, 0.2 asked)",
+        "--augment pipe.json --mixup 0.2": "mixup (0.0, now 0.2)",
         "--augment pipe.json --oversample 0.5": "oversample",
         "--augment pipe.json --window 24": "window",
         "--augment heavy": "augment",
-        "--augment pipe.json --extra twin": "input extra 1",
+        "--augment pipe.json --extra twin": "inputs: extra 1",
     }.items():
         ended = typed(" ".join([*base, options]))
         assert ended.status == 2
         assert says in ended.stderr
     A.save(A.Compose([A.HorizontalFlip(p=0.6)]), "pipe.json")
-    assert "input augment" in typed(" ".join([*base, "--augment", "pipe.json"])).stderr
+    assert "inputs: augment" in typed(" ".join([*base, "--augment", "pipe.json"])).stderr
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_only_the_images_of_a_file_are_trained_on(tiny: Path, typed: Type) -> No
     write_csv(keep, ("image_id", "why"), [[image_id, ""] for image_id in kept])
     ended = typed(f"{line} --only keep.csv")
     assert ended.status == 2
-    assert "input only" in ended.stderr
+    assert "inputs: only" in ended.stderr

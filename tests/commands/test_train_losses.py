@@ -93,7 +93,7 @@ def test_class_weights_are_of_the_training_images_or_of_the_file_and_change_the_
     assert "up to date" in typed(again).stdout
     path.write_text("class,weight\nground,1\nbox,1\nstripe,5\n")
     refused = typed(again)
-    assert refused.status == 2 and "input class_weights" in refused.stderr
+    assert refused.status == 2 and "inputs: class_weights" in refused.stderr
     assert typed(f"{again} --overwrite").status == 0
     assert class_weights(tiny.parent / "file")["stripe"] == 5
 

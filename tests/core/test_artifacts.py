@@ -28,6 +28,7 @@ from segtool.core.files import (
     write_json,
 )
 from segtool.errors import SegtoolError, UsageError
+from segtool.settings.common import OutputSettings
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -191,24 +192,27 @@ SETTINGS: dict[str, Any] = {"seed": 0, "size": [8, 9], "weight_decay": 0.1}
 INPUTS = {"rows": "aa", "files": "bb"}
 
 
-def output(folder: Path, command: str = "draw") -> Output:
-    return Output(folder, command, owns=("*.txt", "masks"))
+def output(folder: Path, command: str = "draw", overwrite: bool = False) -> Output:
+    return Output(OutputSettings(folder, overwrite), command, owns=("*.txt", "masks"))
 
 
-def begin(folder: Path, *, overwrite: bool = False, inputs: dict[str, str] = INPUTS, **settings: Any) -> State:
-    return output(folder).begin({**SETTINGS, **settings}, inputs, overwrite=overwrite)
+def begin(
+    folder: Path, *, overwrite: bool = False, inputs: dict[str, str] = INPUTS, command: str = "draw", **settings: Any
+) -> State:
+    """Begin, and be stopped at once."""
+    with output(folder, command, overwrite).writing({**SETTINGS, **settings}, inputs) as begun:
+        return begun.state
 
 
 @pytest.fixture
 def done(tmp_path: Path) -> Path:
     """A finished output with one file, one mask in a subfolder, and one the user may edit."""
     folder = tmp_path / "out"
-    begun = output(folder)
-    begun.begin(SETTINGS, INPUTS, overwrite=False)
-    for name in ("a.txt", "masks/1.png", "edit.txt"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("content")
-    begun.finish([folder / "a.txt", folder / "masks" / "1.png"], [folder / "edit.txt"], score=0.5)
+    with output(folder).writing(SETTINGS, INPUTS) as begun:
+        for name in ("a.txt", "masks/1.png", "edit.txt"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("content")
+        begun.finish([folder / "a.txt", folder / "masks" / "1.png"], [folder / "edit.txt"], score=0.5)
     return folder
 
 
@@ -239,12 +243,16 @@ def test_the_same_again_is_done_and_touches_the_stamp(done: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
-@pytest.mark.parametrize("step", ["touch", "unlink"])
-def test_a_read_only_output_is_done(done: Path, monkeypatch: pytest.MonkeyPatch, code: int, step: str) -> None:
+@pytest.mark.parametrize("step", [(os, "utime"), (Path, "unlink"), (os, "open")], ids=str)
+def test_a_read_only_output_is_done(
+    done: Path, monkeypatch: pytest.MonkeyPatch, code: int, step: tuple[Any, str]
+) -> None:
+    write_json(done / "begun.json", {key: read_json(done / "done.json")[key] for key in ("command", "settings")})
+
     def refuse(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(Path, step, refuse)
+    monkeypatch.setattr(*step, refuse)
     assert begin(done) is State.DONE
 
 
@@ -272,9 +280,9 @@ def test_a_broken_output_is_named_and_made_again(done: Path, caplog: pytest.LogC
         broken.unlink()
     if damage == "folder":
         broken.mkdir()
-    found = output(done)
-    assert found.begin(SETTINGS, INPUTS, overwrite=False) is State.RESUME
-    assert found.broken == [broken]
+    assert begin(done) is State.RESUME
+    # Truncated or edited, it might look whole.
+    assert not broken.exists()
     assert "masks/1.png missing or changed" in caplog.text
     assert not (done / "done.json").exists()
     assert (done / "a.txt").exists()
@@ -291,12 +299,10 @@ def test_differing_keys_are_named(done: Path) -> None:
     with pytest.raises(UsageError) as refused:
         begin(done, seed=3, weight_decay=0.2, new=1, inputs={"rows": "cc", "files": "bb"})
     line = str(refused.value)
-    assert "new (None there, 1 asked)" in line
-    assert "seed (0 there, 3 asked)" in line
-    assert "weight-decay (0.1 there, 0.2 asked)" in line
-    assert "input rows" in line
-    assert "files" not in line
-    assert "--overwrite" in line
+    assert line == (
+        f"{done} was made with different settings: new (not set, now 1); seed (0, now 3); weight-decay (0.1, now 0.2),"
+        " and from different inputs: rows. Use --overwrite, or choose another output"
+    )
     assert (done / "a.txt").exists()
 
 
@@ -360,10 +366,12 @@ def test_a_kill_just_after_the_stamp_is_done(done: Path) -> None:
 def test_a_kill_between_begin_and_removing_the_old_stamp_is_not_done(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (done / "a.txt").unlink()
+    (done / "a.txt").write_text("edited")
 
     def killed(path: Path, missing_ok: bool = False) -> None:
-        raise KeyboardInterrupt
+        if path.name == "done.json":
+            raise KeyboardInterrupt
+        os.unlink(path)  # noqa: PTH108
 
     monkeypatch.setattr(Path, "unlink", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -383,8 +391,8 @@ def test_a_foreign_place_is_refused(tmp_path: Path, done: Path, overwrite: bool)
         begin(foreign, overwrite=overwrite)
     with pytest.raises(UsageError, match="is a file; choose a folder"):
         begin(foreign / "thesis.txt", overwrite=overwrite)
-    with pytest.raises(UsageError, match=r"is not an output of `segtool paint` \(done.json says 'draw'\)"):
-        output(done, "paint").begin(SETTINGS, INPUTS, overwrite=overwrite)
+    with pytest.raises(UsageError, match=r"is not an output of `segtool paint` but of 'draw'; choose another output"):
+        begin(done, command="paint", overwrite=overwrite)
     (foreign / "done.json").write_text("[1]")
     with pytest.raises(UsageError, match="is not an output of"):
         begin(foreign, overwrite=overwrite)
@@ -401,12 +409,48 @@ def test_a_truncated_stamp_is_named(done: Path) -> None:
 def test_bad_data_take_the_output_back_and_a_kill_does_not(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     for error, remains in ((KeyboardInterrupt(), True), (OSError(errno.ENOSPC, "full"), True), (SegtoolError(), False)):
-        begun = output(folder)
-        begun.begin(SETTINGS, INPUTS, overwrite=False)
-        (folder / "a.txt").touch()
-        with pytest.raises(type(error)), begun.discarded_on_error():
+        with pytest.raises(type(error)), output(folder).writing(SETTINGS, INPUTS):
+            (folder / "a.txt").touch()
             raise error
         assert folder.exists() is remains
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_bad_data_leave_what_was_expensive(tmp_path: Path, made: bool) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(SegtoolError), output(folder).writing(SETTINGS, INPUTS, keep="masks/**/*.png"):
+        (folder / "masks" / "deep").mkdir(parents=True)
+        (folder / "masks" / "deep" / ("1.png" if made else "1.txt")).touch()
+        raise SegtoolError
+    assert folder.exists() is made
+    assert begin(folder) is (State.RESUME if made else State.NEW)
+
+
+def test_an_error_after_the_end_takes_nothing_back(tmp_path: Path) -> None:
+    with pytest.raises(SegtoolError), output(tmp_path).writing(SETTINGS, INPUTS) as begun:
+        begun.finish()
+        raise SegtoolError
+    assert begin(tmp_path) is State.DONE
+
+
+class Processes:
+    """The processes of one launch, of which the main one decides."""
+
+    def __init__(self, main: bool) -> None:
+        self.is_main = main
+
+    def run_on_main(self, work: Any) -> Any:
+        return work() if self.is_main else State.RESUME
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_of_several_processes_the_main_one_alone_changes_files(tmp_path: Path, main: bool) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(SegtoolError), output(folder).writing(SETTINGS, INPUTS, processes=Processes(main)):
+        assert folder.exists() is main
+        folder.mkdir(exist_ok=True)
+        raise SegtoolError
+    assert folder.exists() is not main
 
 
 def test_require_done_tells_apart_missing_unfinished_and_other(tmp_path: Path, done: Path) -> None:
@@ -423,16 +467,17 @@ def test_require_done_tells_apart_missing_unfinished_and_other(tmp_path: Path, d
 
 
 def begin_file(path: Path, *, overwrite: bool = False, **settings: Any) -> State:
-    return Output(path, "split", file=True).begin(settings, {}, overwrite=overwrite)
+    with Output(OutputSettings(path, overwrite), "split", file=True).writing(settings, {}) as begun:
+        return begun.state
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "deep" / "folds.csv"
-    single = Output(path, "split", file=True)
-    assert single.begin({"seed": 0}, {}, overwrite=False) is State.NEW
-    path.write_text("content")
-    single.finish([path])
+    with Output(OutputSettings(path), "split", file=True).writing({"seed": 0}, {}) as single:
+        assert single.state is State.NEW
+        path.write_text("content")
+        single.finish([path])
     yield path
 
 
@@ -453,7 +498,7 @@ def test_a_truncated_file_is_made_again(file: Path) -> None:
 def test_a_file_of_other_settings_is_refused_and_overwritten_on_request(file: Path) -> None:
     neighbour = file.parent / "other.csv"
     neighbour.write_text("mine")
-    with pytest.raises(UsageError, match=r"seed \(0 there, 1 asked\)"):
+    with pytest.raises(UsageError, match=r"seed \(0, now 1\)"):
         begin_file(file, seed=1)
     assert file.read_text() == "content"
     assert begin_file(file, seed=1, overwrite=True) is State.NEW
@@ -537,8 +582,11 @@ HOLDER = """
 import os, sys, time
 from pathlib import Path
 from segtool.core.artifacts import Output
-output = Output(Path(sys.argv[1]), "draw", owns=("*.txt", "masks"))
-print(output.begin({"seed": 0, "size": [8, 9], "weight_decay": 0.1}, {"rows": "aa", "files": "bb"}, overwrite=False))
+from segtool.settings.common import OutputSettings
+output = Output(OutputSettings(Path(sys.argv[1])), "draw", owns=("*.txt", "masks"))
+writing = output.writing({"seed": 0, "size": [8, 9], "weight_decay": 0.1}, {"rows": "aa", "files": "bb"})
+writing.__enter__()
+print(output.state)
 ready, tell = os.pipe()
 worker = os.fork()
 if worker:
@@ -570,29 +618,17 @@ def test_a_folder_is_written_by_one_process_and_free_when_it_is_killed_though_it
     assert [path.name for path in folder.iterdir()] == ["begun.json"]
 
 
-def test_a_finished_or_refused_output_is_not_held(done: Path) -> None:
-    def is_free() -> bool:
-        descriptor = os.open(done, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(descriptor)
-        return True
-
-    assert is_free()
+def test_a_finished_or_refused_output_is_not_held_and_no_lock_is_left(done: Path) -> None:
     assert begin(done) is State.DONE
-    assert is_free()
     with pytest.raises(UsageError, match="seed"):
         begin(done, seed=1)
-    assert is_free()
-    assert begin(done, seed=1, overwrite=True) is State.NEW
-    assert not is_free()
-    with pytest.raises(SegtoolError), output(done).discarded_on_error():
-        (done / "keep").touch()
-        raise SegtoolError("bad data")
-    assert is_free()
+    assert not (done / ".lock").exists()
+    with output(done, overwrite=True).writing({**SETTINGS, "seed": 1}, INPUTS):
+        with pytest.raises(UsageError, match="is being written by another process"):
+            begin(done, seed=1)
+        assert (done / ".lock").exists()
+    assert not (done / ".lock").exists()
+    assert begin(done, seed=1) is State.RESUME
 
 
 def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,12 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +17,8 @@ import pytest
 from segtool.core import locks, stamps
 from segtool.core.artifacts import Output, State, require_done
 from segtool.core.files import atomic, read_json, write_json
-from segtool.core.shards import ShardOutput
 from segtool.errors import SegtoolError, UsageError
+from segtool.settings.common import OutputSettings
 from segtool.settings.options import Shard
 
 OWNS = ("masks", "index.csv")
@@ -29,8 +29,9 @@ fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(autouse=True)
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "PATIENCE", 0.2)
+def short_moment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "instant" not in request.node.name:
+        monkeypatch.setattr(locks, "A_MOMENT", 0.1)
 
 
 @pytest.fixture
@@ -49,12 +50,14 @@ def own(shard: Shard | None) -> list[int]:
     return [image for image in IMAGES if not shard or image % shard.total == shard.number - 1]
 
 
-def opened(folder: Path, shard: Shard | None) -> Output:
-    return ShardOutput(folder, "predict", owns=OWNS, shard=shard) if shard else Output(folder, "predict", owns=OWNS)
+def opened(folder: Path, shard: Shard | None, seed: int = 0, overwrite: bool = False) -> AbstractContextManager[Output]:
+    return Output(OutputSettings(folder, overwrite), "predict", owns=OWNS, shard=shard).writing({"seed": seed}, INPUTS)
 
 
-def begin(output: Output, seed: int = 0, overwrite: bool = False) -> State:
-    return output.begin({"seed": seed}, INPUTS, overwrite=overwrite)
+def begin(folder: Path, shard: Shard | None, seed: int = 0, overwrite: bool = False) -> State:
+    """Begin, and be stopped at once."""
+    with opened(folder, shard, seed, overwrite) as output:
+        return output.state
 
 
 def write(folder: Path, image: int, seed: int = 0) -> Path:
@@ -65,18 +68,18 @@ def write(folder: Path, image: int, seed: int = 0) -> Path:
 
 def predict(folder: Path, shard: Shard | None = None, seed: int = 0, overwrite: bool = False) -> State:
     """What `segtool predict` does with its output."""
-    output = opened(folder, shard)
-    state = begin(output, seed, overwrite)
-    if state is State.DONE:
+    with opened(folder, shard, seed, overwrite) as output:
+        state = output.state
+        if output.done:
+            return state
+        for image in own(shard):
+            if not mask(folder, image).exists():
+                write(folder, image, seed)
+        if shard and output.finish_shard([mask(folder, image) for image in own(shard)]):
+            return state
+        write_json(folder / "index.csv", list(IMAGES))
+        output.finish([folder / "index.csv", *(mask(folder, image) for image in IMAGES)])
         return state
-    for image in own(shard):
-        if not mask(folder, image).exists():
-            write(folder, image, seed)
-    if isinstance(output, ShardOutput) and output.finish_shard([mask(folder, image) for image in own(shard)]):
-        return state
-    write_json(folder / "index.csv", list(IMAGES))
-    output.finish([folder / "index.csv", *(mask(folder, image) for image in IMAGES)])
-    return state
 
 
 def assert_finished(folder: Path, seed: int = 0) -> None:
@@ -85,21 +88,15 @@ def assert_finished(folder: Path, seed: int = 0) -> None:
     assert len(stamp["outputs"]) == len(IMAGES) + 1
     assert not (folder / "begun.json").exists()
     assert not list(folder.rglob(".tmp-*"))
+    assert not list(folder.glob(".lock*"))
     assert [mask(folder, image).read_text() for image in IMAGES] == [f"{image} by {seed}" for image in IMAGES]
 
 
-def is_free(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+def is_locked(folder: Path) -> bool:
+    return bool(list(folder.glob(".lock*")))
 
 
-def shards(total: int) -> list[Shard]:
+def all_shards(total: int) -> list[Shard]:
     return [Shard(number, total) for number in range(1, total + 1)]
 
 
@@ -107,13 +104,13 @@ def shards(total: int) -> list[Shard]:
 
 
 def test_the_last_shard_finishes_the_folder(folder: Path) -> None:
-    assert [predict(folder, shard) for shard in shards(3)[:2]] == [State.NEW, State.RESUME]
+    assert [predict(folder, shard) for shard in all_shards(3)[:2]] == [State.NEW, State.RESUME]
     assert not (folder / "done.json").exists()
     assert predict(folder, Shard(1, 3)) is State.DONE
     assert (folder / "begun.json").exists()
     assert predict(folder, Shard(3, 3)) is State.RESUME
     assert_finished(folder)
-    assert [predict(folder, shard) for shard in (*shards(3), Shard(4, 5), None)] == [State.DONE] * 5
+    assert [predict(folder, shard) for shard in (*all_shards(3), Shard(4, 5), None)] == [State.DONE] * 5
     names = {"masks", "index.csv", "done.json", "done.1-3.json", "done.2-3.json", "done.3-3.json"}
     assert {path.name for path in folder.iterdir()} == names
 
@@ -121,7 +118,7 @@ def test_the_last_shard_finishes_the_folder(folder: Path) -> None:
 def test_one_shard_of_one_and_more_shards_than_images(folder: Path, tmp_path: Path) -> None:
     predict(folder, Shard(1, 1))
     assert_finished(folder)
-    for shard in shards(9):
+    for shard in all_shards(9):
         predict(tmp_path / "many", shard)
     assert_finished(tmp_path / "many")
 
@@ -134,58 +131,74 @@ def test_shards_that_are_done_are_touched(folder: Path) -> None:
 
 
 def test_what_is_still_missing_is_told(folder: Path) -> None:
-    output = ShardOutput(folder, "predict", owns=OWNS, shard=Shard(2, 4))
-    begin(output)
-    assert output.missing_shards() == [1, 2, 3, 4]
-    assert not is_free(folder)
-    assert output.finish_shard([]) == [1, 3, 4]
-    assert is_free(folder)
+    with opened(folder, Shard(2, 4)) as output:
+        assert output.missing_shards() == [1, 2, 3, 4]
+        assert is_locked(folder)
+        assert output.finish_shard([]) == [1, 3, 4]
+    assert not is_locked(folder)
 
 
 def test_a_plain_command_finishes_what_shards_began(folder: Path) -> None:
     predict(folder, Shard(2, 3))
     assert predict(folder) is State.RESUME
     assert_finished(folder)
-    output = ShardOutput(folder, "predict", owns=OWNS, shard=Shard(1, 3))
-    assert begin(output) is State.DONE
-    assert output.missing_shards() == []
+    with opened(folder, Shard(1, 3)) as output:
+        assert output.state is State.DONE
+        assert output.missing_shards() == []
 
 
 def test_shards_go_on_where_a_plain_command_was_killed(folder: Path) -> None:
-    begin(opened(folder, None))
+    begin(folder, None)
     write(folder, 0)
-    for shard in shards(2):
+    for shard in all_shards(2):
         assert predict(folder, shard) is State.RESUME
     assert_finished(folder)
 
 
 def test_shards_of_another_total_may_go_on(folder: Path) -> None:
     predict(folder, Shard(1, 2))
-    for shard in shards(3):
+    for shard in all_shards(3):
         assert predict(folder, shard) is State.RESUME
     assert_finished(folder)
 
 
-def test_overwrite_clears_the_stamps_of_the_shards(folder: Path) -> None:
-    for shard in shards(2):
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_a_shard_overwrites_nothing_and_a_plain_command_clears_the_stamps_of_the_shards(
+    folder: Path, finished: int
+) -> None:
+    begin(folder, Shard(1, 2))
+    write(folder, 0)
+    for shard in all_shards(2)[:finished]:
         predict(folder, shard)
-    with pytest.raises(UsageError, match=r"seed \(0 there, 1 asked\). Use --overwrite"):
-        predict(folder, Shard(1, 2), seed=1)
-    assert_finished(folder)
-    assert predict(folder, Shard(1, 2), seed=1, overwrite=True) is State.NEW
-    assert {path.name for path in folder.iterdir()} == {"masks", "begun.json", "done.1-2.json"}
-    # What the first has begun, the others do not begin again.
-    assert predict(folder, Shard(2, 2), seed=1, overwrite=True) is State.RESUME
+    for overwrite in (False, True):
+        # Even without a stamp of a shard, one may be at work on another machine.
+        with pytest.raises(
+            UsageError, match=r"preds was made .*seed \(0, now 1\). A shard overwrites nothing: remove it"
+        ):
+            predict(folder, Shard(1, 2), seed=1, overwrite=overwrite)
+    assert mask(folder, 0).read_text() == "0 by 0"
+    assert begin(folder, None, seed=1, overwrite=True) is State.NEW
+    assert {path.name for path in folder.iterdir()} == {"begun.json"}
+    # What a plain command has begun, shards resume.
+    assert [predict(folder, shard, seed=1, overwrite=True) for shard in all_shards(2)] == [State.RESUME] * 2
     assert_finished(folder, seed=1)
 
 
+def test_what_is_half_removed_is_not_taken_by_a_shard(folder: Path) -> None:
+    predict(folder)
+    write_json(folder / "begun.json", {"command": "predict", "clearing": True})
+    with pytest.raises(UsageError, match="is half removed, by a command that was stopped; remove it, or run once"):
+        predict(folder, Shard(1, 2))
+    assert begin(folder, None) is State.NEW
+    assert predict(folder, Shard(1, 2)) is State.RESUME
+
+
 def test_the_stamp_of_a_shard_with_other_settings_does_not_count(folder: Path) -> None:
-    late = ShardOutput(folder, "predict", owns=OWNS, shard=Shard(2, 2))
-    begin(late)
-    # As on another machine, which sees no lock.
-    locks.release(folder)
-    predict(folder, Shard(1, 2), seed=1, overwrite=True)
-    assert late.finish_shard([]) == [1]
+    with opened(folder, Shard(2, 2)) as late:
+        # As from another machine, which sees no lock.
+        shutil.rmtree(folder)
+        predict(folder, Shard(1, 2), seed=1)
+        assert late.finish_shard([]) == [1]
     with pytest.raises(SegtoolError, match="shard 2 of 2 is missing"):
         require_done(folder, "prediction folder")
 
@@ -196,25 +209,25 @@ def test_the_stamp_of_a_shard_with_other_settings_does_not_count(folder: Path) -
 @pytest.mark.parametrize("first", [1, 2, None])
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_shard_with_a_broken_mask_is_missing_and_no_other(folder: Path, damage: str, first: int | None) -> None:
-    for shard in shards(3):
+    for shard in all_shards(3):
         predict(folder, shard)
     (image,) = own(Shard(2, 3))[:1]
     mask(folder, image).unlink()
     if damage == "truncated":
         mask(folder, image).touch()
-    output = opened(folder, Shard(first, 3) if first else None)
-    assert begin(output) is (State.DONE if first == 1 else State.RESUME)
-    locks.release(folder)
+    state = begin(folder, Shard(first, 3) if first else None)
+    assert state is (State.DONE if first == 1 else State.RESUME)
     with pytest.raises(SegtoolError, match="preds is not finished: shard 2 of 3 is missing; run it"):
         require_done(folder, "prediction folder")
-    mask(folder, image).unlink(missing_ok=True)
+    # Truncated, it might look whole.
+    assert not mask(folder, image).exists()
     assert [predict(folder, Shard(k, 3)) for k in (1, 3, 2)] == [State.DONE, State.DONE, State.RESUME]
     assert_finished(folder)
 
 
-@pytest.mark.parametrize("shard", [*shards(2), None])
+@pytest.mark.parametrize("shard", [*all_shards(2), None])
 def test_a_lost_index_is_written_by_any_shard(folder: Path, shard: Shard | None) -> None:
-    for each in shards(2):
+    for each in all_shards(2):
         predict(folder, each)
     (folder / "index.csv").unlink()
     assert predict(folder, shard) is State.RESUME
@@ -223,9 +236,7 @@ def test_a_lost_index_is_written_by_any_shard(folder: Path, shard: Shard | None)
 
 def test_bad_data_of_one_shard_leave_the_others_alone(folder: Path) -> None:
     predict(folder, Shard(1, 2))
-    output = opened(folder, Shard(2, 2))
-    begin(output)
-    with pytest.raises(SegtoolError, match="bad"), output.discarded_on_error():
+    with pytest.raises(SegtoolError, match="bad"), opened(folder, Shard(2, 2)):
         raise SegtoolError("bad")
     predict(folder, Shard(2, 2))
     assert_finished(folder)
@@ -237,20 +248,18 @@ def test_an_unfinished_set_is_refused_by_name(folder: Path) -> None:
             require_done(folder, "prediction folder")
         return str(refused.value).replace(str(folder), "preds")
 
-    begin(opened(folder, Shard(1, 4)))
-    again = "prediction folder preds is not finished: run its `segtool predict` again, it goes on where it stopped"
+    begin(folder, Shard(1, 4))
+    again = "prediction folder preds is not finished: run its `segtool predict` again to resume"
     assert refusal() == again
     predict(folder, Shard(1, 4))
     predict(folder, Shard(4, 4))
     assert refusal() == "prediction folder preds is not finished: shards 2, 3 of 4 are missing; run them"
     predict(folder, Shard(2, 2))
     assert refusal() == "prediction folder preds is not finished: shard 1 of 2 is missing; run it"
-    output = opened(folder, Shard(1, 2))
-    begin(output)
-    for image in IMAGES:
-        write(folder, image)
-    assert isinstance(output, ShardOutput)
-    assert output.finish_shard(mask(folder, image) for image in own(Shard(1, 2))) == []
+    with opened(folder, Shard(1, 2)) as output:
+        for image in IMAGES:
+            write(folder, image)
+        assert output.finish_shard(mask(folder, image) for image in own(Shard(1, 2))) == []
     # All shards are there, and the last was killed before the end.
     assert refusal() == again
 
@@ -274,9 +283,9 @@ def process(work: Callable[..., Any], *args: Any) -> Iterator[tuple[Any, Connect
 
 def at_work(wire: Connection, folder: Path, shard: Shard | None) -> None:
     """Begin, and say how; finish when told."""
-    output = opened(folder, shard)
-    wire.send(begin(output))
-    wire.recv()
+    with opened(folder, shard) as output:
+        wire.send(output.state)
+        wire.recv()
     predict(folder, shard)
 
 
@@ -288,7 +297,7 @@ def test_plain_and_shards_exclude_each_other_until_the_end(
     with process(at_work, folder, theirs) as (child, wire):
         assert wire.recv() is State.NEW
         for overwrite in (False, True):
-            with pytest.raises(UsageError, match=r"wait for (it|them), or choose another output"):
+            with pytest.raises(UsageError, match=r"is being written by another process; wait for it"):
                 predict(folder, ours, overwrite=overwrite)
         if not killed:
             wire.send("finish")
@@ -299,31 +308,27 @@ def test_plain_and_shards_exclude_each_other_until_the_end(
         assert predict(folder, ours) is (State.DONE if theirs is None else State.RESUME)
 
 
-def test_shards_with_other_settings_are_refused_while_shards_are_at_work(folder: Path) -> None:
+def test_the_same_shard_is_written_by_one_process(folder: Path) -> None:
+    with process(at_work, folder, Shard(2, 2)) as (_, wire):
+        wire.recv()
+        with pytest.raises(UsageError, match=r"shard 2/2 of .*preds is being written by another process; wait for it"):
+            predict(folder, Shard(2, 2))
+        assert predict(folder, Shard(1, 2)) is State.RESUME
+    assert predict(folder, Shard(2, 2)) is State.RESUME
+    assert_finished(folder)
+
+
+def test_a_finished_folder_is_opened_again_by_a_shard_and_finished_by_one_at_work(folder: Path) -> None:
     with process(at_work, folder, Shard(1, 2)) as (child, wire):
         wire.recv()
-        write(folder, 0)
-        with pytest.raises(UsageError, match=r"seed \(0 there, 1 asked\)"):
-            predict(folder, Shard(2, 2), seed=1)
-        with pytest.raises(UsageError, match=r"other processes are at work in .*preds, without --shard or with other"):
-            predict(folder, Shard(2, 2), seed=1, overwrite=True)
-        assert mask(folder, 0).exists()
-        assert predict(folder, Shard(2, 2), overwrite=True) is State.RESUME
+        for shard in all_shards(3):
+            predict(folder, shard)
+        mask(folder, 1).unlink()
+        # Which of another total has it to make is not known before it is begun.
+        assert begin(folder, Shard(2, 2)) is State.RESUME
         wire.send("finish")
         child.join()
-    assert_finished(folder)
-    assert predict(folder, Shard(2, 2), seed=1, overwrite=True) is State.NEW
-
-
-def test_a_finished_folder_is_not_opened_again_while_a_shard_is_at_work(folder: Path) -> None:
-    with process(at_work, folder, Shard(1, 2)) as (_, wire):
-        wire.recv()
-        for shard in shards(2):
-            predict(folder, shard)
-        assert predict(folder, Shard(1, 2)) is State.DONE
-        mask(folder, 1).unlink()
-        with pytest.raises(UsageError, match="other processes are at work"):
-            predict(folder, Shard(2, 2))
+    assert not (folder / "done.json").exists()
     assert predict(folder, Shard(2, 2)) is State.RESUME
     assert_finished(folder)
 
@@ -334,73 +339,32 @@ def test_what_a_shard_is_writing_is_not_swept_by_another(folder: Path) -> None:
         wire.recv()
         half.parent.mkdir()
         half.touch()
-        predict(folder, Shard(1, 2))
-        assert half.exists()
-        # A second process for the same shard finishes while the first is at work.
-        predict(folder, Shard(2, 2))
+        # Shards of another total finish while it is at work.
+        for shard in all_shards(3):
+            predict(folder, shard)
         assert (folder / "done.json").exists()
         assert half.exists()
     (folder / "index.csv").unlink()
-    predict(folder, Shard(1, 2))
+    predict(folder, Shard(1, 3))
     assert_finished(folder)
 
 
-def beginning(wire: Connection, folder: Path) -> None:
-    locks.hold(folder)
-    wire.send("held")
-    wire.recv()
-    locks.release(folder)
-    wire.send("free")
-
-
-def test_a_shard_waits_for_another_to_begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.mkdir()
-    with process(beginning, folder) as (_, wire):
-        wire.recv()
-        waits: list[str] = []
-
-        def sleep(_: float) -> None:
-            wire.send("go on")
-            waits.append(wire.recv())
-
-        monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
-        assert predict(folder, Shard(1, 1)) is State.NEW
-    assert waits == ["free"]
-
-
-def test_a_shard_that_waits_for_others_to_end_is_in_nobodys_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with process(at_work, folder, Shard(1, 2)) as (child, wire):
-        wire.recv()
-        free: list[bool] = []
-
-        def sleep(_: float) -> None:
-            child.kill()
-            child.join()
-            free.append(is_free(folder))
-
-        monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
-        assert predict(folder, Shard(1, 1), seed=1, overwrite=True) is State.NEW
-    assert free == [True]
-    assert_finished(folder, seed=1)
-
-
 def at_once(wire: Connection, folder: Path, shard: Shard, seed: int, overwrite: bool) -> None:
-    locks.PATIENCE = 60.0
     wire.recv()
     wire.send(predict(folder, shard, seed, overwrite))
 
 
-@pytest.mark.parametrize("there", ["nothing", "other settings", "a lost mask"])
+@pytest.mark.parametrize("there", ["nothing", "a lost mask"])
 def test_shards_that_start_at_the_same_instant_all_get_in_and_one_finishes(tmp_path: Path, there: str) -> None:
     total = 5
     for attempt in range(4):
         folder = tmp_path / str(attempt)
         if there != "nothing":
-            for shard in shards(2):
-                predict(folder, shard, seed=int(there == "a lost mask"))
+            for shard in all_shards(2):
+                predict(folder, shard, seed=1)
         if there == "a lost mask":
             mask(folder, 3).unlink()
-        children = [process(at_once, folder, shard, 1, True) for shard in shards(total)]
+        children = [process(at_once, folder, shard, 1, True) for shard in all_shards(total)]
         started = [child.__enter__() for child in children]
         for _, wire in started:
             wire.send("go")
@@ -412,15 +376,13 @@ def test_shards_that_start_at_the_same_instant_all_get_in_and_one_finishes(tmp_p
 
 
 def test_two_shards_that_both_find_all_there_both_finish(folder: Path) -> None:
-    outputs = [ShardOutput(folder, "predict", owns=OWNS, shard=shard) for shard in shards(2)]
-    for output in outputs:
-        begin(output)
-    assert [outputs[i].finish_shard([]) for i in (1, 0, 1)] == [[1], [], []]
-    for output in outputs:
-        for image in IMAGES:
-            write(folder, image)
-        write_json(folder / "index.csv", [])
-        output.finish([folder / "index.csv", *(mask(folder, image) for image in IMAGES)])
+    with opened(folder, Shard(1, 2)) as first, opened(folder, Shard(2, 2)) as second:
+        assert [output.finish_shard([]) for output in (second, first, second)] == [[1], [], []]
+        for output in (first, second):
+            for image in IMAGES:
+                write(folder, image)
+            write_json(folder / "index.csv", [])
+            output.finish([folder / "index.csv", *(mask(folder, image) for image in IMAGES)])
     assert_finished(folder)
 
 
@@ -455,7 +417,7 @@ def test_a_file_system_without_locks_will_do(folder: Path, monkeypatch: pytest.M
 # --- kills ------------------------------------------------------------------------------------------------------------
 
 
-def killed_at(wire: Connection, step: int, after: bool, folder: Path, shard: Shard, seed: int) -> None:
+def killed_at(wire: Connection, step: int, after: bool, folder: Path, shard: Shard | None, seed: int) -> None:
     """SIGKILL at the n-th change to the file system, just before or just after it."""
     left = step
 
@@ -472,14 +434,14 @@ def killed_at(wire: Connection, step: int, after: bool, folder: Path, shard: Sha
 
         return changed
 
-    for name in ("replace", "unlink", "rmdir", "mkdir"):
+    for name in ("replace", "link", "unlink", "rmdir", "mkdir"):
         setattr(os, name, counted(getattr(os, name)))
     predict(folder, shard, seed, overwrite=True)
     wire.send("through")
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("mender", [*shards(2), None], ids=str)
+@pytest.mark.parametrize("mender", [*all_shards(2), None], ids=str)
 @pytest.mark.parametrize("there", ["nothing", "the other shard", "other settings", "a lost mask"])
 def test_killed_at_any_change_the_folder_is_mended(
     tmp_path: Path, there: str, mender: Shard | None, after: bool
@@ -489,24 +451,30 @@ def test_killed_at_any_change_the_folder_is_mended(
         if there == "the other shard":
             predict(folder, Shard(2, 2))
         elif there != "nothing":
-            for shard in shards(2):
+            for shard in all_shards(2):
                 predict(folder, shard, seed=int(there == "other settings"))
         if there == "a lost mask":
             mask(folder, 0).unlink()
-        with process(killed_at, step, after, folder, Shard(1, 2), 0) as (child, wire):
+        killed = None if there == "other settings" else Shard(1, 2)
+        with process(killed_at, step, after, folder, killed, 0) as (child, wire):
             child.join()
             through = wire.poll() and child.exitcode == 0
         # Never finished with something missing.
         if (folder / "done.json").exists() and not (folder / "begun.json").exists():
             broken = stamps.broken(folder, read_json(folder / "done.json")["outputs"])
             assert broken == [] or (there == "a lost mask" and broken == ["masks/0.png"])
+        if mender and there == "other settings":
+            # A shard either resumes, or leaves the removal to a plain command.
+            with suppress(UsageError):
+                predict(folder, mender, overwrite=True)
+            predict(folder, None, overwrite=True)
         predict(folder, mender, overwrite=True)
         if mender and not (folder / "done.json").exists():
             (other,) = {1, 2} - {mender.number}
             with pytest.raises(SegtoolError, match=f"shard {other} of 2 is missing"):
                 require_done(folder, "prediction folder")
             predict(folder, Shard(other, 2), overwrite=True)
-        for leftover in folder.glob(".tmp-*"):
+        for leftover in (*folder.glob(".tmp-*"), *folder.glob(".lock*")):
             leftover.unlink()
         assert_finished(folder)
         if through:

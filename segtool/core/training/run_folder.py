@@ -4,14 +4,13 @@ import logging
 import platform
 import subprocess
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from segtool import __version__
-from segtool.core.artifacts import Output, State
+from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record
 from segtool.core.data.extra import extra_digests
 from segtool.core.data.presets import pipeline_digest
@@ -31,7 +30,7 @@ from segtool.core.training.context import RunContext, RunData, read_data
 from segtool.core.training.distributed import compute
 from segtool.core.training.trainer import Trainer
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import comparable, flatten
+from segtool.settings.options import flatten
 from segtool.settings.train import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -53,21 +52,24 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
         if settings.optimizer.batch % world.size:
             raise UsageError(f"--batch {settings.optimizer.batch} does not divide among {world.size} processes")
         data = read_data(settings)
-        output = Output(settings.output.out, "train", owns=OWNS)
-        if world.run_on_main(lambda: _begin(output, settings, data)) is State.DONE:
-            if not world.is_main:
-                # Rank 0 says so.
-                raise SystemExit(0)
-            return None
+        inputs = world.run_on_main(lambda: digests(settings, data.dataset, data.train, data.valid))
+        output = Output(settings.output, "train", owns=OWNS)
         # Until there is a checkpoint, nothing is lost by starting afresh.
-        mistakes = output.discarded_on_error(unless="*.pt") if world.is_main else nullcontext()
-        with mistakes, memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"):
-            world.run_on_main(lambda: _write_samples(output.path / "samples.csv", settings, data))
+        with (
+            output.writing(settings, inputs, keep="*.pt", processes=world),
+            memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"),
+        ):
+            if output.done:
+                if not world.is_main:
+                    # Rank 0 says so.
+                    raise SystemExit(0)
+                return None
+            world.run_on_main(lambda: _describe(output.path, settings, data))
             trainer = Trainer(RunContext.create(settings, data, device, world), on_update=on_update)
             trainer.run()
-        world.barrier()
-        if world.is_main:
-            _finish(output, trainer)
+            world.barrier()
+            if world.is_main:
+                _finish(output, trainer)
     return trainer
 
 
@@ -97,22 +99,16 @@ def best_score(trainer: Trainer) -> float | None:
     return -best if best is not None and trainer.settings.monitor == "loss" else best
 
 
-def _begin(output: Output, settings: TrainSettings, data: RunData) -> State:
-    """Compare the folder with what was asked for; write what a new run is made of."""
-    inputs = digests(settings, data.dataset, data.train, data.valid)
-    state = output.begin(comparable(settings), inputs, overwrite=settings.output.overwrite)
-    if state is State.DONE:
-        return state
-    for path in output.broken:
-        path.unlink(missing_ok=True)
+def _describe(folder: Path, settings: TrainSettings, data: RunData) -> None:
+    """Write what the run is made of."""
     if not data.valid:
         log.info("no validation: training on all %d images; best.pt will be the last weights", len(data.train))
     elif settings.folds.folds is None:
         own = sum(r.origin is None or r.origin.name == RELABELLED for r in data.train)
         held, total = len(data.valid), len(data.valid) + own
         log.info("no --folds given: a fixed %d of %d images are held out", held, total)
-    write_json(output.path / "config.json", describe(settings, data.spec))
-    return state
+    write_json(folder / "config.json", describe(settings, data.spec))
+    _write_samples(folder / "samples.csv", settings, data)
 
 
 def _write_samples(path: Path, settings: TrainSettings, data: RunData) -> None:

@@ -151,9 +151,9 @@ def test_extra_images_are_trained_on_only_and_twins_of_validation_images_are_not
     assert len(read_samples(Path("run/samples.csv")).trained) == 2 * 7
     assert typed(f"{TRAIN} -o run --extra {other}:0.5 --crop 16").stdout == "run is up to date\n"
     # Another weight, other ids or other files are another run.
-    assert "input extra 1 rows" in typed(f"{TRAIN} -o run --extra {other}:0.6 --crop 16").stderr
+    assert "inputs: extra 1 rows" in typed(f"{TRAIN} -o run --extra {other}:0.6 --crop 16").stderr
     edit(other, classes=["stripe", "box", "ground"])
-    assert "input extra 1" in typed(f"{TRAIN} -o run --extra {other}:0.5 --crop 16").stderr
+    assert "inputs: extra 1" in typed(f"{TRAIN} -o run --extra {other}:0.5 --crop 16").stderr
 
 
 def test_the_weight_is_that_of_the_images_in_the_loss(typed: Type, tiny: Path, other: Path) -> None:

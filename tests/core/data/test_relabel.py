@@ -153,5 +153,5 @@ def test_a_run_learns_from_the_new_masks_and_is_scored_on_the_given_ones(
     assert read_samples(Path("run/samples.csv")) == read_samples(Path("plain/samples.csv"))
     assert typed(f"{line} --relabel new -o run").stdout == "run is up to date\n"
     Image.new("L", (32, 32)).save(Path("new/masks") / f"{train[0].image_id}.png")
-    assert "input relabel files" in typed(f"{line} --relabel new -o run").stderr
-    assert "input relabel" in typed(f"{line} -o run").stderr
+    assert "inputs: relabel files" in typed(f"{line} --relabel new -o run").stderr
+    assert "inputs: relabel" in typed(f"{line} -o run").stderr

@@ -209,7 +209,7 @@ def test_a_run_learns_from_probabilities(typed: Type, tiny: Path) -> None:
     assert losses["between"] == pytest.approx(0.75 * losses["one"] + 0.25 * losses["two"], rel=1e-5)
     assert losses["two"] != pytest.approx(losses["one"], rel=1e-3)
     add("between", dict.fromkeys(("x0", "x1"), 0.5 * one + 0.5 * two))
-    assert "input extra 1 files" in typed(f"{TRAIN} --loss ce --extra between -o run_between").stderr
+    assert "inputs: extra 1 files" in typed(f"{TRAIN} --loss ce --extra between -o run_between").stderr
 
 
 @pytest.mark.parametrize(
