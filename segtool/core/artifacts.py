@@ -192,7 +192,10 @@ class Output:
             begun, done = _read_stamp(self.begun_json), _read_stamp(self.done_json)
             if begun or done:
                 # Both are there when a kill came just before one of them was to be removed.
-                return begun if begun and begun.get("clearing") else {**(begun or {}), **(done or {})}
+                if begun and begun.get("clearing"):
+                    return begun
+                # Only done.json may say that outputs are whole.
+                return {**{key: value for key, value in (begun or {}).items() if key != "outputs"}, **(done or {})}
             # Where one was listed, another process has just put the other in its place.
             if not names & {self.begun_json.name, self.done_json.name}:
                 self._require_free(names)
