@@ -135,7 +135,12 @@ class Criterion:
         return loss_terms.cross_entropy(logp, ids, 0.0 if name == "topk" else self.settings.label_smoothing)
 
     def _region_terms(self, logp: Tensor, targets: Targets, *, foreground: bool) -> Tensor:
-        """The weighted sum of the terms that compare regions; `foreground`: those of class 1 alone."""
+        """Sum the weighted terms that compare regions.
+
+        Args:
+            foreground: of two classes compare class 1 alone; or class 0 alone where no pixel is of class 1, so that
+                false positives still count.
+        """
         probs = logp.exp()
         sums = loss_terms.overlap(probs, targets)
         true = sums.true.clone()
@@ -144,7 +149,7 @@ class Criterion:
             most = (targets == targets.amax(1, keepdim=True)) & (targets > 0)
             true = true * most.flatten(2).any(2).any(0)
         if foreground:
-            true[0] = 0
+            true[0] = torch.where(true[1] > 0, 0, true[0])
         class_weights = self.weight_of.to(logp)[: len(true)]
         loss = torch.zeros_like(true[0])
         for weight, name in self.settings.terms:

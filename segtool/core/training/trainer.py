@@ -150,8 +150,7 @@ class Trainer:
         if state.epoch == 0 and state.loss_sum == 0 and not state.skipped:
             raise SegtoolError(
                 "the loss was exactly 0 in every update of the first epoch, so nothing was learnt: do all training"
-                " masks hold nothing but ignore_index (with --loss dice and two classes: no foreground), or are all"
-                " weights 0?"
+                " masks hold nothing but ignore_index, or are all weights 0?"
             )
         self.updater.sync_statistics()
         due = (state.epoch + 1) % self.settings.valid_every == 0 or state.epoch + 1 == state.epochs or state.stopped

@@ -281,10 +281,16 @@ def test_an_image_without_valid_pixels_or_of_weight_0_is_as_if_not_there(name) -
 
 
 @pytest.mark.parametrize("name", REGION_TERMS)
-def test_a_foreground_that_does_not_occur_has_no_loss(name) -> None:
+def test_false_positives_count_without_a_foreground(name) -> None:
+    """The background is compared instead: with one logit, the loss is that of the background of two."""
     case = make_case(2)
-    loss, gradient = run(name, replace(case, masks=(np.where(case.masks[0] == 255, 255, 0).astype(np.uint8),)))
-    assert loss == 0 and not gradient.any()
+    case = replace(case, masks=(np.where(case.masks[0] == 255, 255, 0).astype(np.uint8),))
+    loss, gradient = run(name, case)
+    two_logits = np.concatenate([np.zeros_like(case.logits), case.logits], axis=1)
+    assert loss == pytest.approx(formula(name, replace(case, logits=two_logits)), rel=1e-9)
+    assert loss > 0.1
+    valid = case.masks[0] != 255
+    assert (gradient[:, 0][valid] > 0).all(), "a lower logit must lower the loss"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
