@@ -14,6 +14,8 @@ from torch import Tensor
 
 # Below any real sum of weights; keeps sums over nothing from dividing by zero.
 TINY = 1e-6
+# Below any sum of probabilities that still has a gradient, yet its inverse times a loss scale is finite in float32.
+TINY_OVERLAP = 1e-20
 
 
 class Target(NamedTuple):
@@ -101,7 +103,7 @@ def tversky(sums: Overlap, alpha: float, beta: float) -> Tensor:
     Dice (Milletari et al. 2016, with sums, not squares, below the line) at 0.5 and 0.5, Jaccard at 1 and 1.
     """
     hits, guessed, true = sums
-    return 1 - hits / (hits + alpha * (guessed - hits) + beta * (true - hits)).clamp(min=TINY)
+    return 1 - hits / (hits + alpha * (guessed - hits) + beta * (true - hits)).clamp(min=TINY_OVERLAP)
 
 
 def lovasz(probs: Tensor, targets: Sequence[Target], true: Tensor) -> Tensor:

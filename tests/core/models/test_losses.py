@@ -293,6 +293,18 @@ def test_false_positives_count_without_a_foreground(name) -> None:
     assert (gradient[:, 0][valid] > 0).all(), "a lower logit must lower the loss"
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_tversky_of_a_class_predicted_almost_nowhere_has_no_floor(scale) -> None:
+    """With beta 0 it is 1 - precision, in which the size of the probabilities cancels."""
+    foreground = np.array([3e-3, 1e-3, 2e-3, 2e-3]) * scale
+    masks = np.array([[[1, 1, 0, 0]]], np.uint8)
+    case = Case(np.log(foreground / (1 - foreground))[None, None, None], (masks,), (np.ones(1),), np.ones(2))
+    loss, gradient = run("tversky", case, torch.float32, tversky_alpha=1.0, tversky_beta=0.0)
+    assert loss == pytest.approx(0.5, rel=1e-3)
+    # With hits = false = 4 units: d(hits / 8) = p * (1/8 - 4/64) of a true pixel, and the opposite of a false one.
+    assert gradient[0, 0, 0] == pytest.approx(np.array([-3, -1, 2, 2]) / 16, rel=1e-2)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", TERMS)
 def test_half_precision_logits_do_not_overflow(name, dtype) -> None:
