@@ -34,7 +34,12 @@ Targets = Sequence[Target] | Tensor
 
 
 class Overlap(NamedTuple):
-    """Weighted pixels of each class, (K,): predicted (by probability) and true, predicted, true."""
+    """Weighted pixels of each class, (K,).
+
+    hits: the sum of min(probability, target); of hard targets, the true pixels' probabilities.
+    guessed: the sum of probabilities.
+    true: the sum of targets.
+    """
 
     hits: Tensor
     guessed: Tensor
@@ -84,17 +89,35 @@ def hardest(losses: Tensor, weights: Tensor, percent: float) -> Tensor:
 
 
 def overlap(probs: Tensor, targets: Targets) -> Overlap:
-    """Sums over all pixels of the batch, of probabilities (N, K, H, W) and of the targets."""
+    """Sum probabilities (N, K, H, W), targets and what they share over all pixels of the batch.
+
+    The minimum of both instead of their product gives the same with hard targets, and with soft ones a loss that is
+    least where the probabilities are the targets: the semimetric losses of Wang et al. 2023 ("Jaccard Metric Losses:
+    Optimizing the Jaccard Index with Soft Labels"; "Dice Semimetric Losses: Optimizing the Dice Score with Soft
+    Labels"). Since |p - t| = p + t - 2 min(p, t), their L1 norms are these three sums.
+    """
     if isinstance(targets, Tensor):
         guessed = probs * targets.sum(1, keepdim=True)
-        return Overlap(*(part.sum(dim=(0, 2, 3)) for part in (probs * targets, guessed, targets)))
-    guessed = (probs * sum(target.weights for target in targets)[:, None]).sum(dim=(0, 2, 3))  # type: ignore[index]
+        return Overlap(*(part.sum(dim=(0, 2, 3)) for part in (torch.minimum(guessed, targets), guessed, targets)))
+    pixel_weights = torch.stack([target.weights for target in targets]).sum(0)
+    guessed = (probs * pixel_weights[:, None]).sum(dim=(0, 2, 3))
     hits, true = torch.zeros_like(guessed), torch.zeros_like(guessed)
-    for ids, weights in targets:
-        own = probs.gather(1, ids[:, None])[:, 0]
-        hits = hits + _sum_by_class(own * weights, ids, probs.shape[1])
+    for ids, weights in _distinct(targets):
+        shared = probs.gather(1, ids[:, None])[:, 0] * pixel_weights
+        if len(targets) > 1:
+            shared = torch.minimum(shared, weights)
+        hits = hits + _sum_by_class(shared, ids, probs.shape[1])
         true = true + _sum_by_class(weights, ids, probs.shape[1])
     return Overlap(hits, guessed, true)
+
+
+def _distinct(targets: Sequence[Target]) -> Sequence[Target]:
+    """Move the weight of pixels that have one class in both of two targets to the first."""
+    if len(targets) == 1:
+        return targets
+    (ids, weights), (ids2, weights2) = targets
+    moved = weights2 * (ids == ids2)
+    return [Target(ids, weights + moved), Target(ids2, weights2 - moved)]
 
 
 def tversky(sums: Overlap, alpha: float, beta: float) -> Tensor:

@@ -39,7 +39,7 @@ class Case:
         powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
-    def pixels(self) -> list[list[tuple[Array, int, float]]]:
+    def pixels(self) -> list["Pixel"]:
         """For each pixel: probabilities, class and image weight, once for every target that does not ignore it."""
         found = []
         for n, y, x in np.ndindex(self.masks[0].shape):
@@ -75,25 +75,40 @@ def topk(case: Case, percent: float) -> float:
     return sum(loss * w for loss, w in hardest) / sum(w for _, w in hardest) if rows else 0.0
 
 
-def mean_over_classes(case: Case, loss: Callable[[list[tuple[float, bool, float]]], float]) -> float:
-    """Weighted mean, over the classes that occur, of a loss of (probability, whether true, weight) of all pixels."""
+Pixel = list[tuple[Array, int, float]]
+Row = tuple[float, float, float]
+
+
+def by_target(pixel: Pixel, c: int) -> list[Row]:
+    """Probability, 1 or 0, and weight, of each of a pixel's targets."""
+    return [(p[c], float(target == c), w) for p, target, w in pixel]
+
+
+def by_pixel(pixel: Pixel, c: int) -> list[Row]:
+    """Probability, target between 0 and 1, and weight of a pixel."""
+    weight = sum(w for _, _, w in pixel)
+    return [(pixel[0][0][c], sum(w for _, target, w in pixel if target == c) / weight, weight)] if weight else []
+
+
+def mean_over_classes(case: Case, loss: Callable[[list[Row]], float], rows_of: Callable = by_pixel) -> float:
+    """Weighted mean, over the classes that occur, of a loss of all pixels' rows."""
     above = below = 0.0
     for c in range(1 if case.logits.shape[1] == 1 else 0, case.probs.shape[1]):
-        rows = [(p[c], target == c, w) for pixel in case.pixels() for p, target, w in pixel]
-        if sum(w for _, true, w in rows if true):
+        rows = [row for pixel in case.pixels() for row in rows_of(pixel, c)]
+        if sum(w * t for _, t, w in rows):
             above += case.classes[c] * loss(rows)
             below += case.classes[c]
     return above / below if below else 0.0
 
 
-def tversky(rows: list[tuple[float, bool, float]], alpha: float, beta: float) -> float:
-    hits = sum(w * p for p, true, w in rows if true)
-    false = sum(w * p for p, true, w in rows if not true)
-    missed = sum(w * (1 - p) for p, true, w in rows if true)
+def tversky(rows: list[Row], alpha: float, beta: float) -> float:
+    hits = sum(w * min(p, t) for p, t, w in rows)
+    false = sum(w * max(p - t, 0) for p, t, w in rows)
+    missed = sum(w * max(t - p, 0) for p, t, w in rows)
     return 1 - hits / (hits + alpha * false + beta * missed)
 
 
-def lovasz(rows: list[tuple[float, bool, float]]) -> float:
+def lovasz(rows: list[Row]) -> float:
     """Sum of errors, the largest first, each times what it adds to the Jaccard loss of all so far being wrong."""
     errors = sorted(((1 - p if true else p, true, w) for p, true, w in rows), reverse=True)
     area = sum(w for _, true, w in rows if true)
@@ -113,7 +128,7 @@ def formula(name: str, case: Case) -> float:
     if name == "topk":
         return topk(case, 10)
     if name == "lovasz":
-        return mean_over_classes(case, lovasz)
+        return mean_over_classes(case, lovasz, by_target)
     errors = {"dice": (0.5, 0.5), "jaccard": (1.0, 1.0), "tversky": (0.3, 0.7)}[name]
     return mean_over_classes(case, lambda rows: tversky(rows, *errors))
 

@@ -79,10 +79,46 @@ def test_two_pixels_by_hand() -> None:
     assert loss("ce") == pytest.approx(entropy.mean())
     assert loss("ce", ignored=True) == pytest.approx(entropy[0])
     assert loss("focal") == pytest.approx(-(targets * (1 - probs) ** 2 * np.log(probs)).sum(1).mean())
-    dice = 1 - 2 * (probs * targets).sum(0) / (probs + targets).sum(0)
+    dice = 1 - 2 * np.minimum(probs, targets).sum(0) / (probs + targets).sum(0)
     # No pixel is most probably of class 2, so that it does not count as one that is there.
     assert loss("dice") == pytest.approx(dice[:2].mean())
     assert loss("topk") == pytest.approx(entropy.max())
+
+
+@pytest.mark.parametrize("name", ["dice", "jaccard", "tversky"])
+@pytest.mark.parametrize(("classes", "channels"), [(2, 1), (2, 2), (5, 5)])
+@pytest.mark.parametrize("kind", ["soft", "mixup"])
+def test_region_losses_are_least_where_the_probabilities_are_the_targets(name, classes, channels, kind) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    masks, masks2 = torch.randint(0, classes, (2, 2, 6, 5), generator=generator, dtype=torch.uint8)
+    share = torch.tensor([0.3, 0.45])
+    by = share[:, None, None, None].double()
+    targets = (1 - by) * one_hot(masks, classes) + by * one_hot(masks2, classes)
+    if kind == "soft":
+        targets = 0.9 * targets + 0.1 / classes
+    more = {"soft": targets} if kind == "soft" else {"second": Mixed(masks2, share)}
+    criterion, weights = Criterion(LossSettings(loss=name)), torch.tensor([1.0, 0.5])
+
+    def value(probs: torch.Tensor) -> float:
+        logits = probs.log() if channels > 1 else probs[:, 1:].log() - probs[:, :1].log()
+        return value_and_gradient(criterion, logits.requires_grad_(), masks, weights, **more)[0]
+
+    # Mixed targets hold zeros, and the share is of single precision.
+    assert value(targets.clamp(min=1e-12)) == pytest.approx(0, abs=1e-6)
+    for _ in range(5):
+        other = torch.randn(targets.shape, generator=generator, dtype=torch.float64).softmax(1)
+        losses = [value((1 - by) * targets.clamp(min=1e-12) + by * other) for by in (1e-3, 0.1, 1.0)]
+        assert 1e-5 < losses[0] < losses[1] < losses[2]
+
+
+@pytest.mark.parametrize("loss", ["dice", "jaccard", "tversky", "ce", "ce+dice"])
+def test_one_target_everywhere_is_what_is_learnt(loss: str) -> None:
+    """Of the products' dice the least loss was at 1, and of ce+dice at 0.78."""
+    target, places = torch.tensor([0.3, 0.7]).view(1, 2, 1, 1).expand(1, 2, 4, 4), np.linspace(0.01, 0.99, 99)
+    masks, criterion = torch.ones(1, 4, 4, dtype=torch.uint8), Criterion(LossSettings(loss=loss))
+    logits = [torch.full((1, 1, 4, 4), float(np.log(p / (1 - p)))).requires_grad_() for p in places]
+    losses = [value_and_gradient(criterion, x, masks, torch.ones(1), soft=target)[0] for x in logits]
+    assert places[np.argmin(losses)] == pytest.approx(0.7)
 
 
 def test_nothing_valid_is_nothing_to_learn() -> None:
