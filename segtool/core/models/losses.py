@@ -16,16 +16,15 @@ ERRORS = {"dice": (0.5, 0.5), "jaccard": (1.0, 1.0)}
 REGION_TERMS = {*ERRORS, "tversky", "lovasz"}
 
 
-class Share(NamedTuple):
-    """What part of an update a micro-batch is.
+class UpdateTotals(NamedTuple):
+    """What a whole update holds, over all its micro-batches and processes.
 
-    pixels: the weighted count of valid pixels (`Criterion.pixels`) of the whole update, over all its micro-batches and
-        processes.
-    parts: the number of these micro-batches, over all processes.
+    pixels: valid pixels, each counted with the weights of its image and class (`Criterion.pixels`).
+    micro_batches: their number.
     """
 
     pixels: float | Tensor
-    parts: int
+    micro_batches: int
 
 
 class Mixed(NamedTuple):
@@ -70,7 +69,7 @@ class Criterion:
         logits: Tensor,
         masks: Tensor,
         weights: Tensor,
-        share: Share,
+        totals: UpdateTotals,
         second: Mixed | None = None,
         soft: Tensor | None = None,
     ) -> Tensor:
@@ -80,7 +79,7 @@ class Criterion:
             logits: (N, K, H, W), any float dtype (half precision is raised to float32); K = 1 for two classes.
             masks: uint8 (N, H, W), 255 = ignored.
             weights: float (N,), of the images.
-            share: see `Share`.
+            totals: see `UpdateTotals`.
             second: the second target of mixed images.
             soft: float (N, classes, H, W), how probable each class is where `masks` ignores nothing, which then says no
                 more than that.
@@ -98,9 +97,9 @@ class Criterion:
         loss = logp.new_zeros(())
         for weight, name in self.settings.terms:
             if name not in REGION_TERMS:
-                loss = loss + weight * self._pixel_term(name, logp, targets, share)
+                loss = loss + weight * self._pixel_term(name, logp, targets, totals)
         if any(name in REGION_TERMS for _, name in self.settings.terms):
-            loss = loss + self._region_terms(logp, targets, foreground=logits.shape[1] == 1) / share.parts
+            loss = loss + self._region_terms(logp, targets, foreground=logits.shape[1] == 1) / totals.micro_batches
         return loss
 
     def pixels(self, masks: Tensor, weights: Tensor, second: Mixed | None = None, soft: Tensor | None = None) -> Tensor:
@@ -115,7 +114,7 @@ class Criterion:
             total += (counts.double() @ weight_of) @ image_weights.double()
         return total
 
-    def _pixel_term(self, name: str, logp: Tensor, targets: Targets, share: Share) -> Tensor:
+    def _pixel_term(self, name: str, logp: Tensor, targets: Targets, totals: UpdateTotals) -> Tensor:
         losses, weights = torch.zeros_like(logp[:, 0]), torch.zeros_like(logp[:, 0])
         if isinstance(targets, Tensor):
             parts = targets * self.weight_of.to(logp)[: targets.shape[1], None, None]
@@ -125,8 +124,8 @@ class Criterion:
             losses = losses + pixel_weights * self._of_pixels(name, logp, ids)
             weights = weights + pixel_weights
         if name == "topk":
-            return loss_terms.hardest(losses, weights, self.settings.topk) / share.parts
-        return losses.sum() / _at_least_tiny(share.pixels)
+            return loss_terms.hardest(losses, weights, self.settings.topk) / totals.micro_batches
+        return losses.sum() / _at_least_tiny(totals.pixels)
 
     def _of_pixels(self, name: str, logp: Tensor, ids: Tensor | None = None) -> Tensor:
         """A term's loss of each pixel, (N, H, W); without `ids` of each class, (N, K, H, W)."""

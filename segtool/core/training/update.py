@@ -14,7 +14,7 @@ from segtool.core.memory import PassMemoryError, pass_memory_errors
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.ema import Average
 from segtool.core.models.inputs import amp, network_input
-from segtool.core.models.losses import Criterion, Mixed, Share
+from segtool.core.models.losses import Criterion, Mixed, UpdateTotals
 from segtool.core.models.optim import set_lr
 from segtool.core.models.outputs import read_answer
 from segtool.core.models.presence import presence_loss, presence_targets
@@ -117,12 +117,12 @@ class Updater:
             PassMemoryError: memory was too short in this process or in another.
         """
         local = torch.stack([self._pixels(batch) for batch in batches]).sum()
-        share = Share(float(self.world.all_reduce_sum(local)), len(batches) * self.world.size)
+        totals = UpdateTotals(float(self.world.all_reduce_sum(local)), len(batches) * self.world.size)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         try:
             for batch in batches:
                 with pass_memory_errors():
-                    sums[0] += self._backward(batch, share).detach()
+                    sums[0] += self._backward(batch, totals).detach()
         except PassMemoryError:
             sums[1] = 1
         loss, short = self.world.all_reduce_sum(sums).tolist()
@@ -133,12 +133,12 @@ class Updater:
 
     def gradients(self, batch: Batch) -> None:
         """Leave the gradients of one batch's loss in the parameters."""
-        self._backward(batch, Share(float(self._pixels(batch)), 1))
+        self._backward(batch, UpdateTotals(float(self._pixels(batch)), 1))
 
     def _pixels(self, batch: Batch) -> torch.Tensor:
         return self.criterion.pixels(batch.masks, batch.weights, _second(batch), batch.soft)
 
-    def _backward(self, batch: Batch, share: Share) -> torch.Tensor:
+    def _backward(self, batch: Batch, totals: UpdateTotals) -> torch.Tensor:
         images = network_input(batch.images, self.spec, self.device)
         masks = batch.masks.to(self.device, non_blocking=True)
         weights = batch.weights.to(self.device, non_blocking=True)
@@ -160,10 +160,10 @@ class Updater:
                 f"--arch {self.spec.arch} with --encoder {self.spec.encoder} has batch norm over a single pixel and"
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
             ) from error
-        loss = self.criterion(answer.logits, masks, weights, share, second, soft)
+        loss = self.criterion(answer.logits, masks, weights, totals, second, soft)
         if answer.presence is not None and targets is not None:
             aux = _presence_loss(answer.presence, targets, masks, weights, second)
-            loss = loss + self.aux_weight * aux / share.parts
+            loss = loss + self.aux_weight * aux / totals.micro_batches
         self.scaler.scale(loss).backward()
         return loss
 

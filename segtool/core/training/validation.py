@@ -11,7 +11,7 @@ from segtool.core.catalog import Record
 from segtool.core.images import image_size
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
-from segtool.core.models.losses import Criterion, Share
+from segtool.core.models.losses import Criterion, UpdateTotals
 from segtool.core.probmaps import Probs, decide
 from segtool.core.reporting.pictures import write_sheet
 from segtool.core.reporting.progress import Track
@@ -90,4 +90,4 @@ def map_loss(criterion: Criterion, probs: Probs, mask: np.ndarray) -> float:
     logits = logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs
     masks = torch.from_numpy(mask)[None]
     weights = torch.ones(1)
-    return float(criterion(logits, masks, weights, Share(criterion.pixels(masks, weights), 1)))
+    return float(criterion(logits, masks, weights, UpdateTotals(criterion.pixels(masks, weights), 1)))

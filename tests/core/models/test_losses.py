@@ -9,7 +9,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from segtool.core.models.losses import Criterion, Mixed, Share
+from segtool.core.models.losses import Criterion, Mixed, UpdateTotals
 from segtool.core.training.validation import map_loss
 from segtool.settings.loss import LossSettings
 
@@ -174,7 +174,7 @@ def run(name: str, case: Case, dtype: torch.dtype = torch.float64, **options: fl
     masks, weights, second = inputs(case)
     logits = torch.from_numpy(case.logits).to(dtype).requires_grad_()
     made = criterion(name, case.classes, **options)
-    loss = made(logits, masks, weights, Share(float(made.pixels(masks, weights, second)), 1), second)
+    loss = made(logits, masks, weights, UpdateTotals(float(made.pixels(masks, weights, second)), 1), second)
     loss.backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
     return float(loss.detach()), logits.grad.double().numpy()
@@ -264,9 +264,9 @@ def test_gradients_are_those_of_finite_differences(name, classes) -> None:
     case = make_case(classes, mixed=True, seed=1)
     masks, weights, second = inputs(case)
     made = criterion(name, case.classes)
-    share = Share(float(made.pixels(masks, weights, second)), 2)
+    totals = UpdateTotals(float(made.pixels(masks, weights, second)), 2)
     logits = torch.from_numpy(case.logits).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: made(x, masks, weights, share, second), logits, atol=1e-6)
+    assert torch.autograd.gradcheck(lambda x: made(x, masks, weights, totals, second), logits, atol=1e-6)
 
 
 # --- what must hold ---------------------------------------------------------------------------------------------------
@@ -359,13 +359,13 @@ def test_parts_of_an_update_add_up_to_the_whole_for_pixel_wise_terms(options, mi
     masks, weights, second = inputs(case)
     logits, made = torch.from_numpy(case.logits), Criterion(LossSettings(**options), case.classes.tolist())
     pixels = float(made.pixels(masks, weights, second))
-    whole = made(logits, masks, weights, Share(pixels, 1), second)
+    whole = made(logits, masks, weights, UpdateTotals(pixels, 1), second)
     parts, counted = 0.0, 0.0
     for i in range(3):
         one = slice(i, i + 1)
         mix = second and Mixed(second.masks[one], second.share[one])
         counted += float(made.pixels(masks[one], weights[one], mix))
-        parts += float(made(logits[one], masks[one], weights[one], Share(pixels, 3), mix))
+        parts += float(made(logits[one], masks[one], weights[one], UpdateTotals(pixels, 3), mix))
     assert counted == pytest.approx(pixels, rel=1e-12)
     assert parts == pytest.approx(float(whole), rel=1e-9)
 
@@ -375,7 +375,7 @@ def test_batch_wise_terms_are_averaged_over_the_parts(name) -> None:
     case = make_case()
     masks, weights, _ = inputs(case)
     made, logits = criterion(name, case.classes), torch.from_numpy(case.logits)
-    one, third = (float(made(logits, masks, weights, Share(1.0, parts))) for parts in (1, 3))
+    one, third = (float(made(logits, masks, weights, UpdateTotals(1.0, parts))) for parts in (1, 3))
     assert third == pytest.approx(one / 3, rel=1e-12)
 
 
@@ -408,12 +408,12 @@ def optimum(made: Criterion, masks: list[int], outputs: int) -> Array:
     logits = torch.zeros(1, outputs, 1, 1, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor(masks, dtype=torch.uint8).view(1, 1, -1)
     weights = torch.ones(1)
-    share = Share(float(made.pixels(targets, weights)), 1)
+    totals = UpdateTotals(float(made.pixels(targets, weights)), 1)
     optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        value = made(logits.expand(1, outputs, 1, len(masks)), targets, weights, share)
+        value = made(logits.expand(1, outputs, 1, len(masks)), targets, weights, totals)
         value.backward()
         return value
 

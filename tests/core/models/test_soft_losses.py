@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from segtool.core.models.losses import Criterion, Mixed, Share
+from segtool.core.models.losses import Criterion, Mixed, UpdateTotals
 from segtool.settings.loss import LossSettings
 
 TERMS = ["ce", "focal", "topk", "dice", "jaccard", "tversky", "2*ce+dice+0.5*focal"]
@@ -29,8 +29,8 @@ def one_hot(mask: torch.Tensor, classes: int) -> torch.Tensor:
 def value_and_gradient(
     criterion: Criterion, logits: torch.Tensor, *args: object, **more: object
 ) -> tuple[float, torch.Tensor]:
-    share = Share(criterion.pixels(*args, **more), 1)
-    loss = criterion(logits, *args, share, **more)
+    totals = UpdateTotals(criterion.pixels(*args, **more), 1)
+    loss = criterion(logits, *args, totals, **more)
     (gradient,) = torch.autograd.grad(loss, logits)
     return float(loss.detach()), gradient
 
@@ -73,7 +73,9 @@ def test_two_pixels_by_hand() -> None:
         criterion, seen = Criterion(LossSettings(loss=name)), masks.clone()
         if ignored:
             seen[0, 0, 1] = 255
-        return float(criterion(logits, seen, weights, Share(criterion.pixels(seen, weights, soft=soft), 1), soft=soft))
+        return float(
+            criterion(logits, seen, weights, UpdateTotals(criterion.pixels(seen, weights, soft=soft), 1), soft=soft)
+        )
 
     entropy = -(targets * np.log(probs)).sum(1)
     assert loss("ce") == pytest.approx(entropy.mean())
