@@ -22,10 +22,20 @@ class TrainingSamples(TorchDataset[Sample]):
     """Reads, resizes, cuts and augments the image or window of a `Key`, and mixes another into it."""
 
     def __init__(
-        self, dataset: Dataset, units: TrainingUnits, resize: Size | None, augmentation: Augmentation, seed: int
+        self,
+        dataset: Dataset,
+        units: TrainingUnits,
+        resize: Size | None,
+        augmentation: Augmentation,
+        seed: int,
+        mean_weight: float = 1.0,
     ) -> None:
+        """
+        Args:
+            mean_weight: mean weight of the images of an epoch; samples are weighted relative to it.
+        """
         self.dataset, self.units, self.resize = dataset, units, resize
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.seed, self.mean_weight = augmentation, seed, mean_weight
         self.soft = any(record.soft for record in units.records)
 
     def __getitem__(self, key: Key) -> Sample:
@@ -53,7 +63,7 @@ class TrainingSamples(TorchDataset[Sample]):
         except SegtoolError as error:
             raise SegtoolError(f"{record.image}: {error}") from error
         soft = soft_target(self.dataset, record, size, mask, numbers) if self.soft else None
-        return Sample(image, mask, record.weight, soft=soft)
+        return Sample(image, mask, record.weight / self.mean_weight, soft=soft)
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample] | SegtoolError:
         """What a loader asks for. An error is returned: raised in a worker, torch would wrap it in its traceback."""

@@ -32,6 +32,11 @@ def repeat_factors(counts: npt.NDArray[np.int64], threshold: float) -> Floats:
     return np.maximum(1, (present * of_class).max(axis=1, initial=0))
 
 
+def mean_weight(weights: Sequence[float], factors: Floats | None) -> float:
+    """Average the image weights over what an epoch draws; 1 where all are 0."""
+    return float(np.average(weights, weights=factors)) or 1.0
+
+
 def draw(factors: Sequence[float] | Floats, *key: int) -> list[int]:
     """As many draws as there are images, in random order, image i about factors[i] / mean(factors) times.
 

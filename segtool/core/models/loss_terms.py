@@ -74,18 +74,23 @@ def focal(logp: Tensor, ids: Tensor | None, gamma: float) -> Tensor:
     return (-torch.expm1(-own)).clamp(min=TINY) ** gamma * own
 
 
-def hardest(losses: Tensor, weights: Tensor, percent: float) -> Tensor:
-    """Weighted mean of the largest `percent` % of the pixels' losses, at least one's; zero where no pixel counts.
+def hardest(losses: Tensor, weights: Tensor, image_weights: Tensor, percent: float) -> Tensor:
+    """Average the largest `percent` % of the pixels' losses, at least one; zero where no pixel counts.
+
+    The weights decide how much a pixel counts in the average, but not which pixels are the hardest.
 
     Args:
         losses: each pixel's loss times its weight, (N, H, W).
-        weights: (N, H, W); a pixel of weight 0 is no candidate.
+        weights: (N, H, W), with those of the images; a pixel of weight 0 is no candidate.
+        image_weights: (N,); the average is not divided by them.
     """
+    size = losses[0].numel()
     losses, weights = losses.flatten(), weights.flatten()
     counted = int((weights > 0).sum())
     hardness = torch.where(weights > 0, losses.detach() / weights, -1)
     chosen = hardness.topk(min(max(1, round(counted * percent / 100)), counted), sorted=False).indices
-    return losses.gather(0, chosen).sum() / weights.gather(0, chosen).sum().clamp(min=TINY)
+    own_weights = weights.gather(0, chosen) / image_weights.to(weights)[chosen // size]
+    return losses.gather(0, chosen).sum() / own_weights.sum().clamp(min=TINY)
 
 
 def overlap(probs: Tensor, targets: Targets) -> Overlap:

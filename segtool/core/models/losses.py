@@ -19,7 +19,7 @@ REGION_TERMS = {*ERRORS, "tversky", "lovasz"}
 class UpdateTotals(NamedTuple):
     """What a whole update holds, over all its micro-batches and processes.
 
-    pixels: valid pixels, each counted with the weights of its image and class (`Criterion.pixels`).
+    pixels: valid pixels, each counted with the weight of its class (`Criterion.pixels`).
     micro_batches: their number.
     """
 
@@ -45,8 +45,11 @@ class Criterion:
     several processes change nothing. Batch-wise terms (topk, dice, jaccard, lovasz, tversky) are computed per
     micro-batch and averaged.
 
-    Weights: the image's and the class's weigh a pixel in the means of ce, bce, focal and topk (sum of w * loss / sum of
-    w). In the others the image's weighs its pixels, and the class's the mean over classes.
+    Class weights weigh pixels in the means of ce, bce, focal and topk (sum of w * loss / sum of w), and the mean over
+    classes in the other terms.
+    Image weights multiply an image's loss and are relative to 1; means are not divided by them, which would cancel the
+    weight of an image that is alone in its update. In the terms that compare regions they weigh the image's pixels, and
+    their mean over the micro-batch's valid pixels multiplies the loss.
     Mixed targets: a pixel counts towards both, by their shares; ignored in one, it counts by the other alone.
     Soft targets: likewise towards all classes, so that a term is its expectation over the class. Not for lovasz, whose
     truth is a set, nor mixed.
@@ -78,7 +81,7 @@ class Criterion:
         Args:
             logits: (N, K, H, W), any float dtype (half precision is raised to float32); K = 1 for two classes.
             masks: uint8 (N, H, W), 255 = ignored.
-            weights: float (N,), of the images.
+            weights: float (N,), of the images; 1 in the mean over an epoch.
             totals: see `UpdateTotals`.
             second: the second target of mixed images.
             soft: float (N, classes, H, W), how probable each class is where `masks` ignores nothing, which then says no
@@ -97,24 +100,28 @@ class Criterion:
         loss = logp.new_zeros(())
         for weight, name in self.settings.terms:
             if name not in REGION_TERMS:
-                loss = loss + weight * self._pixel_term(name, logp, targets, totals)
+                loss = loss + weight * self._pixel_term(name, logp, targets, weights, totals)
         if any(name in REGION_TERMS for _, name in self.settings.terms):
-            loss = loss + self._region_terms(logp, targets, foreground=logits.shape[1] == 1) / totals.micro_batches
+            regions = self._region_terms(logp, targets, foreground=logits.shape[1] == 1)
+            loss = loss + regions * _mean_weight(masks, weights, second).to(logp) / totals.micro_batches
         return loss
 
-    def pixels(self, masks: Tensor, weights: Tensor, second: Mixed | None = None, soft: Tensor | None = None) -> Tensor:
-        """Valid pixels of a micro-batch, each counted with its image's and its class's weight; a float64 scalar."""
+    def pixels(self, masks: Tensor, second: Mixed | None = None, soft: Tensor | None = None) -> Tensor:
+        """Count a micro-batch's valid pixels, each with the weight of its class; a float64 scalar."""
         weight_of = self.weight_of.to(masks.device, torch.float64)
+        ones = torch.ones(len(masks), device=masks.device)
         if soft is not None:
-            parts = soft.float() * _target(masks, weights, weights).weights[:, None]
+            parts = soft.float() * _target(masks, ones, ones).weights[:, None]
             return (parts.sum(dim=(0, 2, 3), dtype=torch.float64) * weight_of[: soft.shape[1]]).sum()
         total = weight_of.new_zeros(())
-        for ids, image_weights in _targets(masks, weights, second):
+        for ids, shares in _targets(masks, ones, second):
             counts = torch.stack([torch.bincount(mask.flatten(), minlength=len(weight_of)) for mask in ids])
-            total += (counts.double() @ weight_of) @ image_weights.double()
+            total += (counts.double() @ weight_of) @ shares.double()
         return total
 
-    def _pixel_term(self, name: str, logp: Tensor, targets: Targets, totals: UpdateTotals) -> Tensor:
+    def _pixel_term(
+        self, name: str, logp: Tensor, targets: Targets, image_weights: Tensor, totals: UpdateTotals
+    ) -> Tensor:
         losses, weights = torch.zeros_like(logp[:, 0]), torch.zeros_like(logp[:, 0])
         if isinstance(targets, Tensor):
             parts = targets * self.weight_of.to(logp)[: targets.shape[1], None, None]
@@ -124,7 +131,7 @@ class Criterion:
             losses = losses + pixel_weights * self._of_pixels(name, logp, ids)
             weights = weights + pixel_weights
         if name == "topk":
-            return loss_terms.hardest(losses, weights, self.settings.topk) / totals.micro_batches
+            return loss_terms.hardest(losses, weights, image_weights, self.settings.topk) / totals.micro_batches
         return losses.sum() / _at_least_tiny(totals.pixels)
 
     def _of_pixels(self, name: str, logp: Tensor, ids: Tensor | None = None) -> Tensor:
@@ -176,6 +183,14 @@ def _targets(masks: Tensor, weights: Tensor, second: Mixed | None) -> Iterator[t
 def _target(masks: Tensor, image_weights: Tensor, like: Tensor) -> Target:
     valid = masks != IGNORE
     return Target(torch.where(valid, masks, 0).long(), valid * image_weights[:, None, None].to(like))
+
+
+def _mean_weight(masks: Tensor, weights: Tensor, second: Mixed | None) -> Tensor:
+    """Average the image weights over the valid pixels of a micro-batch; a float64 scalar."""
+    valid = torch.zeros_like(weights, dtype=torch.float64)
+    for ids, shares in _targets(masks, torch.ones_like(weights), second):
+        valid += (ids != IGNORE).flatten(1).sum(1) * shares
+    return (weights * valid).sum() / valid.sum().clamp(min=TINY)
 
 
 def _at_least_tiny(pixels: float | Tensor) -> float | Tensor:

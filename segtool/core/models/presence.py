@@ -13,17 +13,20 @@ def presence_targets(masks: Tensor, classes: int) -> Tensor:
     return present.scatter_(1, masks.flatten(1).long(), 1.0)[:, :classes]
 
 
-def presence_loss(logits: Tensor, targets: Tensor, masks: Tensor, weights: Tensor) -> Tensor:
-    """Binary cross-entropy, the mean over the classes and the weighted mean over the images of a micro-batch.
+def presence_loss(
+    logits: Tensor, targets: Tensor, masks: Tensor, weights: Tensor, shares: Tensor | None = None
+) -> Tensor:
+    """Average the binary cross-entropy over the classes and images of a micro-batch, times the images' weights.
 
-    Images without a valid pixel tell nothing and do not count.
+    Images without a valid pixel do not count. The mean is not divided by the weights (see `Criterion`).
 
     Args:
         logits: (N, C), any float dtype.
         targets: float (N, C) in [0, 1].
         masks: uint8 (N, H, W), 255 = ignored.
-        weights: float (N,), of the images.
+        weights: float (N,), of the images; 1 in the mean over an epoch.
+        shares: float (N,), which part of an image each row stands for; 1 by default.
     """
-    known = weights * (masks != IGNORE).flatten(1).any(1)
+    known = (torch.ones_like(weights) if shares is None else shares) * (masks != IGNORE).flatten(1).any(1)
     losses = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(1)
-    return (losses * known).sum() / known.sum().clamp(min=1e-6)
+    return (losses * known * weights).sum() / known.sum().clamp(min=1e-6)

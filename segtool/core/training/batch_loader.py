@@ -18,10 +18,13 @@ class BatchLoader:
         self.context = context
         settings, units, fill = context.settings, context.units, context.spec.fill
         augmentation = Augmentation(settings.augmentation, settings.size, fill, units.shares)
-        self.samples = TrainingSamples(context.dataset, units, context.spec.resize, augmentation, settings.loop.seed)
-        self.collate = Collate(fill, DIVISOR)
         oversample = settings.extras.oversample
         self.factors = repeat_factors(units.counts, oversample) if oversample and units.counts is not None else None
+        weight = mean_weight([record.weight for record in units.records], self.factors)
+        self.samples = TrainingSamples(
+            context.dataset, units, context.spec.resize, augmentation, settings.loop.seed, weight
+        )
+        self.collate = Collate(fill, DIVISOR)
 
     def plan(self, epochs: range, skip: int = 0) -> BatchPlan:
         """Return the micro-batches of some epochs, counted from 0, without those of the first `skip` updates."""

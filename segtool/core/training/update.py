@@ -136,7 +136,7 @@ class Updater:
         self._backward(batch, UpdateTotals(float(self._pixels(batch)), 1))
 
     def _pixels(self, batch: Batch) -> torch.Tensor:
-        return self.criterion.pixels(batch.masks, batch.weights, _second(batch), batch.soft)
+        return self.criterion.pixels(batch.masks, _second(batch), batch.soft)
 
     def _backward(self, batch: Batch, totals: UpdateTotals) -> torch.Tensor:
         images = network_input(batch.images, self.spec, self.device)
@@ -267,8 +267,8 @@ def _presence_loss(
     logits: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, second: Mixed | None
 ) -> torch.Tensor:
     """The loss of the auxiliary head; an image mixed by mixup counts as either, by their shares."""
-    if second is not None:
-        logits, masks = torch.cat([logits, logits]), torch.cat([masks, second.masks])
-        targets = torch.cat([targets, presence_targets(second.masks, targets.shape[1])])
-        weights = torch.cat([weights * (1 - second.share), weights * second.share])
-    return presence_loss(logits, targets, masks, weights)
+    if second is None:
+        return presence_loss(logits, targets, masks, weights)
+    targets = torch.cat([targets, presence_targets(second.masks, targets.shape[1])])
+    masks, shares = torch.cat([masks, second.masks]), torch.cat([1 - second.share, second.share])
+    return presence_loss(logits.repeat(2, 1), targets, masks, weights.repeat(2), shares)

@@ -89,5 +89,4 @@ def map_loss(criterion: Criterion, probs: Probs, mask: np.ndarray) -> float:
     logs = torch.from_numpy(probs)[None].clamp(min=1e-7).log()
     logits = logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs
     masks = torch.from_numpy(mask)[None]
-    weights = torch.ones(1)
-    return float(criterion(logits, masks, weights, UpdateTotals(criterion.pixels(masks, weights), 1)))
+    return float(criterion(logits, masks, torch.ones(1), UpdateTotals(criterion.pixels(masks), 1)))

@@ -1,5 +1,6 @@
 """Which images and windows an epoch draws, and how often."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from segtool.core.catalog import Dataset, Record, load_dataset
 from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.samples import TrainingSamples
-from segtool.core.data.sampling import BatchPlan, Key, draw, repeat_factors
+from segtool.core.data.sampling import BatchPlan, Key, draw, mean_weight, repeat_factors
 from segtool.core.data.training_units import TrainingUnits, count_units, read_units
 from segtool.core.geometry import Rectangle
 from segtool.core.reporting.progress import silent
@@ -79,6 +80,18 @@ def units(dataset: Dataset, tmp_path: Path, **options: object) -> TrainingUnits:
     size = SizeSettings(**options)
     count_units(path, dataset, dataset.train, size, silent)
     return read_units(path, dataset, dataset.train, windows=size.window is not None)
+
+
+def test_weights_are_relative_to_their_mean_over_an_epoch(large: Dataset) -> None:
+    assert mean_weight([1.0, 0.5, 3.0], None) == 1.5
+    assert mean_weight([1.0, 0.5], np.array([3.0, 1.0])) == 0.875
+    assert mean_weight([0.0, 0.0], None) == 1.0
+    # Exactly, so that a run without weights is what it was.
+    assert mean_weight([1.0] * 7, np.array([1.1, 1.3, 1, 1, 1.7, 2.9, 1])) == 1.0
+    records = tuple(replace(record, weight=weight) for record, weight in zip(large.train, (1.0, 0.25), strict=True))
+    augmentation = Augmentation(AugmentationSettings(augment="none"), SizeSettings(), (0, 0, 0))
+    samples = TrainingSamples(large, TrainingUnits(records), None, augmentation, seed=0, mean_weight=0.625)
+    assert [samples[Key(0, index, 0)].weight for index in (0, 1)] == [1.6, 0.4]
 
 
 def test_windows_cover_every_image(large: Dataset, tmp_path: Path) -> None:

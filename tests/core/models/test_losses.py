@@ -58,21 +58,27 @@ def focal(probs: Array, target: int, gamma: float = 2.0) -> float:
     return -((1 - probs[target]) ** gamma) * math.log(probs[target])
 
 
+def unweighted(case: Case) -> Case:
+    """The same with all images weighing 1."""
+    return replace(case, weights=tuple(weights / sum(case.weights) for weights in case.weights))
+
+
 def mean_over_pixels(case: Case, loss: Callable[[Array, int], float]) -> float:
     rows = [(w * case.classes[c], loss(p, c)) for pixel in case.pixels() for p, c, w in pixel]
-    total = sum(w for w, _ in rows)
+    total = sum(w * case.classes[c] for pixel in unweighted(case).pixels() for _, c, w in pixel)
     return sum(w * value for w, value in rows) / total if total else 0.0
 
 
 def topk(case: Case, percent: float) -> float:
     """Weighted mean over the hardest pixels; a pixel of two targets is as hard as their weighted mean."""
     rows = []
-    for pixel in case.pixels():
+    for pixel, own in zip(case.pixels(), unweighted(case).pixels(), strict=True):
         weight = sum(w * case.classes[c] for _, c, w in pixel)
         if weight:
-            rows.append((sum(w * case.classes[c] * ce(p, c) for p, c, w in pixel) / weight, weight))
+            loss = sum(w * case.classes[c] * ce(p, c) for p, c, w in pixel) / weight
+            rows.append((loss, weight, sum(w * case.classes[c] for _, c, w in own)))
     hardest = sorted(rows, reverse=True)[: max(1, round(len(rows) * percent / 100))]
-    return sum(loss * w for loss, w in hardest) / sum(w for _, w in hardest) if rows else 0.0
+    return sum(loss * w for loss, w, _ in hardest) / sum(w for *_, w in hardest) if rows else 0.0
 
 
 Pixel = list[tuple[Array, int, float]]
@@ -91,14 +97,15 @@ def by_pixel(pixel: Pixel, c: int) -> list[Row]:
 
 
 def mean_over_classes(case: Case, loss: Callable[[list[Row]], float], rows_of: Callable = by_pixel) -> float:
-    """Weighted mean, over the classes that occur, of a loss of all pixels' rows."""
+    """Weighted mean, over the classes that occur, of a loss of all pixels' rows; times the mean image weight."""
     above = below = 0.0
+    weight, valid = (sum(w for pixel in c.pixels() for _, _, w in pixel) for c in (case, unweighted(case)))
     for c in range(1 if case.logits.shape[1] == 1 else 0, case.probs.shape[1]):
         rows = [row for pixel in case.pixels() for row in rows_of(pixel, c)]
         if sum(w * t for _, t, w in rows):
             above += case.classes[c] * loss(rows)
             below += case.classes[c]
-    return above / below if below else 0.0
+    return above / below * weight / valid if below else 0.0
 
 
 def tversky(rows: list[Row], alpha: float, beta: float) -> float:
@@ -174,7 +181,7 @@ def run(name: str, case: Case, dtype: torch.dtype = torch.float64, **options: fl
     masks, weights, second = inputs(case)
     logits = torch.from_numpy(case.logits).to(dtype).requires_grad_()
     made = criterion(name, case.classes, **options)
-    loss = made(logits, masks, weights, UpdateTotals(float(made.pixels(masks, weights, second)), 1), second)
+    loss = made(logits, masks, weights, UpdateTotals(float(made.pixels(masks, second)), 1), second)
     loss.backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
     return float(loss.detach()), logits.grad.double().numpy()
@@ -264,7 +271,7 @@ def test_gradients_are_those_of_finite_differences(name, classes) -> None:
     case = make_case(classes, mixed=True, seed=1)
     masks, weights, second = inputs(case)
     made = criterion(name, case.classes)
-    totals = UpdateTotals(float(made.pixels(masks, weights, second)), 2)
+    totals = UpdateTotals(float(made.pixels(masks, second)), 2)
     logits = torch.from_numpy(case.logits).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: made(x, masks, weights, totals, second), logits, atol=1e-6)
 
@@ -282,17 +289,53 @@ def test_an_all_ignored_batch_has_no_loss_and_no_gradient(name, classes, mixed) 
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_an_image_without_valid_pixels_or_of_weight_0_is_as_if_not_there(name) -> None:
+def test_an_image_without_valid_pixels_is_as_if_not_there(name) -> None:
     case = make_case()
     expected = run(name, Case(case.logits[[0, 2]], (case.masks[0][[0, 2]],), (case.weights[0][[0, 2]],), case.classes))
-    ignored = run(name, case)
+    loss, gradient = run(name, case)
+    assert loss == pytest.approx(expected[0], rel=1e-12)
+    np.testing.assert_allclose(gradient[[0, 2]], expected[1], atol=1e-14)
+    assert not gradient[1].any()
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_an_image_of_weight_0_changes_only_the_size_of_the_others_gradient(name) -> None:
+    case = make_case()
+    _, expected = run(name, case)
     masks = np.where(case.masks[0] == 255, 3, case.masks[0]).astype(np.uint8)
     masks[0] = case.masks[0][0]
-    weightless = run(name, replace(case, masks=(masks,), weights=(case.weights[0] * [1, 0, 1],)))
-    for loss, gradient in (ignored, weightless):
-        assert loss == pytest.approx(expected[0], rel=1e-12)
-        np.testing.assert_allclose(gradient[[0, 2]], expected[1], atol=1e-14)
-        assert not gradient[1].any()
+    _, gradient = run(name, replace(case, masks=(masks,), weights=(case.weights[0] * [1, 0, 1],)))
+    assert not gradient[1].any()
+    size = np.linalg.norm(gradient) / np.linalg.norm(expected)
+    assert 0 < size <= 1
+    np.testing.assert_allclose(gradient, size * expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["one target", "mixed"])
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("name", TERMS)
+def test_a_weight_multiplies_the_loss_of_an_image_alone_in_its_update(name, classes, mixed) -> None:
+    case = make_case(classes, mixed=mixed)
+    case = Case(case.logits[:1], tuple(m[:1] for m in case.masks), tuple(w[:1] for w in case.weights), case.classes)
+    loss, gradient = run(name, case)
+    for weight in (0.01, 0.5, 3.0):
+        weighted = run(name, replace(case, weights=tuple(w * weight for w in case.weights)))
+        assert weighted[0] == pytest.approx(weight * loss, rel=1e-6)
+        np.testing.assert_allclose(weighted[1], weight * gradient, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_half_the_weight_is_half_the_gradient_beside_other_images(name) -> None:
+    """To first order in the terms that compare regions, which are of the whole batch: here all images are equal."""
+    one = np.random.default_rng(0).normal(size=(1, 4, 6, 7))
+    masks = np.random.default_rng(1).integers(0, 4, (1, 6, 7)).astype(np.uint8).repeat(4, 0)
+    case = Case(one.repeat(4, 0), (masks,), (np.array([1, 1, 1, 0.5]),), np.ones(4))
+    options = {"topk": 100.0} if name == "topk" else {}
+    _, gradient = run(name, case, **options)
+    if name != "lovasz":
+        np.testing.assert_allclose(gradient[3], gradient[0] / 2, atol=1e-12)
+    _, plain = run(name, replace(case, weights=(np.ones(4),)), **options)
+    assert gradient[3].ravel() @ plain[3].ravel() == pytest.approx((plain[3] ** 2).sum() / 2, rel=0.05)
 
 
 @pytest.mark.parametrize("name", REGION_TERMS)
@@ -358,13 +401,13 @@ def test_parts_of_an_update_add_up_to_the_whole_for_pixel_wise_terms(options, mi
     case = make_case(mixed=mixed)
     masks, weights, second = inputs(case)
     logits, made = torch.from_numpy(case.logits), Criterion(LossSettings(**options), case.classes.tolist())
-    pixels = float(made.pixels(masks, weights, second))
+    pixels = float(made.pixels(masks, second))
     whole = made(logits, masks, weights, UpdateTotals(pixels, 1), second)
     parts, counted = 0.0, 0.0
     for i in range(3):
         one = slice(i, i + 1)
         mix = second and Mixed(second.masks[one], second.share[one])
-        counted += float(made.pixels(masks[one], weights[one], mix))
+        counted += float(made.pixels(masks[one], mix))
         parts += float(made(logits[one], masks[one], weights[one], UpdateTotals(pixels, 3), mix))
     assert counted == pytest.approx(pixels, rel=1e-12)
     assert parts == pytest.approx(float(whole), rel=1e-9)
@@ -379,14 +422,14 @@ def test_batch_wise_terms_are_averaged_over_the_parts(name) -> None:
     assert third == pytest.approx(one / 3, rel=1e-12)
 
 
-def test_pixels_count_with_the_weights_of_their_image_and_class() -> None:
+def test_pixels_count_with_the_weights_of_their_class_and_the_shares_of_their_masks() -> None:
     masks = torch.tensor([[[0, 1, 255]], [[1, 1, 2]]], dtype=torch.uint8)
     other = torch.tensor([[[255, 255, 2]], [[0, 255, 0]]], dtype=torch.uint8)
-    weights, made = torch.tensor([1.0, 0.5]), Criterion(LossSettings(), (1.0, 4.0, 16.0))
-    assert float(made.pixels(masks, weights)) == 1 + 4 + 0.5 * (4 + 4 + 16)
+    made = Criterion(LossSettings(), (1.0, 4.0, 16.0))
+    assert float(made.pixels(masks)) == 1 + 4 + 4 + 4 + 16
     second = Mixed(other, torch.tensor([0.25, 0.5]))
-    assert float(made.pixels(masks, weights, second)) == 0.75 * 5 + 0.25 * 16 + 0.25 * 24 + 0.25 * 2
-    assert float(Criterion(LossSettings()).pixels(masks, weights)) == 2 + 0.5 * 3
+    assert float(made.pixels(masks, second)) == 0.75 * 5 + 0.25 * 16 + 0.5 * 24 + 0.5 * 2
+    assert float(Criterion(LossSettings()).pixels(masks)) == 2 + 3
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -408,7 +451,7 @@ def optimum(made: Criterion, masks: list[int], outputs: int) -> Array:
     logits = torch.zeros(1, outputs, 1, 1, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor(masks, dtype=torch.uint8).view(1, 1, -1)
     weights = torch.ones(1)
-    totals = UpdateTotals(float(made.pixels(targets, weights)), 1)
+    totals = UpdateTotals(float(made.pixels(targets)), 1)
     optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:

@@ -27,7 +27,7 @@ def test_the_loss_is_its_formula_and_images_without_a_valid_pixel_do_not_count()
 
     rows = [(entropy(0.5, 1) + entropy(-1, 0)) / 2, (entropy(2, 0) + entropy(0, 1)) / 2]
     loss = presence_loss(logits, targets, masks, weights)
-    assert float(loss.detach()) == pytest.approx((rows[0] + 3 * rows[1]) / 4, abs=1e-3)
+    assert float(loss.detach()) == pytest.approx((rows[0] + 3 * rows[1]) / 2, abs=1e-3)
     loss.backward()
     assert not logits.grad[1].any()
     nothing = presence_loss(logits, targets, torch.full_like(masks, 255), weights)

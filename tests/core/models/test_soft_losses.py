@@ -29,7 +29,7 @@ def one_hot(mask: torch.Tensor, classes: int) -> torch.Tensor:
 def value_and_gradient(
     criterion: Criterion, logits: torch.Tensor, *args: object, **more: object
 ) -> tuple[float, torch.Tensor]:
-    totals = UpdateTotals(criterion.pixels(*args, **more), 1)
+    totals = UpdateTotals(criterion.pixels(args[0], **more), 1)
     loss = criterion(logits, *args, totals, **more)
     (gradient,) = torch.autograd.grad(loss, logits)
     return float(loss.detach()), gradient
@@ -73,9 +73,7 @@ def test_two_pixels_by_hand() -> None:
         criterion, seen = Criterion(LossSettings(loss=name)), masks.clone()
         if ignored:
             seen[0, 0, 1] = 255
-        return float(
-            criterion(logits, seen, weights, UpdateTotals(criterion.pixels(seen, weights, soft=soft), 1), soft=soft)
-        )
+        return float(criterion(logits, seen, weights, UpdateTotals(criterion.pixels(seen, soft=soft), 1), soft=soft))
 
     entropy = -(targets * np.log(probs)).sum(1)
     assert loss("ce") == pytest.approx(entropy.mean())

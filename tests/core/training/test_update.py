@@ -96,6 +96,19 @@ def test_accumulation_counts_pixels_with_their_class_weights() -> None:
     assert_same(step([batch]), step([part(batch, slice(i, i + 2)) for i in range(0, 8, 2)]))
 
 
+@pytest.mark.parametrize("loss", ["ce", "ce+dice", "topk"])
+def test_the_weight_of_an_image_alone_in_its_update_counts(loss: str) -> None:
+    """As with --batch 1: half the weight, half the loss and half the step."""
+    batch, steps = part(data(3), slice(2, 3)), []
+    for weight in (1.0, 0.5):
+        losses, after_step = after(
+            updater(World(), loss, clip=0.0), [batch._replace(weights=torch.tensor([weight]))], steps=1
+        )
+        steps.append((losses[0], after_step["0.weight"] - toy().state_dict()["0.weight"]))
+    assert steps[1][0] == pytest.approx(steps[0][0] / 2)
+    torch.testing.assert_close(steps[1][1], steps[0][1] / 2, rtol=1e-3, atol=1e-7)
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_mixed_precision_comes_near_the_full_one(precision: str) -> None:
     exact = after(updater(World(), "ce+dice"), [data(4)])
