@@ -1,22 +1,53 @@
-"""The loss."""
+"""The loss: which terms there are, and their options.
+
+To add a term, add a row to `TERMS` here, and its function to `core/models/loss_terms.py`.
+"""
 
 import re
 from dataclasses import dataclass, fields
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from segtool.errors import UsageError, near
 from segtool.settings.options import option
 
-# In the order in which the canonical form of a sum names them.
-TERMS = ("ce", "bce", "focal", "topk", "dice", "jaccard", "lovasz", "tversky")
-# Terms that --label-smoothing changes.
-SMOOTHED = ("ce", "bce")
-# The options of one term.
-OWN_OPTIONS = {"focal_gamma": "focal", "topk": "topk", "tversky_alpha": "tversky", "tversky_beta": "tversky"}
+
+@dataclass(frozen=True)
+class LossTerm:
+    """A term of the loss, as it can be typed.
+
+    name: in `--loss`.
+    kind: pixel, a mean over the pixels of the whole update; hard pixels, a mean over the hardest of a micro-batch;
+        region, a comparison of predicted and true regions in a micro-batch.
+    options: the fields of `LossSettings` that it reads.
+    two_classes: whether it is for two classes only.
+    soft_targets: whether it can be compared with probabilities.
+    """
+
+    name: str
+    kind: Literal["pixel", "hard pixels", "region"]
+    options: tuple[str, ...] = ()
+    two_classes: bool = False
+    soft_targets: bool = True
 
 
-class LossTerm(NamedTuple):
-    """One summand of a loss: `0.5*dice` → LossTerm(0.5, "dice")."""
+# By name, in the order in which the canonical form of a sum lists them.
+TERMS = {
+    term.name: term
+    for term in (
+        LossTerm("ce", "pixel", options=("label_smoothing",)),
+        LossTerm("bce", "pixel", options=("label_smoothing",), two_classes=True),
+        LossTerm("focal", "pixel", options=("focal_gamma",)),
+        LossTerm("topk", "hard pixels", options=("topk",)),
+        LossTerm("dice", "region"),
+        LossTerm("jaccard", "region"),
+        LossTerm("lovasz", "region", soft_targets=False),
+        LossTerm("tversky", "region", options=("tversky_alpha", "tversky_beta")),
+    )
+}
+
+
+class WeightedTerm(NamedTuple):
+    """One summand of a loss: `0.5*dice` → WeightedTerm(0.5, "dice")."""
 
     weight: float
     name: str
@@ -25,40 +56,44 @@ class LossTerm(NamedTuple):
         return self.name if self.weight == 1 else f"{str(self.weight).removesuffix('.0')}*{self.name}"
 
 
-def loss_terms(text: str) -> tuple[LossTerm, ...]:
-    """`0.5*dice+ce` → (LossTerm(1, "ce"), LossTerm(0.5, "dice")), in the order of `TERMS`.
+def weighted_terms(text: str) -> tuple[WeightedTerm, ...]:
+    """`0.5*dice+ce` → (WeightedTerm(1, "ce"), WeightedTerm(0.5, "dice")), in the order of `TERMS`.
 
     Raises:
-        ValueError: an unknown term, one that stands twice, or a weight that is none.
+        ValueError: an unknown term, a duplicate term, or an invalid weight.
     """
-    terms = [_term(part.strip()) for part in text.lower().split("+")]
+    terms = [_weighted_term(part.strip()) for part in text.lower().split("+")]
     names = [term.name for term in terms]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{text!r} holds {twice} twice: write one term with a weight, such as 2*{twice}")
-    return tuple(sorted(terms, key=lambda term: TERMS.index(term.name)))
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{text!r} has {duplicate} twice: write one term with a weight, such as 2*{duplicate}")
+    return tuple(sorted(terms, key=lambda term: list(TERMS).index(term.name)))
 
 
 def parse_loss(text: str) -> str:
-    """The canonical form: `1.0*dice + CE` → `ce+dice`."""
-    return "+".join(map(str, loss_terms(text)))
+    """Return the canonical form: `1.0*dice + CE` → `ce+dice`."""
+    return "+".join(map(str, weighted_terms(text)))
 
 
-def _term(text: str) -> LossTerm:
+def _weighted_term(text: str) -> WeightedTerm:
     weight, star, name = (part.strip() for part in text.rpartition("*"))
     if name not in TERMS:
         raise ValueError(
             f"unknown term {name!r}{near(name, TERMS)}; a loss is a sum of {', '.join(TERMS)}, such as 0.5*dice+ce"
         )
     if not star:
-        return LossTerm(1.0, name)
+        return WeightedTerm(1.0, name)
     if not re.fullmatch(r"\d+\.?\d*|\.\d+", weight) or not 0.001 <= float(weight) <= 1000:
         raise ValueError(f"{text!r}: the weight of a term is a number from 0.001 to 1000, such as 0.5*{name}")
-    return LossTerm(float(weight), name)
+    return WeightedTerm(float(weight), name)
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What is minimised. Of ce, bce and focal, accumulation and processes change nothing; of the others they do."""
+    """The training loss.
+
+    ce, bce and focal are averaged over the whole update, so accumulation and multiple processes do not change them;
+    other terms are computed per micro-batch.
+    """
 
     panel: ClassVar[str] = "Loss"
 
@@ -66,53 +101,50 @@ class LossSettings:
         "ce+dice",
         parse=parse_loss,
         metavar="TERM+W*TERM",
-        help="A sum of terms, weighted where asked (0.5*dice+ce): ce, bce (two classes), focal, as means over the"
-        " update's valid pixels; topk, dice, jaccard, lovasz, tversky, computed per micro-batch, so that they change"
-        " with --batch, --accumulate and processes",
+        help=f"The training loss: a sum of terms, each with an optional weight (0.5*dice+ce): {', '.join(TERMS)} (bce"
+        " for two classes only). ce, bce and focal are averaged over the whole update, so accumulation and multiple"
+        " processes do not change them; other terms are computed per micro-batch",
     )
-    focal_gamma: float = option(2.0, min=0, max=20, help="focal: the exponent of 1 - p; 0 is ce")
-    topk: float = option(10.0, min=0.01, max=100, help="topk: percent of the valid pixels, the hardest, that count")
-    tversky_alpha: float = option(0.3, min=0, max=1, help="tversky: the weight of false positives")
-    tversky_beta: float = option(0.7, min=0, max=1, help="tversky: the weight of false negatives; 0.5 and 0.5 is dice")
+    focal_gamma: float = option(2.0, min=0, max=20, help="focal: exponent of 1 - p; 0 gives ce")
+    topk: float = option(10.0, min=0.01, max=100, help="topk: percentage of the valid pixels used, hardest first")
+    tversky_alpha: float = option(0.3, min=0, max=1, help="tversky: weight of false positives")
+    tversky_beta: float = option(0.7, min=0, max=1, help="tversky: weight of false negatives; 0.5 and 0.5 give dice")
     label_smoothing: float = option(
-        0.0, min=0, max=0.99, help="ce and bce: this share of a pixel's target is spread over all classes"
+        0.0, min=0, max=0.99, help="ce and bce: fraction of each pixel's target that is spread over all classes"
     )
     class_weights: str = option(
         "none",
         metavar="none|median|inverse-log|FILE",
         file_or_word=True,
-        help="median: median frequency / frequency; inverse-log: 1/ln(1.02 + share), both of the training masks; FILE:"
-        " a CSV of class,weight. Pixel-wise terms weigh pixels by it, the others their mean over classes",
+        help="median: median frequency / frequency; inverse-log: 1/ln(1.02 + frequency), both from the training masks;"
+        " FILE: a CSV of class,weight. ce, bce, focal and topk weight each pixel by its class; other terms weight their"
+        " mean over classes",
     )
 
     def __post_init__(self) -> None:
         names = [term.name for term in self.terms]
-        defaults = {field.name: field.default for field in fields(self)}
-        for option_name, term in OWN_OPTIONS.items():
-            value = getattr(self, option_name)
-            if term not in names and value != defaults[option_name]:
+        for field in fields(self):
+            users = [term.name for term in TERMS.values() if field.name in term.options]
+            value = getattr(self, field.name)
+            if users and value != field.default and not set(users) & set(names):
                 raise UsageError(
-                    f"--{option_name.replace('_', '-')} {value:g} needs the term {term} in --loss (it is {self.loss})"
+                    f"--{field.name.replace('_', '-')} {value:g} needs {' or '.join(users)} in --loss"
+                    f" (it is {self.loss})"
                 )
-        if self.label_smoothing and not set(SMOOTHED) & set(names):
-            raise UsageError(
-                f"--label-smoothing {self.label_smoothing:g} needs ce or bce in --loss, the other terms have no use for"
-                f" it (it is {self.loss})"
-            )
         if "tversky" in names and not self.tversky_alpha + self.tversky_beta:
-            raise UsageError("--tversky-alpha and --tversky-beta are both 0: nothing would be lost by any error")
+            raise UsageError("--tversky-alpha and --tversky-beta are both 0: no error would change the loss")
 
     @property
-    def terms(self) -> tuple[LossTerm, ...]:
+    def terms(self) -> tuple[WeightedTerm, ...]:
         """The summands of `loss`."""
-        return loss_terms(self.loss)
+        return weighted_terms(self.loss)
 
     def check_classes(self, classes: int) -> None:
-        """Raise UsageError where terms or weights mean nothing with so many classes."""
-        names = {term.name for term in self.terms}
-        if "bce" in names and classes > 2:
-            raise UsageError(f"--loss {self.loss}: bce is for two classes, the data set has {classes}; use ce")
-        if classes == 2 and self.class_weights != "none" and names <= {"dice", "jaccard", "lovasz", "tversky"}:
+        """Raise UsageError if a term or the class weights do not suit the number of classes."""
+        terms = [TERMS[term.name] for term in self.terms]
+        if classes > 2 and (binary := next((term.name for term in terms if term.two_classes), None)):
+            raise UsageError(f"--loss {self.loss}: {binary} is for two classes, the data set has {classes}; use ce")
+        if classes == 2 and self.class_weights != "none" and all(term.kind == "region" for term in terms):
             raise UsageError(
-                f"--class-weights means nothing with --loss {self.loss} and two classes: the foreground alone counts"
+                f"--class-weights has no effect with --loss {self.loss} and two classes: only one class is compared"
             )

@@ -104,7 +104,7 @@ def test_class_weights_are_of_the_training_images_or_of_the_file_and_change_the_
         ("--loss dise", 2, "unknown term 'dise'; did you mean dice?"),
         ("--loss bce", 2, "bce is for two classes, the data set has 3"),
         ("--loss dice+focal --label-smoothing 0.1", 2, "needs ce or bce in --loss"),
-        ("--loss ce --topk 5", 2, "--topk 5 needs the term topk"),
+        ("--loss ce --topk 5", 2, "--topk 5 needs topk"),
         ("--class-weights medan", 1, "no file medan (and not none, median or inverse-log); did you mean median?"),
         ("--class-weights tiny/train.csv", 1, "has no column 'class'"),
     ],

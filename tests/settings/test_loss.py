@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segtool.errors import UsageError
-from segtool.settings.loss import TERMS, LossSettings, LossTerm, loss_terms, parse_loss
+from segtool.settings.loss import TERMS, LossSettings, WeightedTerm, parse_loss, weighted_terms
 
 
 @pytest.mark.parametrize(
@@ -25,10 +25,10 @@ def test_the_canonical_form(text: str, canonical: str) -> None:
     assert parse_loss(text) == canonical == parse_loss(canonical)
 
 
-@given(st.dictionaries(st.sampled_from(TERMS), st.floats(0.001, 1000), min_size=1))
+@given(st.dictionaries(st.sampled_from(list(TERMS)), st.floats(0.001, 1000), min_size=1))
 def test_terms_and_text_are_each_other(weights: dict[str, float]) -> None:
-    terms = [LossTerm(weight, name) for name, weight in weights.items()]
-    assert set(loss_terms("+".join(map(str, terms)))) == set(terms)
+    terms = [WeightedTerm(weight, name) for name, weight in weights.items()]
+    assert set(weighted_terms("+".join(map(str, terms)))) == set(terms)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_terms_and_text_are_each_other(weights: dict[str, float]) -> None:
         ("1e3*ce", "the weight of a term is a number"),
         ("2*3*ce", "the weight of a term is a number"),
         ("*ce", "the weight of a term is a number"),
-        ("ce+dice+2*ce", "holds ce twice"),
+        ("ce+dice+2*ce", "has ce twice"),
     ],
 )
 def test_what_is_no_loss(text: str, said: str) -> None:
@@ -58,9 +58,9 @@ def test_what_is_no_loss(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"focal_gamma": 3.0}, r"--focal-gamma 3 needs the term focal in --loss \(it is ce\+dice\)"),
-        ({"topk": 5.0}, "--topk 5 needs the term topk"),
-        ({"tversky_alpha": 0.5}, "--tversky-alpha 0.5 needs the term tversky"),
+        ({"focal_gamma": 3.0}, r"--focal-gamma 3 needs focal in --loss \(it is ce\+dice\)"),
+        ({"topk": 5.0}, "--topk 5 needs topk"),
+        ({"tversky_alpha": 0.5}, "--tversky-alpha 0.5 needs tversky"),
         ({"loss": "tversky", "tversky_alpha": 0.0, "tversky_beta": 0.0}, "are both 0"),
         ({"loss": "dice+focal+topk", "label_smoothing": 0.1}, "--label-smoothing 0.1 needs ce or bce in --loss"),
     ],
@@ -74,7 +74,7 @@ def test_what_the_number_of_classes_refuses() -> None:
     with pytest.raises(UsageError, match=r"bce is for two classes, the data set has 3; use ce"):
         LossSettings(loss="bce+dice").check_classes(3)
     LossSettings(loss="bce+dice").check_classes(2)
-    with pytest.raises(UsageError, match=r"--class-weights means nothing with --loss dice\+lovasz and two classes"):
+    with pytest.raises(UsageError, match=r"--class-weights has no effect with --loss dice\+lovasz and two classes"):
         LossSettings(loss="dice+lovasz", class_weights="median").check_classes(2)
     LossSettings(loss="dice+lovasz", class_weights="median").check_classes(3)
     LossSettings(loss="ce+dice", class_weights="median").check_classes(2)

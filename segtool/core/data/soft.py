@@ -14,7 +14,7 @@ from segtool.core.images import IGNORE, Array
 from segtool.core.probmaps import ProbReader
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
-from segtool.settings.loss import LossSettings
+from segtool.settings.loss import TERMS, LossSettings
 from segtool.settings.options import Size
 
 # Half the room of float32 on its way between processes, at a precision of 1/2048.
@@ -29,8 +29,8 @@ def check_soft(records: Sequence[Record], augmentation: AugmentationSettings, lo
     where = f"image {softened.image_id!r} has soft targets"
     if augmentation.mixing:
         raise UsageError(f"{augmentation.mixing}: {where}, which are not mixed; leave out one of both")
-    if "lovasz" in [term.name for term in loss.terms]:
-        raise UsageError(f"--loss {loss.loss}: {where}, and lovasz compares sets of pixels; use dice or jaccard")
+    if refusing := next((term.name for term in loss.terms if not TERMS[term.name].soft_targets), None):
+        raise UsageError(f"--loss {loss.loss}: {where}, and {refusing} compares sets of pixels; use dice or jaccard")
 
 
 def number_pixels(size: Size) -> Array:

@@ -1,16 +1,18 @@
-"""Loss terms as functions of log-probabilities, weighted targets and nothing else.
+"""The functions of the loss terms, of log-probabilities and weighted targets.
 
-Two classes with one logit are two classes of probabilities like any others; terms that compare regions then look at
-the foreground alone.
+A network with one logit gives probabilities of two classes like any other; terms that compare regions then compare
+only one of them (see `Criterion`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from segtool.settings.loss import LossSettings
 
 # Below any real sum of weights; keeps sums over nothing from dividing by zero.
 TINY = 1e-6
@@ -19,7 +21,7 @@ TINY_OVERLAP = 1e-20
 
 
 class Target(NamedTuple):
-    """A class for every pixel, and how much it counts.
+    """A class for each pixel, and the weight of the pixel.
 
     ids: int64 (N, H, W); 0 where ignored.
     weights: float (N, H, W), not negative; 0 where ignored.
@@ -29,8 +31,22 @@ class Target(NamedTuple):
     weights: Tensor
 
 
-# One or several targets; or, where they are soft, what every pixel counts towards each class, float (N, K, H, W).
+# One target, or the two of mixed images; if soft, a tensor of each pixel's weight for each class, float (N, K, H, W).
 Targets = Sequence[Target] | Tensor
+
+
+class Regions(NamedTuple):
+    """What terms that compare regions are computed from.
+
+    probs: (N, K, H, W).
+    overlap: the sums of each class.
+    present: (K,), weighted true pixels of each class that is compared; 0 for the others.
+    """
+
+    probs: Tensor
+    targets: Targets
+    overlap: "Overlap"
+    present: Tensor
 
 
 class Overlap(NamedTuple):
@@ -47,7 +63,7 @@ class Overlap(NamedTuple):
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Logarithms of the softmax, (N, K, H, W); of background and foreground, (N, 2, H, W), where there is one logit."""
+    """Log-softmax, (N, K, H, W); from one logit, of background and foreground, (N, 2, H, W)."""
     if logits.shape[1] == 1:
         return F.logsigmoid(torch.cat([-logits, logits], 1))
     return F.log_softmax(logits, 1)
@@ -56,7 +72,7 @@ def log_probabilities(logits: Tensor) -> Tensor:
 def cross_entropy(logp: Tensor, ids: Tensor | None, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of each pixel, (N, H, W), with targets 1 - S + S/K for its class and S/K for the others.
 
-    Without `ids` that of every class, were it the pixel's: (N, K, H, W).
+    Without `ids`, the loss that each class would have as the pixel's class, (N, K, H, W).
     """
     own = -logp if ids is None else F.nll_loss(logp, ids, reduction="none")
     return (1 - smoothing) * own - smoothing * logp.mean(1, keepdim=ids is None) if smoothing else own
@@ -65,12 +81,12 @@ def cross_entropy(logp: Tensor, ids: Tensor | None, smoothing: float = 0.0) -> T
 def focal(logp: Tensor, ids: Tensor | None, gamma: float) -> Tensor:
     """(1 - p)^gamma * -log p of each pixel's class, (N, H, W) (Lin et al. 2017, of the softmax).
 
-    Without `ids` that of every class, as in `cross_entropy`.
+    Without `ids`, of each class, as in `cross_entropy`.
 
-    Segmentation-models' multiclass focal loss is of one sigmoid per class: its softmax is no probability.
+    Segmentation-models' multiclass focal loss uses one sigmoid per class instead, and so does not train the softmax.
     """
     own = cross_entropy(logp, ids)
-    # The floor keeps the power's gradient finite at p = 1 where gamma is below 1.
+    # The floor keeps the gradient of the power finite at p = 1 if gamma is below 1.
     return (-torch.expm1(-own)).clamp(min=TINY) ** gamma * own
 
 
@@ -117,7 +133,7 @@ def overlap(probs: Tensor, targets: Targets) -> Overlap:
 
 
 def _distinct(targets: Sequence[Target]) -> Sequence[Target]:
-    """Move the weight of pixels that have one class in both of two targets to the first."""
+    """Where two targets have the same class, move the weight of the second to the first."""
     if len(targets) == 1:
         return targets
     (ids, weights), (ids2, weights2) = targets
@@ -134,47 +150,45 @@ def tversky(sums: Overlap, alpha: float, beta: float) -> Tensor:
     return 1 - hits / (hits + alpha * (guessed - hits) + beta * (true - hits)).clamp(min=TINY_OVERLAP)
 
 
-def lovasz(probs: Tensor, targets: Sequence[Target], true: Tensor) -> Tensor:
-    """Lovász extension of each class's Jaccard loss, (K,) (Lovász-softmax, Berman et al. 2018); 0 of absent classes.
+def lovasz(regions: Regions) -> Tensor:
+    """Lovász extension of each class's Jaccard loss, (K,) (Lovász-softmax, Berman et al. 2018); 0 for absent classes.
 
-    A pixel of weight w counts as w pixels would, in the Jaccard sets too.
-
-    Args:
-        probs: (N, K, H, W).
-        true: weighted pixels of each class, (K,); those with none are passed over.
+    A pixel of weight w counts as w pixels, in the Jaccard sets too. Soft targets are refused by `check_soft`.
     """
-    slopes, offsets = torch.zeros_like(probs), torch.zeros_like(true)
+    probs, targets = regions.probs, regions.targets
+    assert not isinstance(targets, Tensor)
+    slopes, offsets = torch.zeros_like(probs), torch.zeros_like(regions.present)
     weights = torch.cat([target.weights.flatten() for target in targets])
-    for index in true.nonzero().flatten().tolist():
+    for index in regions.present.nonzero().flatten().tolist():
         truth = torch.cat([(target.ids == index).flatten() for target in targets]).to(probs)
         own = probs.detach()[:, index].flatten().repeat(len(targets))
         slope = _lovasz_slopes((truth - own).abs(), truth, weights)
-        # An error is p or 1 - p, so that the loss is linear in p.
+        # An error is p or 1 - p, so the loss is linear in p.
         offsets[index] = (slope * truth).sum()
         slopes[:, index] = (slope * (1 - 2 * truth)).view(len(targets), *probs[:, index].shape).sum(0)
     return offsets + (probs * slopes).sum(dim=(0, 2, 3))
 
 
-def class_mean(losses: Tensor, true: Tensor, class_weights: Tensor) -> Tensor:
-    """Weighted mean of the classes' losses, all (K,), over those that have a true pixel; zero where none has.
+def class_mean(losses: Tensor, present: Tensor, class_weights: Tensor) -> Tensor:
+    """Average the losses of the classes that have a true pixel, all (K,); zero if there are none.
 
-    Segmentation-models' divides by all classes, so that its scale hangs on how many a batch happens to hold.
+    Segmentation-models divides by the number of all classes, so its scale depends on how many a batch happens to hold.
     """
-    weights = class_weights * (true > 0)
+    weights = class_weights * (present > 0)
     return (losses * weights).sum() / weights.sum().clamp(min=TINY)
 
 
 def _sum_by_class(values: Tensor, ids: Tensor, classes: int) -> Tensor:
-    """Sums of (N, H, W) values by class, (K,): row by row first, as float32 loses count in one long sum."""
+    """Sum (N, H, W) values by class, (K,): row by row first, since one long float32 sum loses precision."""
     rows = torch.arange(ids[..., 0].numel(), device=ids.device).view(*ids.shape[:-1], 1)
     sums = values.new_zeros(rows.numel() * classes)
     return sums.index_add(0, (ids + rows * classes).flatten(), values.flatten()).view(-1, classes).sum(0)
 
 
 def _lovasz_slopes(errors: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
-    """How much the Jaccard loss grows as each pixel (P,) joins those with larger errors; `truth` is 0 or 1.
+    """Compute by how much each pixel (P,) raises the Jaccard loss of the pixels with larger errors; `truth` is 0 or 1.
 
-    Written out, since differences of neighbouring Jaccard losses leave few digits of float32.
+    In closed form, since differences of consecutive Jaccard losses lose most digits in float32.
     """
     order = _descending(errors)
     truth, weights = truth.index_select(0, order), weights.index_select(0, order)
@@ -185,7 +199,23 @@ def _lovasz_slopes(errors: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
 
 
 def _descending(values: Tensor) -> Tensor:
-    """The order that sorts (P,) values, the largest first. On a CPU numpy takes a seventh of torch's time."""
+    """Sort (P,) values in descending order and return the indices. On a CPU NumPy takes a seventh of torch's time."""
     if values.device.type == "cpu":
         return torch.from_numpy(np.argsort(-values.numpy()))
     return values.argsort(descending=True)
+
+
+# The loss of each pixel, (N, H, W), from log-probabilities (N, K, H, W) and classes; without classes, (N, K, H, W).
+PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor | None, LossSettings], Tensor]] = {
+    "ce": lambda logp, ids, settings: cross_entropy(logp, ids, settings.label_smoothing),
+    "bce": lambda logp, ids, settings: cross_entropy(logp, ids, settings.label_smoothing),
+    "focal": lambda logp, ids, settings: focal(logp, ids, settings.focal_gamma),
+    "topk": lambda logp, ids, _: cross_entropy(logp, ids),
+}
+# The loss of each class, (K,).
+REGION_LOSSES: dict[str, Callable[[Regions, LossSettings], Tensor]] = {
+    "dice": lambda regions, _: tversky(regions.overlap, 0.5, 0.5),
+    "jaccard": lambda regions, _: tversky(regions.overlap, 1, 1),
+    "lovasz": lambda regions, _: lovasz(regions),
+    "tversky": lambda regions, settings: tversky(regions.overlap, settings.tversky_alpha, settings.tversky_beta),
+}

@@ -1,4 +1,4 @@
-"""The loss: a sum of terms, right with ignored pixels, image and class weights, absent classes and mixed targets."""
+"""The training loss: a weighted sum of terms that handles ignored pixels, weights, absent classes and mixed targets."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -8,12 +8,8 @@ from torch import Tensor
 
 from segtool.core.images import IGNORE
 from segtool.core.models import loss_terms
-from segtool.core.models.loss_terms import TINY, Target, Targets
-from segtool.settings.loss import LossSettings
-
-# Weights of false and of missed pixels. Lovász-softmax is the other term that compares regions.
-ERRORS = {"dice": (0.5, 0.5), "jaccard": (1.0, 1.0)}
-REGION_TERMS = {*ERRORS, "tversky", "lovasz"}
+from segtool.core.models.loss_terms import TINY, Regions, Target, Targets
+from segtool.settings.loss import TERMS, LossSettings, LossTerm
 
 
 class UpdateTotals(NamedTuple):
@@ -31,7 +27,7 @@ class Mixed(NamedTuple):
     """The second target of images that are mixed from two.
 
     masks: uint8 (N, H, W), 255 = ignored.
-    share: float (N,), from 0 to 1: how much it counts; the first target counts 1 - share.
+    share: float (N,), from 0 to 1: the weight of the second target; the first has 1 - share.
     """
 
     masks: Tensor
@@ -41,18 +37,18 @@ class Mixed(NamedTuple):
 class Criterion:
     """A weighted sum of loss terms, such as `ce+0.5*dice`.
 
-    Pixel-wise terms (ce, bce, focal) are means over the valid pixels of the whole update, so that accumulation and
-    several processes change nothing. Batch-wise terms (topk, dice, jaccard, lovasz, tversky) are computed per
-    micro-batch and averaged.
+    ce, bce and focal are means over the valid pixels of the whole update, so accumulation and multiple processes do not
+    change them. topk, dice, jaccard, lovasz and tversky are computed per micro-batch and averaged.
 
-    Class weights weigh pixels in the means of ce, bce, focal and topk (sum of w * loss / sum of w), and the mean over
-    classes in the other terms.
-    Image weights multiply an image's loss and are relative to 1; means are not divided by them, which would cancel the
-    weight of an image that is alone in its update. In the terms that compare regions they weigh the image's pixels, and
-    their mean over the micro-batch's valid pixels multiplies the loss.
-    Mixed targets: a pixel counts towards both, by their shares; ignored in one, it counts by the other alone.
-    Soft targets: likewise towards all classes, so that a term is its expectation over the class. Not for lovasz, whose
-    truth is a set, nor mixed.
+    Class weights: ce, bce, focal and topk weight each pixel by its class (sum of w * loss / sum of w); the other terms
+    weight their mean over classes.
+    Image weights: multiply the loss of an image, and average 1 over an epoch. No mean is divided by them: that would
+    cancel the weight of an image that is alone in its update. Terms that compare regions weight the pixels of an image,
+    and are multiplied by the mean image weight of the micro-batch's valid pixels.
+    Mixed targets: a pixel counts towards both masks by their shares; if one ignores it, towards the other alone.
+    Soft targets: a pixel counts towards every class by its probability. Neither lovasz nor mixing supports them.
+    Two classes with one logit: terms that compare regions compare the foreground, or the background in a micro-batch
+    without foreground, where false positives would otherwise be free.
     """
 
     def __init__(self, settings: LossSettings, class_weights: Sequence[float] | None = None) -> None:
@@ -61,7 +57,8 @@ class Criterion:
             class_weights: not negative, one per class; by default all classes weigh 1.
         """
         self.settings = settings
-        # Of every value a mask may hold.
+        self.terms = [(weight, TERMS[name]) for weight, name in settings.terms]
+        # Of each value that a mask may hold.
         self.weight_of = torch.ones(IGNORE + 1)
         if class_weights is not None:
             self.weight_of[: len(class_weights)] = torch.tensor(class_weights)
@@ -76,16 +73,15 @@ class Criterion:
         second: Mixed | None = None,
         soft: Tensor | None = None,
     ) -> Tensor:
-        """This micro-batch's part of the update's loss; the parts add up to it.
+        """Compute this micro-batch's part of the update's loss; the loss is the sum of the parts.
 
         Args:
             logits: (N, K, H, W), any float dtype (half precision is raised to float32); K = 1 for two classes.
             masks: uint8 (N, H, W), 255 = ignored.
-            weights: float (N,), of the images; 1 in the mean over an epoch.
-            totals: see `UpdateTotals`.
+            weights: float (N,), of the images; they average 1 over an epoch.
+            totals: of the update.
             second: the second target of mixed images.
-            soft: float (N, classes, H, W), how probable each class is where `masks` ignores nothing, which then says no
-                more than that.
+            soft: float (N, classes, H, W), the probability of each class; `masks` then only tells what is ignored.
 
         Returns:
             A scalar; zero (with a zero gradient) where no pixel is valid.
@@ -98,11 +94,11 @@ class Criterion:
         if soft is not None:
             targets = soft.to(logp) * _target(masks, weights, logp).weights[:, None]
         loss = logp.new_zeros(())
-        for weight, name in self.settings.terms:
-            if name not in REGION_TERMS:
-                loss = loss + weight * self._pixel_term(name, logp, targets, weights, totals)
-        if any(name in REGION_TERMS for _, name in self.settings.terms):
-            regions = self._region_terms(logp, targets, foreground=logits.shape[1] == 1)
+        for weight, term in self.terms:
+            if term.kind != "region":
+                loss = loss + weight * self._pixel_term(term, logp, targets, weights, totals)
+        if any(term.kind == "region" for _, term in self.terms):
+            regions = self._region_terms(logp, targets, one_logit=logits.shape[1] == 1)
             loss = loss + regions * _mean_weight(masks, weights, second).to(logp) / totals.micro_batches
         return loss
 
@@ -120,59 +116,54 @@ class Criterion:
         return total
 
     def _pixel_term(
-        self, name: str, logp: Tensor, targets: Targets, image_weights: Tensor, totals: UpdateTotals
+        self, term: LossTerm, logp: Tensor, targets: Targets, image_weights: Tensor, totals: UpdateTotals
     ) -> Tensor:
-        losses, weights = torch.zeros_like(logp[:, 0]), torch.zeros_like(logp[:, 0])
-        if isinstance(targets, Tensor):
-            parts = targets * self.weight_of.to(logp)[: targets.shape[1], None, None]
-            losses, weights, targets = (parts * self._of_pixels(name, logp)).sum(1), parts.sum(1), []
-        for ids, region_weights in targets:
-            pixel_weights = region_weights * self.weight_of.to(logp)[ids]
-            losses = losses + pixel_weights * self._of_pixels(name, logp, ids)
-            weights = weights + pixel_weights
-        if name == "topk":
+        losses, weights = self._weighted_pixel_losses(term.name, logp, targets)
+        if term.kind == "hard pixels":
             return loss_terms.hardest(losses, weights, image_weights, self.settings.topk) / totals.micro_batches
         return losses.sum() / _at_least_tiny(totals.pixels)
 
-    def _of_pixels(self, name: str, logp: Tensor, ids: Tensor | None = None) -> Tensor:
-        """A term's loss of each pixel, (N, H, W); without `ids` of each class, (N, K, H, W)."""
-        if name == "focal":
-            return loss_terms.focal(logp, ids, self.settings.focal_gamma)
-        return loss_terms.cross_entropy(logp, ids, 0.0 if name == "topk" else self.settings.label_smoothing)
-
-    def _region_terms(self, logp: Tensor, targets: Targets, *, foreground: bool) -> Tensor:
-        """Sum the weighted terms that compare regions.
-
-        Args:
-            foreground: of two classes compare class 1 alone; or class 0 alone where no pixel is of class 1, so that
-                false positives still count.
-        """
-        probs = logp.exp()
-        sums = loss_terms.overlap(probs, targets)
-        true = sums.true.clone()
+    def _weighted_pixel_losses(self, name: str, logp: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Compute each pixel's loss times its weight, and its weight, both (N, H, W)."""
+        pixel_loss, weight_of = loss_terms.PIXEL_LOSSES[name], self.weight_of.to(logp)
         if isinstance(targets, Tensor):
-            # Every class has some part of every pixel: those count that some pixel most probably is.
-            most = (targets == targets.amax(1, keepdim=True)) & (targets > 0)
-            true = true * most.flatten(2).any(2).any(0)
-        if foreground:
-            true[0] = torch.where(true[1] > 0, 0, true[0])
-        class_weights = self.weight_of.to(logp)[: len(true)]
-        loss = torch.zeros_like(true[0])
-        for weight, name in self.settings.terms:
-            if name == "lovasz":
-                assert not isinstance(targets, Tensor)
-                losses = loss_terms.lovasz(probs, targets, true)
-            elif name in REGION_TERMS:
-                errors = ERRORS.get(name, (self.settings.tversky_alpha, self.settings.tversky_beta))
-                losses = loss_terms.tversky(sums, *errors)
-            else:
-                continue
-            loss = loss + weight * loss_terms.class_mean(losses, true, class_weights)
+            class_parts = targets * weight_of[: targets.shape[1], None, None]
+            return (class_parts * pixel_loss(logp, None, self.settings)).sum(1), class_parts.sum(1)
+        losses, weights = torch.zeros_like(logp[:, 0]), torch.zeros_like(logp[:, 0])
+        for ids, target_weights in targets:
+            pixel_weights = target_weights * weight_of[ids]
+            losses = losses + pixel_weights * pixel_loss(logp, ids, self.settings)
+            weights = weights + pixel_weights
+        return losses, weights
+
+    def _region_terms(self, logp: Tensor, targets: Targets, *, one_logit: bool) -> Tensor:
+        """Sum the weighted terms that compare regions."""
+        probs = logp.exp()
+        overlap = loss_terms.overlap(probs, targets)
+        regions = Regions(probs, targets, overlap, _present(overlap.true, targets, one_logit=one_logit))
+        class_weights = self.weight_of.to(logp)[: len(regions.present)]
+        loss = logp.new_zeros(())
+        for weight, term in self.terms:
+            if term.kind == "region":
+                losses = loss_terms.REGION_LOSSES[term.name](regions, self.settings)
+                loss = loss + weight * loss_terms.class_mean(losses, regions.present, class_weights)
         return loss
 
 
+def _present(true: Tensor, targets: Targets, *, one_logit: bool) -> Tensor:
+    """Return the weighted true pixels (K,) of the classes to compare, and 0 for the others."""
+    if isinstance(targets, Tensor):
+        # Every class has a part of every pixel; a class is present if it is the most probable one of some pixel.
+        most = (targets == targets.amax(1, keepdim=True)) & (targets > 0)
+        true = true * most.flatten(2).any(2).any(0)
+    if one_logit:
+        background, foreground = true
+        true = torch.stack([torch.where(foreground > 0, 0, background), foreground])
+    return true
+
+
 def _targets(masks: Tensor, weights: Tensor, second: Mixed | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """The masks a batch is compared with, and the images' weights in each."""
+    """Yield the masks that a batch is compared with, and the weights of the images in each."""
     if second is None:
         yield masks, weights
     else:
@@ -194,5 +185,5 @@ def _mean_weight(masks: Tensor, weights: Tensor, second: Mixed | None) -> Tensor
 
 
 def _at_least_tiny(pixels: float | Tensor) -> float | Tensor:
-    """Guards the all-ignored update; any real one has a weighted pixel count far above the floor."""
+    """Guard against an update in which all pixels are ignored; any other count is far above the floor."""
     return pixels.clamp(min=TINY) if isinstance(pixels, Tensor) else max(pixels, TINY)

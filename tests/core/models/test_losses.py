@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
+from segtool.core.models import loss_terms
 from segtool.core.models.losses import Criterion, Mixed, UpdateTotals
 from segtool.core.training.validation import map_loss
+from segtool.settings import loss as settings
 from segtool.settings.loss import LossSettings
 
 Array = np.ndarray
@@ -185,6 +187,13 @@ def run(name: str, case: Case, dtype: torch.dtype = torch.float64, **options: fl
     loss.backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
     return float(loss.detach()), logits.grad.double().numpy()
+
+
+def test_every_term_has_a_function_of_its_kind() -> None:
+    kinds = dict.fromkeys(loss_terms.PIXEL_LOSSES, "pixel") | dict.fromkeys(loss_terms.REGION_LOSSES, "region")
+    assert kinds == {name: "region" if term.kind == "region" else "pixel" for name, term in settings.TERMS.items()}
+    options = {option for term in settings.TERMS.values() for option in term.options}
+    assert options == {field.name for field in fields(LossSettings)} - {"loss", "class_weights"}
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
