@@ -6,7 +6,7 @@ from segtool.core.data.augmentation import Augmentation
 from segtool.core.data.batches import Batch, Collate
 from segtool.core.data.loader import make_loader
 from segtool.core.data.samples import TrainingSamples
-from segtool.core.data.sampling import BatchPlan, Key, repeat_factors
+from segtool.core.data.sampling import BatchPlan, Key, mean_weight, repeat_factors
 from segtool.core.models.build import DIVISOR
 from segtool.core.training.context import RunContext
 
