@@ -9,6 +9,8 @@ weights should take 10 ms between GPUs over PCIe.
 
 import logging
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ import torch.distributed as dist
 from segtool.core.data.seeding import make_deterministic
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import DeviceSettings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -135,12 +139,44 @@ def compute(settings: DeviceSettings, *, deterministic: bool = False) -> Iterato
 
 
 def choose_device(asked: str) -> str:
-    """`auto` → cuda where there is one. Raises SegtoolError when cuda is asked for and missing."""
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise SegtoolError("--device cuda: torch finds no GPU here; use --device cpu or auto")
-    return asked
+    """`auto` → cuda where there is a GPU that torch has code for. Raises SegtoolError when only cuda will do."""
+    if asked == "cpu":
+        return asked
+    if not torch.cuda.is_available():
+        if asked == "cuda":
+            raise SegtoolError("--device cuda: torch finds no GPU here; use --device cpu or auto")
+        return "cpu"
+    with warnings.catch_warnings():
+        # Torch's own warning about such a GPU takes ten lines.
+        warnings.simplefilter("ignore")
+        capability = torch.cuda.get_device_capability()
+    if _has_code(capability, torch.cuda.get_arch_list()):
+        return "cuda"
+    without = (
+        f"torch {torch.__version__} has no code for {torch.cuda.get_device_name()}"
+        f" (compute capability {'.'.join(map(str, capability))}); install a build of torch that has"
+    )
+    if asked == "cuda":
+        raise SegtoolError(f"--device cuda: {without}, or use --device cpu")
+    log.warning("%s; using --device cpu", without)
+    return "cpu"
+
+
+def _has_code(capability: tuple[int, int], built: Sequence[str]) -> bool:
+    """Whether code for one of these architectures, such as sm_80 or compute_90, runs on a GPU.
+
+    Machine code (sm) runs on GPUs of the same generation and of its version or a later one, PTX (compute) on all of
+    its version or a later one. Either runs on its very version alone where it ends in `a`, and within its generation
+    where it ends in `f`. Where no name can be read (a build for ROCm), the GPU is trusted.
+    """
+    known = [match for name in built if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name))]
+
+    def runs(kind: str, version: tuple[int, int], suffix: str) -> bool:
+        if suffix == "a":
+            return version == capability
+        return version <= capability and (version[0] == capability[0] or (kind == "compute" and not suffix))
+
+    return not known or any(runs(m[1], (int(m[2]), int(m[3])), m[4]) for m in known)
 
 
 def require_one_process(command: str) -> None:
