@@ -18,6 +18,7 @@ import typer
 
 from segtool.errors import SegtoolError, Terminated, near
 from segtool.settings.options import Option, Size, assemble, walk
+from segtool.settings.synonyms import options_for
 
 
 class Result(Protocol):
@@ -71,10 +72,21 @@ def main(app: typer.Typer) -> None:
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="segtool", standalone_mode=False)
     except typer.TyperException as error:
-        status = _fail(error.format_message().replace("Value error, ", ""), error.exit_code)
+        status = _fail(_other_word(error) or error.format_message().replace("Value error, ", ""), error.exit_code)
     except typer.Abort:
         status = _fail("interrupted", 130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _other_word(error: Any) -> str:
+    """The line about an option that only other tools have; empty where the error is another."""
+    typed = getattr(error, "option_name", None)
+    if typed is None or not hasattr(error, "possibilities"):
+        return ""
+    known = {parameter.name: parameter for parameter in error.ctx.command.params}
+    meant = [known[name] for name in options_for(typed, known)]
+    words = [one.opts[-1] if one.param_type_name == "option" else f"{one.metavar}, without dashes" for one in meant]
+    return f"No such option: {typed}; did you mean {' or '.join(words)}?" if words else ""
 
 
 def _parameter(found: Option) -> inspect.Parameter:
@@ -152,7 +164,9 @@ def _apply_recipe(
     for key, value in recipe.items():
         name = str(key).replace("-", "_")
         if name not in known:
-            raise typer.BadParameter(f"{path}: unknown option {key!r}{near(name, known)}", param_hint="'--config'")
+            meant = options_for(name, known)
+            hint = f"; did you mean {' or '.join(meant)}?" if meant else near(name, known)
+            raise typer.BadParameter(f"{path}: unknown option {key!r}{hint}", param_hint="'--config'")
         if value is not None and name not in left_out:
             try:
                 values[name] = _recipe_value(known[name], value, path.parent)

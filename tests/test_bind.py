@@ -267,6 +267,7 @@ def test_names_in_a_recipe_are_the_options_or_the_fields(go: Go, tmp_path: Path,
     ("recipe", "words"),
     [
         ("epoch: 3", "unknown 'epoch' epochs"),
+        ("num-epochs: 3", "unknown 'num-epochs' mean epochs?"),
         ("lr: [1, {a: 2}]", "lr takes one value"),
         ("lr: {a: 2}", "lr takes one value"),
         ("epochs: 0", "--epochs greater"),

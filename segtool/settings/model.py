@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from segtool.errors import UsageError
+from segtool.errors import UsageError, near
 from segtool.settings.options import option, parse_floats
+from segtool.settings.synonyms import ARCHITECTURES, architecture_for
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,19 @@ class ModelSettings:
     std: tuple[float, ...] | None = option(None, parse=parse_floats, metavar="R,G,B", help="Pixel deviations, likewise")
 
     def __post_init__(self) -> None:
+        check_arch(self.arch)
         if self.mean and not all(0 <= value <= 1 for value in self.mean):
             raise UsageError(f"--mean {','.join(map(str, self.mean))}: means of pixels in [0, 1]; divide by 255")
         if self.std and not all(0 < value <= 1 for value in self.std):
             raise UsageError(f"--std {','.join(map(str, self.std))}: deviations of pixels in [0, 1], above 0")
         if (self.mean is None) != (self.std is None):
             raise UsageError("--mean and --std go together")
+
+
+def check_arch(arch: str) -> None:
+    """Raise UsageError, with what to type, when segmentation-models has no such architecture."""
+    if arch.lower() in ARCHITECTURES:
+        return
+    typed = architecture_for(arch)
+    hint = f"; use {typed}" if typed else near(arch.lower(), ARCHITECTURES) or f"; known: {', '.join(ARCHITECTURES)}"
+    raise UsageError(f"--arch: unknown architecture {arch!r}{hint}")

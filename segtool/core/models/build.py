@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from segtool.errors import SegtoolError, UsageError, near
+from segtool.settings.model import check_arch
 from segtool.settings.options import Size
+from segtool.settings.synonyms import ARCHITECTURES
 
 # Every architecture takes multiples of 32, and some say so only by an obscure error inside.
 DIVISOR = 32
@@ -64,30 +66,40 @@ class NetworkSpec:
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Raise UsageError, with near matches, when segmentation-models has no such architecture or encoder."""
-    archs = list(smp.MODEL_ARCHITECTURES_MAPPING)
-    if arch.lower() not in archs:
-        hint = near(arch.lower(), archs) or "; known: " + ", ".join(archs)
-        raise UsageError(f"--arch: unknown architecture {arch!r}{hint}")
+    """Raise UsageError, with the names that may be meant, when there is no such architecture or encoder."""
+    check_arch(arch)
     check_encoder(encoder)
 
 
 def check_encoder(encoder: str) -> None:
-    """Raise UsageError, with near matches, when segmentation-models has no such encoder."""
+    """Raise UsageError, with the names that may be meant, when segmentation-models has no such encoder."""
     if encoder.startswith("tu-"):
         full = encoder.removeprefix("tu-")
         name, _, tag = full.partition(".")
         if not timm.is_model(name):
-            known = [f"tu-{n}" for n in timm.list_models()]
-            raise UsageError(f"--encoder: timm has no model {name!r}{near(encoder, known)}")
+            raise UsageError(f"--encoder: timm has no model {name!r}{_alike(encoder, [])}")
         if tag and not timm.is_model_pretrained(full):
             known = [f"tu-{n}" for n in timm.list_pretrained(f"{name}.*")]
             raise UsageError(f"--encoder: timm has no weights {tag!r} of {name!r}{near(encoder, known)}")
         return
     native = smp.encoders.get_encoder_names()
     if encoder not in native:
-        hint = f"; did you mean tu-{encoder}?" if timm.is_model(encoder) else near(encoder, native)
+        hint = _alike(encoder, native)
         raise UsageError(f"--encoder: unknown encoder {encoder!r}{hint}; tu-NAME takes any of timm's")
+
+
+def _alike(encoder: str, native: list[str]) -> str:
+    """The end of an error line: timm's encoder of this name, else those that begin with it, else the nearest."""
+    name = encoder.removeprefix("tu-").removeprefix("timm/")
+    if timm.is_model(name):
+        return f"; did you mean tu-{name}?"
+    if name.lower() in ARCHITECTURES:
+        return f"; {name.lower()} is an architecture: --arch {name.lower()}"
+    known = native + [f"tu-{one}" for one in timm.list_models()]
+    begun = [one for one in known if one.removeprefix("tu-").startswith(name)]
+    if begun:
+        return f"; did you mean {' or '.join(sorted(begun, key=len)[:3])}?"
+    return near(encoder, known)
 
 
 def build_network(arch: str, encoder: str, channels: int, outputs: int, presence: int = 0) -> nn.Module:

@@ -38,7 +38,7 @@ def load_encoder_weights(network: nn.Module, settings: ModelSettings, channels: 
         return "encoder weights: random"
     if settings.encoder_weights == "imagenet":
         return _load_from_hub(network, settings, channels)
-    return _load_from_file(network, Path(settings.encoder_weights), channels)
+    return _load_from_file(network, settings, channels)
 
 
 def _load_from_hub(network: nn.Module, settings: ModelSettings, channels: int) -> str:
@@ -87,7 +87,8 @@ def _no_retries_without_network() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _load_from_file(network: nn.Module, path: Path, channels: int) -> str:
+def _load_from_file(network: nn.Module, settings: ModelSettings, channels: int) -> str:
+    path = Path(settings.encoder_weights)
     state = read_state(path)
     encoder = network.encoder
     assert isinstance(encoder, nn.Module)
@@ -100,9 +101,29 @@ def _load_from_file(network: nn.Module, path: Path, channels: int) -> str:
         )
     if missing:
         log.warning("%s lacks %d of the encoder's %d tensors: %s", path, len(missing), total, ", ".join(missing))
+    if (other := _named_after(path)) and _bare(other) != _bare(settings.encoder):
+        log.warning(
+            "%s fits --encoder %s, and its name says %s: networks of the same tensors may still pad differently;"
+            " if the name is right, use --encoder %s",
+            *(path, settings.encoder, other, other),
+        )
     more = f", {', '.join(unused[:3])}, ..." if len(unused) > 3 else f", {', '.join(unused)}"
     rest = f"; {len(unused)} of its tensors are not used{more}" if unused else ""
     return f"encoder weights: {total - len(missing)} of {total} tensors from {path.name}{rest}"
+
+
+def _named_after(path: Path) -> str | None:
+    """The encoder whose name a file's name begins with, the longest of several; timm's where both have it."""
+    known = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())]
+    stem = _bare(path.name) + "."
+    begun = [one for one in known if stem.startswith(bare := _bare(one)) and not stem[len(bare)].isalnum()]
+    return max(begun, key=lambda one: (len(_bare(one)), one.startswith("tu-")), default=None)
+
+
+def _bare(encoder: str) -> str:
+    """An encoder's name without its library and its weights' tag."""
+    name = encoder.removeprefix("tu-").removeprefix("timm-").partition(".")[0]
+    return name.lower().replace("-", "_")
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:

@@ -87,6 +87,30 @@ def test_a_few_missing_tensors_are_listed_and_more_are_refused(
         load_encoder_weights(network(), settings(tmp_path / "many.safetensors"), 3)
 
 
+@pytest.mark.parametrize(
+    ("file", "other"),
+    [
+        ("test_efficientnet.safetensors", None),
+        ("test_efficientnet.r160_in1k.safetensors", None),
+        ("test_efficientnet-0aa007d2.safetensors", None),
+        ("model.safetensors", None),
+        ("my_resnet18.safetensors", None),
+        ("tf_efficientnet_lite0.in1k.safetensors", "tu-tf_efficientnet_lite0"),
+        ("test_efficientnet_ln.safetensors", "tu-test_efficientnet_ln"),
+        ("resnet18-5c106cde.safetensors", "tu-resnet18"),
+        ("mit_b2.safetensors", "mit_b2"),
+    ],
+)
+def test_a_file_named_after_another_network_is_told(
+    file: str, other: str | None, of_timm: Weights, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_file(of_timm, tmp_path / file)
+    load_encoder_weights(network(), settings(tmp_path / file), 3)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (other is not None)
+    assert other is None or told[0].endswith(f"use --encoder {other}")
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 def test_a_first_layer_for_colour_is_adapted_to_other_channels(channels: int, of_timm: Weights, tmp_path: Path) -> None:
     save_file(of_timm, tmp_path / "w.safetensors")
