@@ -116,6 +116,11 @@ def unfinished(folder: Path) -> None:
     (folder / "run" / "done.json").rename(folder / "run" / "begun.json")
 
 
+def without_weights(folder: Path) -> None:
+    unfinished(folder)
+    (folder / "run" / "best.pt").unlink()
+
+
 def unfinished_with_code(folder: Path) -> None:
     unfinished(folder)
     torch.save(Code(folder), folder / "run" / "last.pt")
@@ -274,7 +279,7 @@ CASES = {
         RUN, 1, "run/last.pt truncated remove", lambda f: (unfinished(f), cut("run/last.pt")(f)), (RUN,)
     ),
     "samples.csv missing": Case(f"{PREDICT} --run run -o out", 1, "samples.csv", remove("run/samples.csv"), (RUN,)),
-    "run not finished": Case(f"{PREDICT} --run run -o out", 1, "run finished `segtool train`", unfinished, (RUN,)),
+    "run not finished": Case(f"{PREDICT} --run run -o out", 1, "run finished `segtool train`", without_weights, (RUN,)),
     "run that is none": Case(f"{PREDICT} --run tiny -o out", 1, "tiny not run"),
     "run missing": Case(f"{PREDICT} --run nowhere -o out", 1, "nowhere exist"),
     "run twice": Case(f"{PREDICT} --run run --run tiny/../run -o out", 2, "--run twice", before=(RUN,)),

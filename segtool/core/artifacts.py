@@ -84,6 +84,7 @@ class Output:
         keep: str | None = None,
         resolved: Mapping[str, Any] | None = None,
         processes: Processes | None = None,
+        advice: Callable[[Mapping[str, Any]], str] = lambda found: "",
     ) -> Iterator["Output"]:
         """Write what is not there yet, inside this context, and `finish` it; or find that it is `done`.
 
@@ -97,11 +98,13 @@ class Output:
                 stays.
             resolved: what options come to once files and the machine are known; compared in their place.
             processes: those that write this output together.
+            advice: the end of the line that refuses what is there, from its stamp.
 
         Raises:
             UsageError: the place is taken by something else, or settings or inputs differ and may not be overwritten,
                 or another process is writing the folder.
         """
+        self._advice = advice
         self._main = processes.is_main if processes else True
 
         def begin() -> State:
@@ -221,7 +224,7 @@ class Output:
         overwrite = self.overwrite or (self.file and not self.path.exists())
         decision = stamps.decide(known, wanted, overwrite=overwrite, shard=self.shard is not None)
         if isinstance(decision, Refuse):
-            raise UsageError(f"{self.path} {decision.reason}")
+            raise UsageError(f"{self.path} {decision.reason}{self._advice(known or {})}")
         if decision is State.DONE and found:
             folder = self.done_json.parent
             if broken := stamps.broken(folder, found["outputs"]):

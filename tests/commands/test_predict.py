@@ -10,6 +10,7 @@ import pytest
 from conftest import Type
 from PIL import Image
 
+from segtool.commands import predict
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import decide, read_probs
 
@@ -169,3 +170,44 @@ def test_a_lost_mask_is_made_again_and_no_other(folder: Path, typed: Type) -> No
     assert typed(f"{PREDICT} --run fold0 -o preds").status == 0
     assert lost.read_bytes() == before
     assert kept.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "epochs"), [("best", "epoch 1"), ("last", "epoch 2"), ("last:2", "epoch 1 and epoch 2")]
+)
+def test_a_run_that_has_not_ended_predicts_and_says_how_far_it_is(
+    checkpoint: str, epochs: str, tiny: Path, typed: Type, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert typed(f"{TRAIN} --keep-last 2 -o run").status == 0
+    stamp = json.loads(Path("run/done.json").read_text())
+    stamp["settings"]["epochs"] = 7
+    Path("run/begun.json").write_text(json.dumps(stamp))
+    Path("run/done.json").unlink()
+    Path("run/best.pt").write_bytes(Path("run/epoch_001.pt").read_bytes())
+    ended = typed(f"{PREDICT} --run run --checkpoint {checkpoint} -o preds")
+    assert (ended.status, open_predictions(Path("preds")).ids) == (0, ["test_0", "test_1"])
+    told = [text for record in caplog.records if "not finished" in (text := record.getMessage())]
+    assert told == [f"run is not finished: predicting with the weights of {epochs} of 7"]
+    # It trains on: what was predicted is of an earlier epoch.
+    Path("run/best.pt").write_bytes(Path("run/epoch_002.pt").read_bytes())
+    Path("run/last.pt").unlink()  # or epoch_002.pt, the same file, would change
+    Path("run/last.pt").write_bytes(Path("run/epoch_001.pt").read_bytes())
+    again = typed(f"{PREDICT} --run run --checkpoint {checkpoint} -o preds")
+    assert (again.status, "made with other input run 1" in again.stderr) == (
+        (0, False) if ":" in checkpoint else (2, True)
+    )
+
+
+def test_a_checkpoint_that_training_writes_meanwhile_is_named(
+    folder: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = predict._begin
+
+    def train_on(*args: Any) -> Any:
+        Path("fold0/best.pt").write_bytes(Path("fold1/best.pt").read_bytes())
+        return begin(*args)
+
+    monkeypatch.setattr(predict, "_begin", train_on)
+    ended = typed(f"{PREDICT} --run fold0 -o preds")
+    assert (ended.status, "fold0/best.pt was written again while it was read" in ended.stderr) == (1, True)
+    assert not Path("preds").exists()

@@ -385,3 +385,14 @@ def test_encoders_with_layers_that_nothing_uses_learn(network: str, tiny: Path, 
     ended = typed(f"{line} -o run")
     assert ended.status == 0, ended.stderr
     assert math.isfinite(history(tiny.parent / "run")[0]["valid_loss"])
+
+
+def test_more_epochs_than_a_finished_run_has_are_refused_with_the_way_to_train_on(tiny: Path, typed: Type) -> None:
+    assert typed(f"{TRAIN} --epochs 2 -o run").status == 0
+    ended = typed(f"{TRAIN} --epochs 3 -o run")
+    assert (ended.status, ended.stderr.count("\n")) == (2, 1)
+    assert "epochs (2 there, 3 asked)" in ended.stderr
+    assert "--init run --epochs 1 -o run_more" in ended.stderr
+    assert typed(f"{TRAIN} --init run --epochs 1 -o run_more").status == 0
+    assert "--init" not in typed(f"{TRAIN} --epochs 1 -o run").stderr
+    assert "--init" not in typed(f"{TRAIN} --epochs 2 --seed 1 -o run").stderr

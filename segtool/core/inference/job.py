@@ -73,10 +73,11 @@ def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> 
     """Read the data set and the runs, and find who predicts what.
 
     Raises:
-        SegtoolError, UsageError: a run is unfinished or given twice, there are no such images, or a run has seen them.
+        SegtoolError, UsageError: a run has no weights yet or is given twice, there are no such images, or a run has
+            seen them.
     """
     dataset = load_dataset(data)
-    opened = open_runs(runs, checkpoint)
+    opened = open_runs(runs, checkpoint, unfinished=True)
     records = _records(dataset, subset)
     if not records:
         raise UsageError(f"--subset {subset}: {dataset.path} has no such images")

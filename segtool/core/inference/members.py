@@ -1,5 +1,6 @@
 """The trained runs that a prediction is made of: which checkpoints of them, and their networks."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ from torch import nn
 from segtool.core import artifacts
 from segtool.core.bundles import unpack_bundle
 from segtool.core.catalog import Dataset
-from segtool.core.files import digest_file
+from segtool.core.files import digest_file, read_json
 from segtool.core.inference.backends import Backend, accelerate
 from segtool.core.inference.predictor import Member
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.seen_images import Samples, read_samples
 from segtool.errors import SegtoolError, UsageError
+
+log = logging.getLogger(__name__)
 
 # Averages of weights, and what makes them.
 AVERAGES = {"ema": "train with --ema 0.999", "swa": "`segtool swa` makes one"}
@@ -36,22 +39,45 @@ class Run:
     samples: Samples
 
 
-def open_run(path: Path, which: str) -> Run:
-    """A finished run folder.
+def open_run(path: Path, which: str, *, unfinished: bool = False) -> Run:
+    """A run folder.
 
     Args:
         which: `best`, `last`, `ema`, `swa`, `epoch:N`, or `last:N` for the last N epochs.
+        unfinished: take a run whose training has not ended, too, and say so.
 
     Raises:
         SegtoolError: it is unfinished or no run folder, or a file of it is gone.
         UsageError: the run has not kept those epochs.
     """
-    artifacts.require_done(path, "run folder")
+    planned = _epochs_begun(path) if unfinished else None
+    if planned is None:
+        artifacts.require_done(path, "run folder")
     files = _checkpoints(path, which)
+    if planned is not None:
+        of = " and ".join(_epoch(file) for file in files)
+        log.warning("%s is not finished: predicting with the weights of %s of %s", path, of, planned)
     return Run(path, {file: digest_file(file) for file in files}, read_samples(path / "samples.csv"))
 
 
-def open_runs(paths: Sequence[Path], which: str) -> dict[str, Run]:
+def _epochs_begun(path: Path) -> int | None:
+    """The epochs planned of a training that has not ended but has weights; None of any other folder."""
+    if (path / "done.json").exists() or not (path / "begun.json").exists() or not (path / "best.pt").exists():
+        return None
+    begun = read_json(path / "begun.json")
+    if begun.get("command") != "train":
+        return None
+    planned: int | None = begun.get("settings", {}).get("epochs")
+    return planned
+
+
+def _epoch(file: Path) -> str:
+    content = load_checkpoint(file)
+    within = content.get("course", {}).get("update")
+    return f"epoch {content['epoch'] + 1}, in the middle," if within else f"epoch {content['epoch']}"
+
+
+def open_runs(paths: Sequence[Path], which: str, *, unfinished: bool = False) -> dict[str, Run]:
     """The runs at some paths by their names: run folders, and files that `segtool bundle` wrote, of one run or more.
 
     Raises:
@@ -63,7 +89,7 @@ def open_runs(paths: Sequence[Path], which: str) -> dict[str, Run]:
         for number, folder in enumerate(folders):
             name = f"{path}:{number}" if folder != path else str(path)
             try:
-                opened[name] = open_run(folder, which)
+                opened[name] = open_run(folder, which, unfinished=unfinished)
             except SegtoolError as error:
                 # Where a bundle was unpacked to says nothing to its user.
                 raise type(error)(str(error).replace(str(folder), name)) from error
@@ -95,17 +121,20 @@ def load_members(
     """The networks of each run, on the device and in channels-last memory, which is faster almost everywhere.
 
     Raises:
-        SegtoolError: a run was trained on other classes or channels than the data set has.
+        SegtoolError: a run was trained on other classes or channels than the data set has, or its training has just
+            written a checkpoint again.
         UsageError: the backend is not installed, or does not go with the network or the device.
     """
 
-    def load(file: Path) -> Member:
+    def load(file: Path, digest: str) -> Member:
         spec, network = _load(file, dataset)
+        if digest_file(file) != digest:
+            raise SegtoolError(f"{file} was written again while it was read; run the same command again")
         network = network.to(device).to(memory_format=torch.channels_last)
         forward = accelerate(network, spec, backend, compiled=compiled, device=device)
         return Member(spec, network, None if forward is network else forward)
 
-    return [[load(file) for file in run.checkpoints] for run in runs]
+    return [[load(file, digest) for file, digest in run.checkpoints.items()] for run in runs]
 
 
 def _load(file: Path, dataset: Dataset) -> tuple[NetworkSpec, nn.Module]:

@@ -3,7 +3,8 @@
 import logging
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
         output = Output(settings.output, "train", owns=OWNS)
         # Until there is a checkpoint, nothing is lost by starting afresh.
         with (
-            output.writing(settings, inputs, keep="*.pt", processes=world),
+            output.writing(settings, inputs, keep="*.pt", processes=world, advice=partial(_how_to_train_on, settings)),
             memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"),
         ):
             if output.done:
@@ -71,6 +72,18 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
             if world.is_main:
                 _finish(output, trainer)
     return trainer
+
+
+def _how_to_train_on(settings: TrainSettings, found: Mapping[str, Any]) -> str:
+    """The end of the line that refuses a finished run of fewer epochs."""
+    epochs = found.get("settings", {}).get("epochs") if "outputs" in found and found["command"] == "train" else None
+    if not epochs or epochs >= settings.loop.epochs:
+        return ""
+    out, more = settings.output.out, settings.loop.epochs - epochs
+    return (
+        f". To train on from its best weights, run this command with --init {out} --epochs {more} -o {out}_more: a new"
+        " run, with a schedule of its own"
+    )
 
 
 def describe(settings: TrainSettings, spec: NetworkSpec) -> dict[str, Any]:
