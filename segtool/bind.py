@@ -29,11 +29,12 @@ class Result(Protocol):
     def text(self) -> str: ...
 
 
-def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -> None:
+def add_command(app: typer.Typer, name: str, module: str, settings: type[Any], *, first: str | None = None) -> None:
     """Add the command `name`: its options are the fields of `settings`, its work is `module`'s `run(settings)`.
 
     The module is imported when the command runs, so that no help page loads the engine. What `settings.not_from_recipe`
-    names is passed over in a recipe.
+    names is passed over in a recipe. `first`, such as `package.module.function`, is called before: what it raises ends
+    the command, and so does a result that it returns.
     """
     options = list(walk(settings))
     left_out: tuple[str, ...] = getattr(settings, "not_from_recipe", ())
@@ -44,8 +45,8 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -
         def work() -> Result:
             # Settings refuse what does not go together: here, where errors become lines, and before the engine loads.
             assembled = assemble(settings, chosen)
-            result: Result = importlib.import_module(module).run(assembled)
-            return result
+            found: Result | None = _named(first)(assembled) if first else None
+            return found or _named(f"{module}.run")(assembled)
 
         return _execute(work, quiet=chosen["quiet"])
 
@@ -65,6 +66,12 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any]) -
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = settings.__doc__
     app.command(name)(command)
+
+
+def _named(name: str) -> Callable[..., Any]:
+    module, _, function = name.rpartition(".")
+    named: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return named
 
 
 def main(app: typer.Typer) -> None:

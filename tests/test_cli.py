@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import Run, Type
 from PIL import Image
 
 import segtool as package
@@ -49,20 +49,22 @@ NEED_NO_MODEL = [
     "roi_crop",
     "roi_paste",
 ]
+ENGINE = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "ttach"}
+MAIN = "from segtool.cli import main; main()"
 HEAVY = ("torch", "numpy", "pandas", "sklearn", "cv2", "matplotlib", "albumentations", "scipy", "yaml")
 
 
-def loaded_after(code: str, *args: str) -> set[str]:
+def loaded_after(code: str, *args: str, cwd: Path | None = None) -> set[str]:
     """The top-level modules in `sys.modules` when `code` has run, in a process of its own."""
     watched = f"import atexit, sys; atexit.register(lambda: print('LOADED', *sys.modules)); {code}"
-    ended = subprocess.run([sys.executable, "-c", watched, *args], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", watched, *args], capture_output=True, text=True, timeout=60, cwd=cwd)
     assert "LOADED" in ended.stdout, ended.stderr
     return set(ended.stdout.split("LOADED")[1].split())
 
 
 @pytest.mark.parametrize("command", ["", "import", "roi", *COMMANDS])
 def test_help_loads_no_engine(command: str) -> None:
-    loaded = loaded_after("from segtool.cli import main; main()", *command.split(), "--help")
+    loaded = loaded_after(MAIN, *command.split(), "--help")
     assert "segtool.cli" in loaded
     assert not loaded & set(HEAVY)
 
@@ -72,6 +74,48 @@ def test_commands_that_need_no_model_never_load_torch(module: str) -> None:
     loaded = loaded_after(f"import segtool.commands.{module}")
     assert f"segtool.commands.{module}" in loaded
     assert not loaded & {"torch", "timm", "segmentation_models_pytorch", "albumentations"}
+
+
+NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
+TRAIN = f"train tiny {NETWORK} --batch 2 --epochs 1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train tiny",
+        "train tiny -o r --batch-size 4",
+        "train tiny -o r --arch unet++",
+        "train tiny -o r --crop 64 --resize 32",
+        "train nowhere -o r",
+        "train tiny -o r --folds nowhere.csv",
+        "train tiny -o r --augment nowhere.yaml",
+        "train tiny -o tiny",
+        "debug nowhere -o r",
+        "debug tiny -o tiny",
+        "predict nowhere --run r -o p",
+        "predict tiny --run nowhere -o p",
+        "swa nowhere -o s",
+        "bundle nowhere -o b.zip",
+    ],
+)
+def test_errors_in_what_is_typed_come_before_the_engine(line: str, tiny: Path) -> None:
+    loaded = loaded_after(MAIN, *line.split(), cwd=tiny.parent)
+    assert not loaded & ENGINE
+    assert {path.name for path in tiny.parent.iterdir()} == {"tiny"}
+
+
+def test_a_finished_run_is_up_to_date_or_refused_before_the_engine(tiny: Path, typed: Type) -> None:
+    assert typed(f"{TRAIN} -o run").status == 0
+    before = {path: path.read_bytes() for path in Path("run").iterdir()}
+    assert not loaded_after(MAIN, *f"{TRAIN} -o run".split(), cwd=tiny.parent) & ENGINE
+    for other in ("--seed 1", "--epochs 3"):
+        assert not loaded_after(MAIN, *f"{TRAIN} -o run {other}".split(), cwd=tiny.parent) & ENGINE
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
+    assert typed(f"{TRAIN} -o run").stdout == "run is up to date\n"
+    # With --overwrite nothing is thrown away before all that was typed is known to be right.
+    assert typed(f"{TRAIN} -o run --seed 1 --overwrite --encoder tu-nothing").status == 2
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
 
 
 def test_the_chain_without_a_model_runs_without_torch(segtool: Run, tiny: Path) -> None:

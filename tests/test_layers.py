@@ -124,6 +124,12 @@ def test_commands_that_need_no_model_never_reach_torch(command: str) -> None:
     assert not {name for name in reached if name.split(".")[0] in engine}
 
 
+def test_the_first_look_never_reaches_torch() -> None:
+    reached = reachable_from("segtool.core.first_look")
+    engine = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "ttach"}
+    assert not {name for name in reached if name.split(".")[0] in engine}
+
+
 def test_the_walk_to_torch_finds_it_where_it_is() -> None:
     assert "torch" in {name.split(".")[0] for name in reachable_from("segtool.commands.debug")}
 

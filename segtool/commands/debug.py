@@ -29,7 +29,8 @@ from segtool.core.training import checks
 from segtool.core.training.checks import Check
 from segtool.core.training.context import make_updater
 from segtool.core.training.distributed import require_one_process
-from segtool.core.training.run_folder import digests, fit
+from segtool.core.training.inputs import digests
+from segtool.core.training.run_folder import fit
 from segtool.core.training.trainer import Trainer
 from segtool.errors import SegtoolError
 from segtool.settings.data import FoldSettings

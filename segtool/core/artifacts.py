@@ -121,6 +121,23 @@ class Output:
         finally:
             self._lock.release()
 
+    def is_done(
+        self,
+        settings: Any,
+        inputs: Mapping[str, str],
+        *,
+        resolved: Mapping[str, Any] | None = None,
+        advice: Callable[[Mapping[str, Any]], str] = lambda found: "",
+    ) -> bool:
+        """Return whether nothing is left to do, without beginning anything; arguments and errors as of `writing`."""
+        self._advice = advice
+        found = self._find()
+        wanted = stamps.make_stamp(self.command, settings, inputs, resolved or {})
+        self.state, _ = self._decide(found, wanted, settings)
+        if self.done:
+            self._touch(self.begun_json.exists())
+        return self.done
+
     def up_to_date(self) -> Result:
         """What a command returns that has nothing to do."""
         missing = self.missing_shards() if self._main else []

@@ -391,7 +391,7 @@ def test_more_epochs_than_a_finished_run_has_are_refused_with_the_way_to_train_o
     assert typed(f"{TRAIN} --epochs 2 -o run").status == 0
     ended = typed(f"{TRAIN} --epochs 3 -o run")
     assert (ended.status, ended.stderr.count("\n")) == (2, 1)
-    assert "epochs (2 there, 3 asked)" in ended.stderr
+    assert "epochs (2, now 3)" in ended.stderr
     assert "--init run --epochs 1 -o run_more" in ended.stderr
     assert typed(f"{TRAIN} --init run --epochs 1 -o run_more").status == 0
     assert "--init" not in typed(f"{TRAIN} --epochs 1 -o run").stderr

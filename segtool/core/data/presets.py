@@ -11,10 +11,9 @@ from typing import Any
 import cv2
 import yaml
 
-from segtool.core.files import digest_bytes
+from segtool.core.data.pipeline_file import pipeline_bytes
 from segtool.core.images import IGNORE, MASK_INTERPOLATION
-from segtool.errors import SegtoolError, UsageError, near
-from segtool.settings.augmentation import PRESETS
+from segtool.errors import SegtoolError
 
 # At import the library asks a package index for its latest version unless told not to.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -110,30 +109,10 @@ def leaves(pipeline: A.BaseCompose) -> Iterator[A.BasicTransform]:
             yield transform
 
 
-def pipeline_digest(augment: str) -> dict[str, str]:
-    """The digest of a pipeline's file, as an input of the run; nothing for a preset.
-
-    Raises:
-        UsageError: neither a preset nor a file.
-    """
-    if augment in PRESETS:
-        return {}
-    return {"augment": digest_bytes(_bytes(Path(augment)))}
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"--augment {path}: neither a file nor a preset{near(str(path), PRESETS)}") from None
-    except OSError as error:
-        raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         # JSON is YAML too.
-        content = yaml.safe_load(_bytes(path).decode())
+        content = yaml.safe_load(pipeline_bytes(path).decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SegtoolError(f"{path} is neither JSON nor YAML: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("transform"), dict):

@@ -14,7 +14,7 @@ from segtool.core.images import image_size
 from segtool.core.memory import memory_errors
 from segtool.core.models.build import NetworkSpec, check_encoder
 from segtool.core.models.normalisation import normalisation
-from segtool.core.models.pretrained import weights_digest
+from segtool.core.models.weight_files import weights_digest
 from segtool.core.reporting.progress import Track
 from segtool.core.roi import DETECTIONS, DETECTOR
 from segtool.core.training.distributed import compute, require_one_process

@@ -15,7 +15,6 @@ from huggingface_hub import constants, get_session
 from timm.models import adapt_input_conv
 from torch import nn
 
-from segtool.core.files import digest_file
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.model import ModelSettings
 
@@ -208,13 +207,3 @@ def _fit(value: torch.Tensor, own: torch.Tensor, channels: int) -> torch.Tensor 
 def _learned(encoder: nn.Module) -> list[str]:
     """Names of the tensors that training made; the batch counters of batch norm say nothing."""
     return [name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")]
-
-
-def weights_digest(settings: ModelSettings) -> dict[str, str]:
-    """The digest of a weights file, as an input of the run; nothing where the weights are no file."""
-    if settings.encoder_weights in ("imagenet", "none"):
-        return {}
-    path = Path(settings.encoder_weights)
-    if not path.is_file():
-        raise SegtoolError(f"--encoder-weights: no file {path} (and not `imagenet` or `none`)")
-    return {"encoder_weights": digest_file(path)}

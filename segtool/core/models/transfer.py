@@ -4,28 +4,18 @@ from pathlib import Path
 
 from torch import nn
 
-from segtool.core.artifacts import require_done
-from segtool.core.files import digest_file
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint
+from segtool.core.models.weight_files import best_checkpoint
 from segtool.errors import SegtoolError, UsageError
 
 # What answers for classes, of the mask and of the image.
 HEADS = ("segmentation_head.", "classification_head.")
 
 
-def init_digest(run: Path | None) -> dict[str, str]:
-    """The digest of the weights that a run starts from, as an input of it.
-
-    Raises:
-        SegtoolError: `run` is no finished run folder.
-    """
-    return {} if run is None else {"init": digest_file(_best(run))}
-
-
 def init_spec(run: Path) -> NetworkSpec:
     """What the network of another run is."""
-    return NetworkSpec.from_plain(load_checkpoint(_best(run))["network"])
+    return NetworkSpec.from_plain(load_checkpoint(best_checkpoint(run))["network"])
 
 
 def load_run_weights(network: nn.Module, spec: NetworkSpec, run: Path) -> str:
@@ -35,7 +25,7 @@ def load_run_weights(network: nn.Module, spec: NetworkSpec, run: Path) -> str:
         SegtoolError: `run` is no finished run folder, or its checkpoint is broken.
         UsageError: its network is another.
     """
-    path = _best(run)
+    path = best_checkpoint(run)
     content = load_checkpoint(path)
     theirs = NetworkSpec.from_plain(content["network"])
     for name in ("arch", "encoder", "channels"):
@@ -52,11 +42,3 @@ def load_run_weights(network: nn.Module, spec: NetworkSpec, run: Path) -> str:
         raise SegtoolError(f"{path} holds other weights than its network has: {reason}") from error
     head = "" if same else f", all but the head: its classes are others ({', '.join(theirs.classes)})"
     return f"weights: those of {path}{head}"
-
-
-def _best(run: Path) -> Path:
-    require_done(run, "run folder")
-    path = run / "best.pt"
-    if not path.is_file():
-        raise SegtoolError(f"{run} has no best.pt: not a run folder, or its checkpoint is gone")
-    return path

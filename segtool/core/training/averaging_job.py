@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from segtool.core.data.extra import extra_digests
-from segtool.core.data.presets import pipeline_digest
+from segtool.core.data.pipeline_file import pipeline_digest
 from segtool.core.files import digest_file
 from segtool.core.training.bench import common_spec
 from segtool.core.training.context import RunData

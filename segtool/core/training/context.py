@@ -6,12 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.catalog import Dataset, Record
 from segtool.core.data.augmentation import rehearse
-from segtool.core.data.extra import read_extras
-from segtool.core.data.relabel import relabel
 from segtool.core.data.seeding import seed_torch
-from segtool.core.data.soft import check_soft
 from segtool.core.data.training_units import TrainingUnits, count_units, read_units
 from segtool.core.geometry import round_up
 from segtool.core.images import image_size
@@ -24,8 +21,8 @@ from segtool.core.models.pretrained import load_encoder_weights
 from segtool.core.models.transfer import init_spec, load_run_weights
 from segtool.core.reporting.progress import Track, silent, tracker
 from segtool.core.seen_images import refuse_trained, without_duplicates
-from segtool.core.selection import select
 from segtool.core.training.distributed import World
+from segtool.core.training.inputs import read_images
 from segtool.core.training.update import Updater
 from segtool.settings.model import ModelSettings
 from segtool.settings.options import Size
@@ -79,12 +76,7 @@ def read_data(settings: TrainSettings) -> RunData:
     """
     check_names(settings.model.arch, settings.model.encoder)
     check_optimizer(settings.optimizer.optimizer)
-    dataset = load_dataset(settings.data)
-    settings.loss.check_classes(len(dataset.classes))
-    train, valid = select(dataset, settings.folds)
-    train = relabel(settings.extras, dataset, train)
-    train += read_extras(settings.extras, dataset, settings.folds.max_samples)
-    check_soft(train, settings.augmentation, settings.loss)
+    dataset, train, valid = read_images(settings)
     rehearse(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
     return RunData(dataset, train, valid, _describe_network(settings, dataset))
 

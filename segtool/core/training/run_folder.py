@@ -3,7 +3,7 @@
 import logging
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,18 @@ import torch
 
 from segtool import __version__
 from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, Record
-from segtool.core.data.extra import extra_digests
-from segtool.core.data.presets import pipeline_digest
 from segtool.core.data.relabel import RELABELLED
 from segtool.core.files import write_json
 from segtool.core.images import image_size
 from segtool.core.memory import memory_errors
 from segtool.core.models.build import NetworkSpec
-from segtool.core.models.class_weights import class_weights_digest
-from segtool.core.models.pretrained import weights_digest
-from segtool.core.models.transfer import init_digest
 from segtool.core.scoring.widths import told_stretch
 from segtool.core.seen_images import TEACHERS, read_samples, write_samples
-from segtool.core.selection import limit, only_digest
+from segtool.core.selection import limit
 from segtool.core.training.checkpoints import EPOCH_START, OWNS, write_history
 from segtool.core.training.context import RunContext, RunData, read_data
 from segtool.core.training.distributed import compute
+from segtool.core.training.inputs import digests, how_to_train_on
 from segtool.core.training.trainer import Trainer
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import flatten
@@ -57,7 +52,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
         output = Output(settings.output, "train", owns=OWNS)
         # Until there is a checkpoint, nothing is lost by starting afresh.
         with (
-            output.writing(settings, inputs, keep="*.pt", processes=world, advice=partial(_how_to_train_on, settings)),
+            output.writing(settings, inputs, keep="*.pt", processes=world, advice=partial(how_to_train_on, settings)),
             memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"),
         ):
             if output.done:
@@ -74,36 +69,10 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
     return trainer
 
 
-def _how_to_train_on(settings: TrainSettings, found: Mapping[str, Any]) -> str:
-    """The end of the line that refuses a finished run of fewer epochs."""
-    epochs = found.get("settings", {}).get("epochs") if "outputs" in found and found["command"] == "train" else None
-    if not epochs or epochs >= settings.loop.epochs:
-        return ""
-    out, more = settings.output.out, settings.loop.epochs - epochs
-    return (
-        f". To train on from its best weights, run this command with --init {out} --epochs {more} -o {out}_more: a new"
-        " run, with a schedule of its own"
-    )
-
-
 def describe(settings: TrainSettings, spec: NetworkSpec) -> dict[str, Any]:
     """Return the content of `config.json`."""
     versions = {"segtool": __version__, "python": platform.python_version(), "torch": torch.__version__}
     return {"settings": flatten(settings), "network": spec.plain(), "versions": versions, "git": _git_state()}
-
-
-def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], valid: list[Record]) -> dict[str, str]:
-    """Return digests of everything that a run reads: images, masks, and files named by options."""
-    return {
-        **{f"train {k}": v for k, v in dataset.digests([r for r in train if r.origin is None]).items()},
-        **extra_digests(train),
-        **{f"valid {k}": v for k, v in dataset.digests(valid).items()},
-        **({} if settings.model.init else weights_digest(settings.model)),
-        **init_digest(settings.model.init),
-        **only_digest(settings.folds.only),
-        **pipeline_digest(settings.augmentation.augment),
-        **class_weights_digest(settings.loss.class_weights),
-    }
 
 
 def best_score(trainer: Trainer) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 from segtool.core.artifacts import require_done
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.data.extra import read_extras
-from segtool.core.data.presets import pipeline_digest
+from segtool.core.data.pipeline_file import pipeline_digest
 from segtool.core.files import read_json
 from segtool.core.identity import file_digest
 from segtool.core.seen_images import Samples, read_roles, read_samples

@@ -11,7 +11,8 @@ import yaml
 
 from segtool.core.data.augmentation import Augmentation, rehearse
 from segtool.core.data.crops import MaskCrop, draw_class
-from segtool.core.data.presets import colours, leaves, pipeline_digest
+from segtool.core.data.pipeline_file import pipeline_digest
+from segtool.core.data.presets import colours, leaves
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings

@@ -1,0 +1,90 @@
+"""What can be said of a command before the engine is imported, which takes seconds: what is wrong, or already done.
+
+The command itself looks at the same again, and at the rest.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from segtool.core.artifacts import Output, require_done
+from segtool.core.catalog import load_dataset
+from segtool.core.data.extra import read_extras
+from segtool.core.data.relabel import relabel
+from segtool.core.reporting.tables import Result
+from segtool.core.selection import select
+from segtool.core.training.inputs import digests, how_to_train_on, read_images
+from segtool.settings.bundle import BundleSettings
+from segtool.settings.debug import DebugSettings
+from segtool.settings.predict import PredictSettings
+from segtool.settings.swa import SwaSettings
+from segtool.settings.train import TrainSettings
+
+
+def train(settings: TrainSettings) -> Result | None:
+    """Return the result if the run is finished; raise if data, folds or the output folder are wrong."""
+    if _several_processes():
+        return None
+    with _without_notices():
+        dataset, records, valid = read_images(settings)
+    output = Output(settings.output, "train")
+    inputs, advice = digests(settings, dataset, records, valid), partial(how_to_train_on, settings)
+    return output.up_to_date() if output.is_done(settings, inputs, advice=advice) else None
+
+
+def debug(settings: DebugSettings) -> Result | None:
+    """Return the result if the checks have been passed; raise if data, folds or the output folder are wrong."""
+    if _several_processes():
+        return None
+    with _without_notices():
+        dataset = load_dataset(settings.data)
+        records, valid = select(dataset, settings.folds)
+        read = relabel(settings.extras, dataset, records) + read_extras(settings.extras, dataset, settings.samples)
+    folder = settings.output.out
+    overwrite = settings.output.overwrite or not (folder / "done.json").exists()
+    output = Output(replace(settings.output, overwrite=overwrite), "debug")
+    done = output.is_done(settings, digests(settings, dataset, read, valid))
+    return Result(f"{folder} is up to date: all checks were passed") if done else None
+
+
+def predict(settings: PredictSettings) -> None:
+    """Raise if the data set is wrong or a run is missing."""
+    load_dataset(settings.data)
+    _require_there(settings.run)
+
+
+def swa(settings: SwaSettings) -> None:
+    """Raise if a run is missing or the data set is wrong."""
+    _require_there(settings.runs)
+    if settings.data:
+        load_dataset(settings.data)
+
+
+def bundle(settings: BundleSettings) -> None:
+    """Raise if a run is missing."""
+    _require_there(settings.runs)
+
+
+def _require_there(runs: Sequence[Path]) -> None:
+    for run in runs:
+        if not run.exists():
+            require_done(run, "run folder")
+
+
+def _several_processes() -> bool:
+    """Of several processes only the first may look, and it needs the engine to tell the others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Log nothing that the command will log when it reads the same again."""
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,51 @@
+"""What a run reads; nothing here loads the engine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.data.extra import extra_digests, read_extras
+from segtool.core.data.pipeline_file import pipeline_digest
+from segtool.core.data.relabel import relabel
+from segtool.core.data.soft import check_soft
+from segtool.core.models.class_weights import class_weights_digest
+from segtool.core.models.weight_files import init_digest, weights_digest
+from segtool.core.selection import only_digest, select
+from segtool.settings.train import TrainSettings
+
+
+def read_images(settings: TrainSettings) -> tuple[Dataset, list[Record], list[Record]]:
+    """Read the data set, and choose its images for training and for validation."""
+    dataset = load_dataset(settings.data)
+    settings.loss.check_classes(len(dataset.classes))
+    train, valid = select(dataset, settings.folds)
+    train = relabel(settings.extras, dataset, train)
+    train += read_extras(settings.extras, dataset, settings.folds.max_samples)
+    check_soft(train, settings.augmentation, settings.loss)
+    return dataset, train, valid
+
+
+def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], valid: list[Record]) -> dict[str, str]:
+    """Return digests of everything that a run reads: images, masks, and files named by options."""
+    return {
+        **{f"train {k}": v for k, v in dataset.digests([r for r in train if r.origin is None]).items()},
+        **extra_digests(train),
+        **{f"valid {k}": v for k, v in dataset.digests(valid).items()},
+        **({} if settings.model.init else weights_digest(settings.model)),
+        **init_digest(settings.model.init),
+        **only_digest(settings.folds.only),
+        **pipeline_digest(settings.augmentation.augment),
+        **class_weights_digest(settings.loss.class_weights),
+    }
+
+
+def how_to_train_on(settings: TrainSettings, found: Mapping[str, Any]) -> str:
+    """Return the end of the line that refuses a finished run of fewer epochs."""
+    epochs = found.get("settings", {}).get("epochs") if "outputs" in found and found["command"] == "train" else None
+    if not epochs or epochs >= settings.loop.epochs:
+        return ""
+    out, more = settings.output.out, settings.loop.epochs - epochs
+    return (
+        f". To train on from its best weights, run this command with --init {out} --epochs {more} -o {out}_more: a new"
+        " run, with a schedule of its own"
+    )
