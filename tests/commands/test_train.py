@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image
 from segtool.core.training import time_limit
 from segtool.core.training.time_limit import TimeLimit
 from segtool.core.training.trainer import Trainer
+from segtool.settings.options import Size
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 TRAIN = f"train tiny {NETWORK} --batch 2 --epochs 2"
@@ -396,3 +398,31 @@ def test_more_epochs_than_a_finished_run_has_are_refused_with_the_way_to_train_o
     assert typed(f"{TRAIN} --init run --epochs 1 -o run_more").status == 0
     assert "--init" not in typed(f"{TRAIN} --epochs 1 -o run").stderr
     assert "--init" not in typed(f"{TRAIN} --epochs 2 --seed 1 -o run").stderr
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "told"),
+    [
+        ((1024, 1024), "", "whole images of 1024x1024, 4 times .* --crop 512x512 .* --resize 512x512 "),
+        ((400, 4000), "", "whole images of 400x4000, 6 times .* --crop 400x512 .* --resize 160x1632 "),
+        ((1024, 1024), "--crop 32", None),
+        ((1024, 1024), "--resize 32", None),
+        ((512, 1024), "", None),
+    ],
+)
+def test_large_images_without_a_size_are_told_with_the_option_to_type(
+    shape: tuple[int, int],
+    size: str,
+    told: str | None,
+    tiny: Path,
+    typed: Type,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train, "image_size", lambda path: Size(*shape))
+    for _ in range(2):
+        assert typed(f"{TRAIN} --epochs 1 {size} -o run").status == 0
+        Path("run/done.json").rename("run/begun.json")
+    lines = [text for record in caplog.records if "whole images" in (text := record.getMessage())]
+    assert len(lines) == (told is not None)
+    assert told is None or re.search(told, lines[0])

@@ -1,6 +1,7 @@
 """A run folder from its first file to its stamp: `config.json`, `samples.csv`, the training, `done.json`."""
 
 import logging
+import math
 import platform
 import subprocess
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from segtool.core.data.relabel import RELABELLED
 from segtool.core.files import write_json
 from segtool.core.images import image_size
 from segtool.core.memory import memory_errors
-from segtool.core.models.build import NetworkSpec
+from segtool.core.models.build import DIVISOR, NetworkSpec
 from segtool.core.scoring.widths import told_stretch
 from segtool.core.seen_images import TEACHERS, read_samples, write_samples
 from segtool.core.selection import limit
@@ -26,13 +27,14 @@ from segtool.core.training.distributed import compute
 from segtool.core.training.inputs import digests, how_to_train_on
 from segtool.core.training.trainer import Trainer
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import flatten
+from segtool.settings.options import Size, flatten
 from segtool.settings.train import TrainSettings
 
 log = logging.getLogger(__name__)
 
-# Images whose shape is compared with --resize.
-LOOKED_AT = 1000
+# Pixels from which on an image is called large, and of one of usual size; how many images are looked at.
+LARGE, USUAL = 1024**2, 512**2
+LOOKED_AT = 50
 
 
 def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = None) -> Trainer | None:
@@ -100,10 +102,7 @@ def _write_samples(path: Path, settings: TrainSettings, data: RunData) -> None:
     """
     if path.exists():
         return
-    if resize := settings.size.resize:
-        looked_at = (image_size(record.image) for record in limit(data.train, LOOKED_AT))
-        if told := told_stretch(looked_at, resize):
-            log.warning("%s; --crop trains on pieces without a resize", told)
+    _warn_of_sizes(settings, data)
     init = settings.model.init / "samples.csv" if settings.model.init else None
     sources = {
         record.origin.name: record.origin.dataset.path.parent / TEACHERS for record in data.train if record.origin
@@ -121,6 +120,24 @@ def _write_samples(path: Path, settings: TrainSettings, data: RunData) -> None:
             " is too high; the strictest comparison gives each fold the pseudo-labels of its own run",
             *(taught, len(samples.held)),
         )
+
+
+def _warn_of_sizes(settings: TrainSettings, data: RunData) -> None:
+    """Warn of a resize that stretches images, and of large images without a size; say which options help."""
+    sizes = sorted((image_size(record.image) for record in limit(data.train, LOOKED_AT)), key=math.prod)
+    if settings.size.resize and (told := told_stretch(sizes, settings.size.resize)):
+        log.warning("%s; --crop trains on pieces without a resize", told)
+    median = sizes[len(sizes) // 2]
+    if settings.size.resize or settings.size.crop or settings.size.window or math.prod(median) < LARGE:
+        return
+    scale = math.sqrt(USUAL / math.prod(median))
+    smaller = Size(*(max(DIVISOR, round(side * scale / DIVISOR) * DIVISOR) for side in median))
+    crop = Size(*(min(side, math.isqrt(USUAL)) for side in median))
+    log.warning(
+        "training on whole images of %s, %.0f times the pixels of 512x512: it takes that much longer, and memory;"
+        " --crop %s trains on pieces of them, --resize %s on smaller images",
+        *(median, math.prod(median) / USUAL, crop, smaller),
+    )
 
 
 def _finish(output: Output, trainer: Trainer) -> None:
