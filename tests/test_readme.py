@@ -82,7 +82,11 @@ def parse(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tm
     made: list[Any] = []
     done = SimpleNamespace(status=0, text=lambda: "")
     stand_in = SimpleNamespace(run=lambda settings: made.append(settings) or done)
-    monkeypatch.setattr(bind, "importlib", SimpleNamespace(import_module=lambda name: stand_in))
+    nothing_found = SimpleNamespace(
+        **dict.fromkeys(("bundle", "debug", "predict", "swa", "train"), lambda settings: None)
+    )
+    modules = {"segtool.core.first_look": nothing_found}
+    monkeypatch.setattr(bind, "importlib", SimpleNamespace(import_module=lambda name: modules.get(name, stand_in)))
 
     def typed(words: list[str]) -> Any:
         monkeypatch.setattr(sys, "argv", ["segtool", *words])
