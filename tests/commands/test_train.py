@@ -419,7 +419,7 @@ def test_large_images_without_a_size_are_told_with_the_option_to_type(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(train, "image_size", lambda path: Size(*shape))
+    monkeypatch.setattr(run_folder, "image_size", lambda path: Size(*shape))
     for _ in range(2):
         assert typed(f"{TRAIN} --epochs 1 {size} -o run").status == 0
         Path("run/done.json").rename("run/begun.json")
