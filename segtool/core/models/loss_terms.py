@@ -100,7 +100,7 @@ def hardest(losses: Tensor, weights: Tensor, image_weights: Tensor, percent: flo
         weights: (N, H, W), with those of the images; a pixel of weight 0 is no candidate.
         image_weights: (N,); the average is not divided by them.
     """
-    size = losses[0].numel()
+    size = losses.shape[1:].numel()
     losses, weights = losses.flatten(), weights.flatten()
     counted = int((weights > 0).sum())
     hardness = torch.where(weights > 0, losses.detach() / weights, -1)
