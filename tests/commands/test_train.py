@@ -16,7 +16,7 @@ import yaml
 from conftest import Type
 from PIL import Image
 
-from segtool.core.training import time_limit
+from segtool.core.training import run_folder, time_limit
 from segtool.core.training.time_limit import TimeLimit
 from segtool.core.training.trainer import Trainer
 from segtool.settings.options import Size

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
 from segtool.core.catalog import Dataset
@@ -10,7 +11,7 @@ from segtool.core.data.mixing import Sample, apply_mix, draw_mix
 from segtool.core.data.sampling import Key
 from segtool.core.data.soft import number_pixels, soft_target
 from segtool.core.data.training_units import TrainingUnits
-from segtool.core.images import resize_image, resize_mask
+from segtool.core.images import IGNORE, resize_image, resize_mask
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
@@ -49,6 +50,9 @@ class TrainingSamples(TorchDataset[Sample]):
     def _augmented(self, index: int, *key: int) -> Sample:
         record = self.units.records[index]
         image, mask = self.dataset.read_pair(record)
+        if record.weight == 0:
+            # Left out of every mean, whatever its mask holds.
+            mask = np.full_like(mask, IGNORE)
         size = Size(*mask.shape)
         numbers = number_pixels(size) if record.soft else None
         if self.resize:

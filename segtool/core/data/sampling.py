@@ -33,8 +33,10 @@ def repeat_factors(counts: npt.NDArray[np.int64], threshold: float) -> Floats:
 
 
 def mean_weight(weights: Sequence[float], factors: Floats | None) -> float:
-    """Average the image weights over what an epoch draws; 1 where all are 0."""
-    return float(np.average(weights, weights=factors)) or 1.0
+    """Average the image weights over what an epoch draws, without images of weight 0; 1 if all are 0."""
+    values, draws = np.asarray(weights), np.ones(len(weights)) if factors is None else factors
+    counted = values > 0
+    return float(np.average(values[counted], weights=draws[counted])) if counted.any() else 1.0
 
 
 def draw(factors: Sequence[float] | Floats, *key: int) -> list[int]:

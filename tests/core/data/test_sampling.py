@@ -86,6 +86,8 @@ def test_weights_are_relative_to_their_mean_over_an_epoch(large: Dataset) -> Non
     assert mean_weight([1.0, 0.5, 3.0], None) == 1.5
     assert mean_weight([1.0, 0.5], np.array([3.0, 1.0])) == 0.875
     assert mean_weight([0.0, 0.0], None) == 1.0
+    # An image of weight 0 is left out.
+    assert mean_weight([0.0, 1.0, 2.0], None) == 1.5
     # Exactly, so that a run without weights is what it was.
     assert mean_weight([1.0] * 7, np.array([1.1, 1.3, 1, 1, 1.7, 2.9, 1])) == 1.0
     records = tuple(replace(record, weight=weight) for record, weight in zip(large.train, (1.0, 0.25), strict=True))
