@@ -19,6 +19,7 @@ from segtool.core import artifacts
 from segtool.core.artifacts import Output, State, require_done
 from segtool.core.files import (
     atomic,
+    create_json,
     digest_bytes,
     digest_file,
     digest_stats,
@@ -101,6 +102,19 @@ def test_a_disk_that_fills_at_the_last_moment(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space left"), atomic(tmp_path / "a", "wb") as file:
         file.write(b"all of it")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_is_there_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    if not links:
+        monkeypatch.setattr(os, "link", unsupported)
+    assert create_json(tmp_path / "a.json", 1)
+    assert not create_json(tmp_path / "a.json", 2)
+    assert read_json(tmp_path / "a.json") == 1
+    assert leftovers(tmp_path) == []
 
 
 def test_a_new_file_has_ordinary_permissions(tmp_path: Path) -> None:
