@@ -5,6 +5,7 @@ single output FILE they are `FILE.begun.json` and `FILE.done.json`.) Whatever ki
 two is there, compares the settings, and resumes, has nothing to do, or refuses. `stamps` decides; what follows is here.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -179,7 +180,8 @@ class Output:
         self.state = State.DONE
         if self.shard and self._lock.is_alone():
             # In the subfolders alone: on another machine one more shard may be writing the same stamp.
-            _remove_all(self.path.glob("*/**/.tmp-*"))
+            for leftover in self.path.glob("*/**/.tmp-*"):
+                leftover.unlink(missing_ok=True)
 
     def _begin(self, wanted: dict[str, Any], settings: Any) -> State:
         """Decide, and leave the output marked as begun (or as it is, when done)."""
@@ -194,7 +196,7 @@ class Output:
                 self._lock.acquire()
             with self._lock.beginning():
                 # Looking at files takes a while, in which another process may have begun, mended or finished.
-                if self._find() == found and self._prepare(state, found, wanted, broken):
+                if _equal(self._find(), found) and self._prepare(state, found, wanted, broken):
                     both = False
                     break
         self._stamp = {key: found[key] for key in wanted} if found and state is not State.NEW else wanted
@@ -210,12 +212,11 @@ class Output:
             # Listed first: what another process writes from here on comes after its stamp, which is then found.
             names = {path.name for path in self.path.iterdir()} if not self.file and self.path.is_dir() else set()
             begun, done = _read_stamp(self.begun_json), _read_stamp(self.done_json)
-            if begun or done:
+            if begun and (begun.get("clearing") or not done):
+                return {key: value for key, value in begun.items() if key != "outputs"}
+            if done:
                 # Both are there when a kill came just before one of them was to be removed.
-                if begun and begun.get("clearing"):
-                    return begun
-                # Only done.json may say that outputs are whole.
-                return {**{key: value for key, value in (begun or {}).items() if key != "outputs"}, **(done or {})}
+                return done
             # Where one was listed, another process has just put the other in its place.
             if not names & {self.begun_json.name, self.done_json.name}:
                 self._require_free(names)
@@ -242,11 +243,8 @@ class Output:
         decision = stamps.decide(known, wanted, overwrite=overwrite, shard=self.shard is not None)
         if isinstance(decision, Refuse):
             raise UsageError(f"{self.path} {decision.reason}{self._advice(known or {})}")
-        if decision is State.DONE and found:
-            folder = self.done_json.parent
-            if broken := stamps.broken(folder, found["outputs"]):
-                return State.RESUME, [folder / name for name in broken]
-        return decision, ()
+        broken = stamps.broken(self.done_json.parent, found["outputs"]) if found and decision is State.DONE else []
+        return (State.RESUME if broken else decision), [self.done_json.parent / name for name in broken]
 
     def _prepare(
         self, state: State, found: dict[str, Any] | None, wanted: dict[str, Any], broken: Sequence[Path]
@@ -256,22 +254,17 @@ class Output:
             self._clear()
         if not self.shard:
             self._sweep()
+        mark = create_json if self.shard else write_json
         if state is State.NEW:
-            return self._mark_begun(wanted)
+            return mark(self.begun_json, wanted) is not False
         if found and broken:
-            shown = ", ".join(path.relative_to(self.done_json.parent).as_posix() for path in broken[:5])
-            log.info("%s: %s missing or changed since written; made again", self.path, shown)
-            self._mark_begun({key: found[key] for key in wanted})
+            log.info("%s: %s missing or changed; made again", self.path, ", ".join(map(self._name, broken[:5])))
+            mark(self.begun_json, {key: found[key] for key in wanted})
             for path in broken:
                 # A file that was edited may look whole.
-                _remove(path)
+                if path.is_file():
+                    path.unlink()
             self.done_json.unlink(missing_ok=True)
-        return True
-
-    def _mark_begun(self, stamp: dict[str, Any]) -> bool:
-        if self.shard:
-            return create_json(self.begun_json, stamp)
-        write_json(self.begun_json, stamp)
         return True
 
     def _touch(self, both: bool) -> None:
@@ -294,7 +287,8 @@ class Output:
                 if path.parent.is_dir():
                     remove_leftovers(path)
         else:
-            _remove_all(self.path.rglob(".tmp-*"))
+            for leftover in self.path.rglob(".tmp-*"):
+                leftover.unlink()
 
     def _clear(self) -> None:
         # Marked first: killed half-way, the next call must not take what is left for a run to resume.
@@ -304,7 +298,8 @@ class Output:
             self.path.unlink(missing_ok=True)
         else:
             for pattern in (shards.STAMPS, *self.owns):
-                _remove_all(self.path.glob(pattern))
+                for path in self.path.glob(pattern):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _discard(self) -> None:
         """Leave the place as free as it was."""
@@ -334,19 +329,13 @@ def _read_stamp(path: Path) -> dict[str, Any] | None:
             raise
         # A shard has just finished the folder, or opened it again.
         return None
-    return found if isinstance(found, dict) else {"command": None}
+    whole = isinstance(found, dict) and all(isinstance(found.get(key, {}), dict) for key in stamps.PARTS)
+    return found if whole else {"command": None}
 
 
-def _remove_all(paths: Iterable[Path]) -> None:
-    for path in paths:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _equal(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    # As text: results that are kept in a stamp may be NaN.
+    return json.dumps(one) == json.dumps(other)
 
 
 def require_done(folder: Path, what: str) -> dict[str, Any]:

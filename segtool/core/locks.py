@@ -68,8 +68,8 @@ class FolderLock:
             _give_back(self._lock)
 
     def _others(self, pattern: str) -> bool:
-        own = Path(self._lock.lock_file)
-        return not all(_is_free(path) for path in self.folder.glob(pattern) if path != own)
+        own = Path(self._lock.lock_file).name
+        return not all(_is_free(path) for path in self.folder.glob(pattern) if path.name != own)
 
 
 def _lock(path: Path, timeout: float | None = None) -> FileLock:

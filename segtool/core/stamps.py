@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, is_dataclass
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segtool import __version__
@@ -14,6 +14,10 @@ Stamp = Mapping[str, Any]
 
 # Settings, and inputs, that are named where they differ; the rest is counted.
 NAMED = 6
+
+
+# What a stamp holds beside plain facts.
+PARTS = ("settings", "inputs", "outputs")
 
 
 class State(Enum):
@@ -118,7 +122,9 @@ def difference(found: Stamp, wanted: Stamp) -> str:
 def broken(folder: Path, outputs: Mapping[str, int | None]) -> list[str]:
     """Names of outputs that are gone or no longer have their size."""
     names = []
-    for name, size in outputs.items():
+    # No command writes outside its folder; what is named there is not ours to remove.
+    inside = {name: size for name, size in outputs.items() if not {"..", "/"} & set(PurePosixPath(name).parts)}
+    for name, size in inside.items():
         path = folder / name
         if not path.is_file() or (size is not None and path.stat().st_size != size):
             names.append(name)

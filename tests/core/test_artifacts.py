@@ -296,10 +296,36 @@ def test_a_broken_output_is_named_and_made_again(done: Path, caplog: pytest.LogC
         broken.mkdir()
     assert begin(done) is State.RESUME
     # Truncated or edited, it might look whole.
-    assert not broken.exists()
+    assert not broken.is_file()
     assert "masks/1.png missing or changed" in caplog.text
     assert not (done / "done.json").exists()
     assert (done / "a.txt").exists()
+
+
+def test_results_that_are_not_numbers_stop_nothing(tmp_path: Path) -> None:
+    with output(tmp_path).writing(SETTINGS, INPUTS) as begun:
+        (tmp_path / "a.txt").touch()
+        begun.finish([tmp_path / "a.txt"], score=math.nan)
+    (tmp_path / "a.txt").unlink()
+    assert begin(tmp_path) is State.RESUME
+
+
+@pytest.mark.parametrize("name", ["../mine.txt", "/mine.txt", "", "masks/.."])
+def test_a_wrong_stamp_removes_nothing_that_no_command_writes(done: Path, name: str) -> None:
+    mine = done.parent / "mine.txt"
+    mine.write_text("mine")
+    name = str(mine) if name.startswith("/") else name
+    write_json(done / "done.json", {**read_json(done / "done.json"), "outputs": {name: 1}})
+    begin(done)
+    assert mine.read_text() == "mine"
+    assert (done / "a.txt").exists()
+
+
+@pytest.mark.parametrize("part", ["settings", "inputs", "outputs"])
+def test_a_stamp_of_another_form_is_no_output_of_ours(done: Path, part: str) -> None:
+    write_json(done / "done.json", {**read_json(done / "done.json"), part: ["x"]})
+    with pytest.raises(UsageError, match="is not an output of `segtool draw`"):
+        begin(done, overwrite=True)
 
 
 def test_an_edited_file_counts_only_when_it_is_gone(done: Path) -> None:
