@@ -237,6 +237,20 @@ def test_a_new_folder_is_marked_as_begun(tmp_path: Path) -> None:
     assert (stamp["command"], stamp["settings"], stamp["inputs"]) == ("draw", SETTINGS, INPUTS)
 
 
+def test_a_full_disk_stops_the_beginning_and_the_next_call_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        begin(tmp_path / "out")
+    monkeypatch.undo()
+    assert list((tmp_path / "out").iterdir()) == []
+    assert begin(tmp_path / "out") is State.NEW
+
+
 def test_an_empty_folder_is_free(tmp_path: Path) -> None:
     (tmp_path / ".tmp-from-a-kill").touch()
     assert begin(tmp_path) is State.NEW

@@ -414,6 +414,21 @@ def test_a_file_system_without_locks_will_do(folder: Path, monkeypatch: pytest.M
     assert_finished(folder)
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_shard_that_is_done_in_a_read_only_folder_is_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    predict(folder, Shard(1, 2))
+    for name in ("open", "utime", "unlink", "link", "replace"):
+        monkeypatch.setattr(os, name, refuse)
+    assert begin(folder, Shard(1, 2)) is State.DONE
+    with pytest.raises(OSError, match=os.strerror(code)):
+        predict(folder, Shard(2, 2))
+
+
 # --- kills ------------------------------------------------------------------------------------------------------------
 
 
