@@ -189,13 +189,15 @@ class Output:
             both = self.begun_json.exists() and self.done_json.exists()
             found = self._find()
             state, broken = self._decide(found, wanted, settings)
+            # Looking at files takes a while, in which another process may have begun, mended or finished: look again.
             if state is State.DONE:
-                break
+                if _equal(self._find(), found):
+                    break
+                continue
             if not self.file:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
             with self._lock.beginning():
-                # Looking at files takes a while, in which another process may have begun, mended or finished.
                 if _equal(self._find(), found) and self._prepare(state, found, wanted, broken):
                     both = False
                     break

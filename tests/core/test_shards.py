@@ -401,6 +401,21 @@ def test_a_stamp_that_another_shard_takes_away_is_not_missed(folder: Path, monke
     assert predict(folder, Shard(1, 2)) is State.DONE
 
 
+def test_a_folder_that_another_shard_opens_again_while_it_is_looked_at_is_not_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(folder)
+
+    def opened_again(*_: object) -> list[str]:
+        monkeypatch.undo()
+        (folder / "done.json").rename(folder / "begun.json")
+        return []
+
+    monkeypatch.setattr(stamps, "broken", opened_again)
+    assert predict(folder, Shard(1, 1)) is State.RESUME
+    assert_finished(folder)
+
+
 def test_a_file_system_without_locks_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
