@@ -31,7 +31,7 @@ def run(settings: SwaSettings) -> Result:
         job = read_job(settings, world.size)
         output = Output(settings.output, "swa", owns=OWNS)
         # Trained epochs and scores are expensive: keep them.
-        keep = "epoch_*.pt" if job.branch else "scores.csv"
+        keep = "epoch_[0-9]*.pt" if job.branch else "scores.csv"
         with (
             output.writing(settings, world.run_on_main(job.inputs), keep=keep, processes=world),
             memory_errors("try fewer --workers, or another --device"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,14 @@ def test_epochs_are_averaged_in_probabilities(folder: Path, typed: Type) -> None
         np.testing.assert_allclose(read_probs(both.probs_path(image_id)), sum(maps) / 2, atol=2 / 65535)
         assert not np.allclose(*maps, atol=1e-3)
     members = json.loads((both.path / "meta.json").read_text())["members"]
+    assert [member["checkpoint"] for member in members] == ["epoch_002.pt", "epoch_003.pt"]
+
+
+def test_copies_beside_the_epochs_checkpoints_are_no_epochs(folder: Path, typed: Type) -> None:
+    for name in ("epoch_mycopy", "epoch_3_old", "epoch_٤", "epoch_³", "epoch_0004", "epoch_"):
+        shutil.copy("run/epoch_003.pt", f"run/{name}.pt")
+    opened(typed, f"{PREDICT} --checkpoint last:2 -o both")
+    members = json.loads(Path("both/meta.json").read_text())["members"]
     assert [member["checkpoint"] for member in members] == ["epoch_002.pt", "epoch_003.pt"]
 
 

@@ -15,7 +15,7 @@ from segtool.core.files import digest_file, read_json
 from segtool.core.inference.backends import Backend, accelerate
 from segtool.core.inference.predictor import Member
 from segtool.core.models.build import NetworkSpec
-from segtool.core.models.checkpoint import load_checkpoint, restore_network
+from segtool.core.models.checkpoint import epoch_files, load_checkpoint, restore_network
 from segtool.core.seen_images import Samples, read_samples
 from segtool.errors import SegtoolError, UsageError
 
@@ -106,7 +106,7 @@ def _checkpoints(path: Path, which: str) -> list[Path]:
         if not file.is_file():
             raise SegtoolError(f"{path} has no {file.name}: not a run folder, or its checkpoint is gone")
         return [file]
-    kept = {int(file.stem.removeprefix("epoch_")): file for file in path.glob("epoch_*.pt")}
+    kept = epoch_files(path)
     kind, _, number = which.partition(":")
     wanted = [int(number)] if kind == "epoch" else sorted(kept)[-int(number) :]
     if any(epoch not in kept for epoch in wanted) or (kind == "last" and len(wanted) < int(number)):

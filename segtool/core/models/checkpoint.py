@@ -1,6 +1,7 @@
 """Checkpoints: plain tensors and values in one file, written whole, loaded without running anything in them."""
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,17 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         except RuntimeError as error:
             # When a write fails or a signal comes, torch still closes its archive; the error of that hides the reason.
             raise (error.__context__ or error) from None
+
+
+def epoch_file(folder: Path, epoch: int) -> Path:
+    """Where a run keeps the checkpoint of an epoch."""
+    return folder / f"epoch_{epoch:03d}.pt"
+
+
+def epoch_files(folder: Path) -> dict[int, Path]:
+    """The epochs' checkpoints by epoch; copies that a user made under names of their own are not among them."""
+    numbers = (int(match[1]) for path in folder.iterdir() if (match := re.fullmatch(r"epoch_([0-9]+)\.pt", path.name)))
+    return {number: path for number in numbers if (path := epoch_file(folder, number)).is_file()}
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segtool.core.files import write_csv
-from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
+from segtool.core.models.checkpoint import epoch_file, epoch_files, load_checkpoint, save_checkpoint
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.training.state import TrainingState
 from segtool.core.training.update import Updater
@@ -49,7 +49,7 @@ class Checkpoints:
         write_history(self.folder / "history.csv", self.state.history)
         last = self.folder / "last.pt"
         if keep:
-            named = self.folder / f"epoch_{self.state.epoch:03d}.pt"
+            named = epoch_file(self.folder, self.state.epoch)
             self._save(named)
             _copy(named, last)
         else:
@@ -153,12 +153,6 @@ def restore(updater: Updater, state: dict[str, Any], path: Path) -> TrainingStat
         return TrainingState.from_plain(state["course"])
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise SegtoolError(f"checkpoint {path} is of another model or version: {str(error)[:200]}") from error
-
-
-def epoch_files(folder: Path) -> dict[int, Path]:
-    """Return the epochs' checkpoints by epoch; copies that a user made under other names are left out."""
-    found = ((path.stem.removeprefix("epoch_"), path) for path in folder.glob("epoch_*.pt"))
-    return {int(number): path for number, path in found if number.isdecimal()}
 
 
 def _cell(column: str, value: float) -> object:

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from segtool.core.models.checkpoint import load_checkpoint, write_checkpoint
+from segtool.core.models.checkpoint import epoch_files, load_checkpoint, write_checkpoint
 from segtool.core.models.schedule import averaging_factor
-from segtool.core.training.checkpoints import epoch_files
 from segtool.core.training.sources import Checkpoint, Source, start_of
 from segtool.core.training.state import TrainingState
 from segtool.errors import SegtoolError, UsageError

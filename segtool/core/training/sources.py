@@ -12,8 +12,8 @@ from segtool.core.data.extra import read_extras
 from segtool.core.data.pipeline_file import pipeline_digest
 from segtool.core.files import read_json
 from segtool.core.identity import file_digest
+from segtool.core.models.checkpoint import epoch_files
 from segtool.core.seen_images import Samples, read_roles, read_samples
-from segtool.core.training.checkpoints import epoch_files
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import unflatten
 from segtool.settings.swa import AverageSettings
