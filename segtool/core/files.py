@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,22 @@ def _label(path: Path) -> str:
     # A file name has at most 255 bytes: a long one is told by its digest.
     encoded = os.fsencode(path.name)
     return path.name if len(encoded) <= 200 else digest_bytes(encoded)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what would be waited for or never end: a pipe or a device, also behind a link. Missing files pass.
+
+    Raises:
+        SegtoolError: something other than a file is there.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise SegtoolError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(mode):
+        raise SegtoolError(f"cannot read {path}: a {'folder' if stat.S_ISDIR(mode) else 'pipe or device'}, not a file")
 
 
 def write_json(path: Path, content: Any) -> None:

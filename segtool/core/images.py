@@ -5,7 +5,8 @@ An image is uint8 (H, W, C).
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from segtool.core.files import atomic
+from segtool.core.files import atomic, check_regular
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
@@ -25,6 +26,8 @@ IGNORE_COLOUR = (224, 224, 192)
 STRIP = 2048
 # How masks change size: about the centres of pixels, as images do (INTER_NEAREST takes an area's upper left pixel).
 MASK_INTERPOLATION = cv2.INTER_NEAREST_EXACT
+# A TIFF's tag; bit 0: a smaller copy of another page, bit 2: its transparency mask.
+NEW_SUBFILE_TYPE = 254
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jp2")
 
 # A competition's satellite or histology image may be larger than what Pillow takes for an attack.
@@ -40,40 +43,28 @@ def read_image(path: Path, channels: int = 3) -> Array:
     because it refuses truncated files, which OpenCV completes with grey.
 
     Raises:
-        SegtoolError: missing, unreadable or truncated file.
+        SegtoolError: missing, unreadable or truncated file, or one of several pages.
     """
-    image = _open(path)
-    try:
+    with _opened(path) as image:
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode in ("I;16", "I;16B", "I", "F"):
-            pixels = _to_8_bit(np.asarray(image), path)
-            image = Image.fromarray(pixels)
+            image = Image.fromarray(_to_8_bit(np.asarray(image), path))
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-        pixels = _pixels(image.convert(mode) if image.mode != mode else image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise SegtoolError(f"cannot read image {path}: {error}; is it truncated?") from error
-    finally:
-        image.close()
-    return pixels
+        return _pixels(image.convert(mode) if image.mode != mode else image)
 
 
 def read_indices(path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
     """Read the values of an index mask as they stand in the file: grey value or palette index, 1, 8, 16 or 32 bit.
 
     Raises:
-        SegtoolError: missing, truncated, or a colour image.
+        SegtoolError: missing, truncated, of several pages, or a colour image.
     """
-    image = _open(path)
-    try:
+    with _opened(path, "mask") as image:
         if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
             raise SegtoolError(
                 f"mask {path} is a colour image (mode {image.mode}); masks are index images: one class id per pixel"
             )
         values = np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise SegtoolError(f"cannot read mask {path}: {error}; is it truncated?") from error
-    finally:
-        image.close()
     if values.dtype == bool:
         return values.astype(np.uint8)
     return values.astype(np.uint16) if values.dtype.itemsize == 2 else values
@@ -146,7 +137,7 @@ def check_size(path: Path, size: Size, whose: str) -> None:
 
 def read_palette(path: Path) -> list[tuple[int, int, int]] | None:
     """The colours of a palette image, at most 256; None for any other image."""
-    with _open(path) as image:
+    with _opened(path) as image:
         flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
     return list(zip(flat[::3], flat[1::3], flat[2::3], strict=True)) or None
 
@@ -194,7 +185,7 @@ def write_image(path: Path, image: Array, notes: Mapping[str, str]) -> None:
 
 def read_notes(path: Path) -> dict[str, str]:
     """The texts that `write_mask` and `write_image` put into a PNG, from its header."""
-    with _open(path) as image:
+    with _opened(path) as image:
         return {key: value for key, value in image.info.items() if isinstance(key, str) and isinstance(value, str)}
 
 
@@ -217,25 +208,47 @@ def _pixels(image: Image.Image) -> Array:
     return pixels
 
 
-def _open(path: Path) -> Image.Image:
+@contextmanager
+def _opened(path: Path, kind: str = "image") -> Iterator[Image.Image]:
+    """The image file, open; whatever its decoder raises, here or in the block, becomes a SegtoolError."""
+    check_regular(path)
     try:
-        return Image.open(path)
+        with Image.open(path) as image:
+            if _pages(image) > 1:
+                raise SegtoolError(
+                    f"{kind} {path} has several pages or frames, of which segtool would read the first alone: save"
+                    " each as an image of its own"
+                )
+            yield image
+    except SegtoolError:
+        raise
     except FileNotFoundError:
         raise SegtoolError(f"{path} is missing") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError as error:
         raise SegtoolError(f"cannot read {path}: not an image, or broken ({error})") from error
+    # Decoders raise more kinds of errors on broken files than they document.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise SegtoolError(f"cannot read {kind} {path}: {reason}; is it truncated?") from error
+
+
+def _pages(image: Image.Image) -> int:
+    """How many pictures a file holds, without a TIFF's smaller copies and masks of them and a photo's previews."""
+    if image.format != "TIFF":
+        return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    count = 0
+    for page in range(getattr(image, "n_frames", 1)):
+        image.seek(page)
+        count += not image.tag_v2.get(NEW_SUBFILE_TYPE, 0) & 5  # type: ignore[attr-defined]
+    image.seek(0)
+    return count
 
 
 def _stored_size(path: Path) -> tuple[Size, bool]:
     """Height and width as stored, and whether the EXIF orientation swaps them."""
-    with _open(path) as image:
+    with _opened(path) as image:
         width, height = image.size
-        try:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        except (OSError, SyntaxError, ValueError) as error:
-            # PNG keeps EXIF behind the pixels.
-            raise SegtoolError(f"cannot read image {path}: {error}; is it truncated?") from error
-        return Size(height, width), turned
+        return Size(height, width), image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
 
 
 def _upright(stored: Size, turned: bool) -> Size:

@@ -1,5 +1,7 @@
 """Pixels: every form of image and mask is read without silent change, broken ones are named, palettes survive."""
 
+import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from segtool.core import images
 from segtool.core.images import IGNORE, read_image, read_indices, to_mask, write_mask
@@ -265,3 +268,49 @@ def test_a_mask_of_one_pixel(tmp_path: Path) -> None:
     write_mask(tmp_path / "m.png", np.uint8([[3]]))
     assert read_indices(tmp_path / "m.png").tolist() == [[3]]
     assert images.image_size(tmp_path / "m.png") == (1, 1)
+
+
+# --- several pages, other kinds of files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.webp", "a.png"])
+@pytest.mark.parametrize("read", [read_image, read_indices, images.image_size])
+def test_several_pages_are_refused_by_name(tmp_path: Path, name: str, read: Any) -> None:
+    first, second = Image.fromarray(COLOUR[:, :, 0]), Image.fromarray(255 - COLOUR[:, :, 0])
+    path = save(tmp_path / name, first, save_all=True, append_images=[second])
+    with pytest.raises(SegtoolError, match=rf"{name} has several pages or frames"):
+        read(path)
+
+
+def test_smaller_copies_of_a_page_are_no_pages(tmp_path: Path) -> None:
+    smaller = Image.fromarray(COLOUR[::2, ::2])
+    smaller.encoderinfo = {"tiffinfo": {images.NEW_SUBFILE_TYPE: 1}}
+    path = save(tmp_path / "a.tif", Image.fromarray(COLOUR), save_all=True, append_images=[smaller])
+    assert Image.open(path).n_frames == 2
+    assert (read_image(path) == COLOUR).all()
+
+
+@pytest.mark.parametrize("read", [read_image, read_indices, images.image_size])
+def test_pipes_and_devices_are_refused_not_waited_for(tmp_path: Path, read: Any) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png"):
+        with pytest.raises(SegtoolError, match=rf"cannot read .*{name}: a pipe or device"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("x"), MemoryError(), IndexError("x"), TypeError("x"), struct.error("x")]
+)
+def test_whatever_a_decoder_raises_is_one_line(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(COLOUR[:, :, 0]))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(PngImageFile, "load", fail)
+    for read in (read_image, read_indices):
+        with pytest.raises(SegtoolError, match=r"cannot read .*a\.png"):
+            read(path)
