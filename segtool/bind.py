@@ -5,6 +5,7 @@ import errno
 import importlib
 import inspect
 import logging
+import math
 import os
 import signal
 import sys
@@ -19,6 +20,9 @@ import typer
 from segtool.errors import SegtoolError, Terminated, near
 from segtool.settings.options import Option, Size, assemble, walk
 from segtool.settings.synonyms import options_for
+
+# Of whole numbers. The random generators take more, but not all of them the same.
+LARGEST = 2**32 - 1
 
 
 class Result(Protocol):
@@ -142,6 +146,9 @@ def _convert(found: Option, value: Any) -> Any:
     parse = found.field.metadata["parse"]
     if isinstance(value, list):
         return tuple(value)
+    if (isinstance(value, int) and value > LARGEST) or (isinstance(value, float) and not math.isfinite(value)):
+        wanted = f"at most {LARGEST}" if isinstance(value, int) else "a finite number"
+        raise typer.BadParameter(f"{value} is not {wanted}", param_hint=f"'{_flag(found.field.name)}'")
     if parse is None or value is None:
         return value
     try:
@@ -189,6 +196,8 @@ def _recipe_value(found: Option, value: Any, folder: Path) -> Any:
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, dict | list) for item in items):
         raise ValueError("takes one value, or a list of values")
+    if found.is_path and get_origin(kind) is not tuple and isinstance(value, list):
+        raise ValueError("takes one path, not a list")
     if get_origin(kind) is tuple and not parse:
         return [_typed(found, item, folder) for item in items]
     if kind is bool and isinstance(value, bool):

@@ -196,6 +196,9 @@ CASES = {
     "no masks": Case(f"{TRAIN} -o out", 1, "mask", rows(lambda r: [",".join(x.split(",")[:2]) for x in r])),
     "one image, some to hold out": Case(f"{TRAIN} -o out", 2, "1 image --fold all", rows(lambda r: r[:2])),
     "an id twice": Case(f"{TRAIN} -o out", 1, "train.csv 'train_0' twice", rows(lambda r: [*r, r[1]])),
+    "two ids of one file": Case(
+        f"{TRAIN} -o out", 1, "train.csv './train_0' same 'train_0'", rows(lambda r: [*r, f"./{r[1]}"])
+    ),
     "data set missing": Case(f"train nowhere {FRESH} -o out", 1, "nowhere missing"),
     # Folds and subsets.
     "fold without folds": Case(f"{TRAIN} -o out --fold 1", 2, "--fold 1 --folds"),
@@ -228,6 +231,19 @@ CASES = {
     "encoder of timm": Case(f"{TRAIN} -o out --encoder tu-hrnet_w81", 2, "--encoder 'hrnet_w81' tu-hrnet_w18"),
     "encoder of timm without tu-": Case(f"{TRAIN} -o out --encoder hrnet_w18", 2, "--encoder tu-hrnet_w18?"),
     "weights of timm": Case(f"{TRAIN} -o out --encoder tu-hrnet_w18.ms", 2, "'ms' tu-hrnet_w18.ms_in1k"),
+    "epochs beyond all measure": Case(f"{TRAIN} -o out --epochs {10**18}", 2, "--epochs"),
+    "batch beyond all measure": Case(f"{TRAIN} -o out --batch {10**9}", 2, "--batch"),
+    "seed of more than 32 bits": Case(f"{TRAIN} -o out --seed {2**64}", 2, "--seed"),
+    "recipe beyond all measure": Case(
+        f"{TRAIN.replace(' --epochs 1', '')} -o out --config a.yaml",
+        2,
+        "--epochs 100000",
+        write("a.yaml", f"epochs: {10**18}\n"),
+    ),
+    "file without a name": Case("split tiny -o .", 2, "output '.' file"),
+    "file without a name in a recipe": Case(
+        "split tiny --config a.yaml", 2, "output '.' file", write("a.yaml", "out: ''\n")
+    ),
     "optimizer": Case(f"{TRAIN} -o out --optimizer adamv", 2, "--optimizer 'adamv' adam"),
     "unknown names in debug": Case(f"debug tiny {FRESH} --arch unett -o out", 2, "--arch 'unett' unet"),
     "architecture that cannot stand on the encoder": Case(

@@ -16,7 +16,7 @@ from segtool.core.noise import evidence, table
 from segtool.core.noise.findings import Finding, examine
 from segtool.core.noise.suspicion import judge
 from segtool.core.predictions import Predictions, open_predictions
-from segtool.core.probmaps import ProbReader, lowest_level
+from segtool.core.probmaps import lowest_level
 from segtool.core.reporting.pictures import Suspect, write_suspects
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
@@ -64,10 +64,7 @@ class Task:
     def bands(self, record: Record) -> Iterator[tuple[int, evidence.Levels]]:
         """The bands of the probabilities."""
         size = self.preds.sizes[record.image_id]
-        reader = ProbReader(self.preds.probs_path(record.image_id))
-        if reader.shape != (len(self.dataset.classes), *size):
-            raise SegtoolError(f"{reader.path} is not of {len(self.dataset.classes)} classes and {size}; predict again")
-        return evidence.bands_of(reader, evidence.coarse_factor(*size))
+        return evidence.bands_of(self.preds.open_probs(record.image_id), evidence.coarse_factor(*size))
 
 
 def run(settings: NoiseRankSettings) -> Result:

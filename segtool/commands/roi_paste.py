@@ -12,7 +12,7 @@ from segtool.core.files import digest_file
 from segtool.core.pasting import complete, fits_of, out_of_fold, pasted
 from segtool.core.prediction_writer import OWNS, output_files, write_index, write_predictions
 from segtool.core.predictions import Predictions, open_predictions
-from segtool.core.probmaps import ProbReader, Probs
+from segtool.core.probmaps import Probs
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.roi import BOXES, read_boxes
@@ -35,9 +35,9 @@ def run(settings: RoiPasteSettings) -> Result:
         inputs |= {f"base {key}": digest for key, digest in base.digests(probs=True).items()}
 
     def bands(image_id: str) -> Iterator[Probs]:
-        below = ProbReader(base.probs_path(image_id)) if base else None
         its = pieces[image_id]
-        return pasted(its, len(crops.classes), lambda crop: ProbReader(preds.probs_path(crop.crop_id)), below)
+        below = base.open_probs(image_id) if base else None
+        return pasted(its, len(crops.classes), lambda crop: preds.open_probs(crop.crop_id), below)
 
     sizes = {image_id: its.size for image_id, its in pieces.items()}
     track = tracker(settings.output.quiet)

@@ -58,6 +58,8 @@ class Output:
             owns: glob patterns, relative to the folder, of what the command writes; only these are ever removed.
             shard: the part to write. Settings and inputs are those of the whole folder, equal for all its shards.
         """
+        if file and not where.out.name:
+            raise UsageError(f"the output {str(where.out)!r} is a folder; name a file")
         self.path = where.out
         self.overwrite = where.overwrite
         self.command = command

@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from segtool.core.images import Array
 from segtool.core.predictions import Predictions
-from segtool.core.probmaps import SCALE, Probs, decide, open_probs
-from segtool.settings.options import Size
+from segtool.core.probmaps import SCALE, Probs, decide
 
 Levels = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float32]
@@ -120,7 +119,6 @@ def bands(members: Sequence[Predictions], image_id: str) -> Iterator[tuple[int, 
 
 
 def _reader(preds: Predictions, image_id: str) -> Reader:
-    size: Size = preds.sizes[image_id]
     if not preds.has_probs:
         return MaskReader(preds.read_mask(image_id), len(preds.classes))
-    return open_probs(preds.probs_path(image_id), (len(preds.classes), *size), preds.path / "index.csv")
+    return preds.open_probs(image_id)

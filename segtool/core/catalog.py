@@ -14,6 +14,9 @@ from segtool.core.dataset_yaml import read_dataset_yaml, read_palette
 from segtool.core.files import atomic, digest_bytes, digest_stats, read_csv, write_csv
 from segtool.errors import SegtoolError
 
+# Folders within folders that an image_id may have.
+DEEPEST = 50
+
 
 class Origin(Protocol):
     """Another data set, and how its masks are read."""
@@ -176,10 +179,22 @@ def write_dataset(
 
 
 def check_image_id(image_id: str, where: object) -> str:
-    """The id itself; raises SegtoolError when it is empty or as a path would leave its folder."""
-    parts = PurePosixPath(image_id).parts
-    if not image_id or image_id.startswith("/") or ".." in parts or "\0" in image_id or image_id.endswith("/"):
+    """The id itself; raises SegtoolError when it is no path inside a folder, or not in its shortest spelling.
+
+    Else two ids, such as `a/b` and `a//b`, would share one file.
+    """
+    path = PurePosixPath(image_id)
+    if not image_id or path.is_absolute() or ".." in path.parts or "\0" in image_id or image_id.endswith("/"):
         raise SegtoolError(f"{where}: image_id {image_id!r} cannot be a file name inside a folder")
+    if not image_id.isascii():
+        try:
+            image_id.encode()
+        except UnicodeEncodeError:
+            raise SegtoolError(f"{where}: image_id {image_id!r} is not text in UTF-8; rename the file") from None
+    if len(path.parts) > DEEPEST:
+        raise SegtoolError(f"{where}: image_id {image_id[:40]!r}... is {len(path.parts)} folders deep")
+    if image_id != str(path):
+        raise SegtoolError(f"{where}: image_id {image_id!r} names the same file as {str(path)!r}; write that")
     return image_id
 
 

@@ -22,8 +22,9 @@ from segtool.core.catalog import check_image_id
 from segtool.core.files import digest_file, digest_stats, read_csv, read_json
 from segtool.core.fits import WEIGHTS, Fit, read_fits
 from segtool.core.names import ImageNames
+from segtool.core.probmaps import ProbReader, open_probs
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.settings.options import Size, parse_size
 
 
 def mask_path(folder: Path, image_id: str) -> Path:
@@ -84,6 +85,12 @@ class Predictions:
         return read_class_ids(
             self.mask_path(image_id), len(self.classes), self.sizes[image_id], self.path / "index.csv"
         )
+
+    def open_probs(self, image_id: str) -> ProbReader:
+        """The probabilities. Raises SegtoolError when the file is missing, broken or of another size than index.csv
+        says."""
+        shape = (len(self.classes), *self.sizes[image_id])
+        return open_probs(self.probs_path(image_id), shape, self.path / "index.csv")
 
     @property
     def runs(self) -> list[Path]:
@@ -231,9 +238,12 @@ def _read_index(path: Path) -> tuple[dict[str, Size], frozenset[str]]:
         image_id = check_image_id(row["image_id"], path)
         if image_id in sizes:
             raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
-        if not (row["height"].isdigit() and row["width"].isdigit() and row["oof"] in ("0", "1")):
-            raise SegtoolError(f"{path}: the row of {image_id!r} has no whole height and width, or oof is not 0 or 1")
-        sizes[image_id] = Size(int(row["height"]), int(row["width"]))
+        try:
+            sizes[image_id] = parse_size(f"{row['height']}x{row['width']}")
+        except ValueError as error:
+            raise SegtoolError(f"{path}: height and width in the row of {image_id!r}: {error}") from error
+        if row["oof"] not in ("0", "1"):
+            raise SegtoolError(f"{path}: oof in the row of {image_id!r} is {row['oof']!r}, not 0 or 1")
         if row["oof"] == "1":
             oof.add(image_id)
     return sizes, frozenset(oof)

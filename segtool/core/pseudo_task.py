@@ -36,11 +36,7 @@ class Task:
 
     def probs(self, image_id: str) -> ProbReader:
         """The probabilities of an image, of the size and classes of the predictions."""
-        reader = ProbReader(self.preds.probs_path(image_id))
-        wanted = (len(self.preds.classes), *self.preds.sizes[image_id])
-        if reader.shape != wanted:
-            raise SegtoolError(f"{reader.path} has the shape {reader.shape}, not {wanted}; predict it again")
-        return reader
+        return self.preds.open_probs(image_id)
 
     def given(self, record: Record) -> images.Array | None:
         """The mask that is corrected, if one is."""

@@ -12,7 +12,6 @@ from segtool.core.formats.coco_results import read_results
 from segtool.core.geometry import Box
 from segtool.core.identity import identify_all
 from segtool.core.predictions import Predictions, open_predictions
-from segtool.core.probmaps import ProbReader
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
 from segtool.core.roi import component_boxes
@@ -98,7 +97,7 @@ def _from_predictions(settings: RoiCropSettings, preds: Predictions, dataset: Da
     def find(record: Record, size: Size) -> list[Box]:
         image_id = record.image_id
         _check_size(preds.sizes[image_id], size, record, f"{preds.path}")
-        probs = ProbReader(preds.probs_path(image_id)) if scored else None
+        probs = preds.open_probs(image_id) if scored else None
         boxes = component_boxes(preds.read_mask(image_id), dataset.classes, ids, settings.min_area, probs)
         return [box for box in boxes if settings.min_score is None or box.score >= settings.min_score]
 

@@ -46,6 +46,7 @@ class DeviceSettings:
     threads: int = option(
         0,
         min=0,
+        max=4096,
         help="CPU threads; 0 leaves torch's choice. Equal results need equal numbers: sums run in another order",
     )
 
@@ -55,5 +56,5 @@ class MachineSettings(DeviceSettings):
     """The machine that computes."""
 
     workers: int = option(
-        1, min=0, affects_result=False, help="Processes (predict: threads) that read images ahead; 0: none"
+        1, min=0, max=1024, affects_result=False, help="Processes (predict: threads) that read images ahead; 0: none"
     )

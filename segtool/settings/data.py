@@ -1,5 +1,6 @@
 """Which images, at which size."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +13,7 @@ def _fold(text: str) -> int | None:
     """`all` → None, `3` → 3."""
     if text == "all":
         return None
-    if not text.isdigit():
+    if not re.fullmatch("[0-9]{1,9}", text):
         raise ValueError(f"{text!r} is neither a fold number nor `all`")
     return int(text)
 

@@ -18,7 +18,7 @@ class DebugSettings(TrainSettings):
     not_from_recipe: ClassVar[tuple[str, ...]] = ("epochs", "time_limit")
 
     loop: LoopSettings = LoopSettings(epochs=2)
-    samples: int = option(32, min=4, help="Images, chosen so that every class occurs")
+    samples: int = option(32, min=4, max=100_000, help="Images, chosen so that every class occurs")
     preview: bool = option(
         False, help="Draw augmented training images, as the network sees them, with their masks: preview.png"
     )

@@ -11,7 +11,7 @@ class DemoSettings:
     """Write a small synthetic data set with everything the tool can handle."""
 
     output: OutputSettings
-    train: int = option(96, min=8, help="Training images")
-    test: int = option(24, min=0, help="Test images; their masks are kept aside, in answers.yaml")
-    size: int = option(96, min=32, help="Height of the images in pixels; widths vary around it")
+    train: int = option(96, min=8, max=1_000_000, help="Training images")
+    test: int = option(24, min=0, max=1_000_000, help="Test images; their masks are kept aside, in answers.yaml")
+    size: int = option(96, min=32, max=8192, help="Height of the images in pixels; widths vary around it")
     seed: int = option(0, min=0, help="The same seed gives the same data set")

@@ -55,10 +55,10 @@ class FitSettings:
         " 2004); no member may have seen the images",
     )
     cv_folds: int | None = option(
-        None, min=2, formerly="parts", help="Folds of the nested cross-validation (5), groups kept whole"
+        None, min=2, max=1000, formerly="parts", help="Folds of the nested cross-validation (5), groups kept whole"
     )
     fit_steps: int | None = option(
-        None, min=1, help="Members drawn at most (20); the weights are how often each was drawn"
+        None, min=1, max=10_000, help="Members drawn at most (20); the weights are how often each was drawn"
     )
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ def _transform(name: str) -> str:
             return "rot90:" + "/".join(dict.fromkeys(angles))
         raise ValueError(f"{name!r}: the angles of rot90 are 90, 180 and 270")
     if kind == "scale":
-        factors = [float(f) for f in values.split("/") if re.fullmatch(r"\d+\.?\d*|\.\d+", f)]
+        factors = [float(f) for f in values.split("/") if re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", f)]
         if factors and len(factors) == values.count("/") + 1 and all(0.1 <= f <= 10 for f in factors):
             return "scale:" + "/".join(dict.fromkeys(f"{f:g}" for f in factors))
         raise ValueError(f"{name!r}: write the factors of scale as scale:0.75/1.25, from 0.1 to 10")
@@ -47,7 +47,7 @@ def _transform(name: str) -> str:
 
 def parse_checkpoint(text: str) -> str:
     """`best`, `last`, `ema`, `swa`, `epoch:28` or `last:5`."""
-    if text in ("best", "last", "ema", "swa") or re.fullmatch(r"(epoch|last):0*[1-9]\d*", text):
+    if text in ("best", "last", "ema", "swa") or re.fullmatch(r"(epoch|last):0*[1-9][0-9]{,5}", text):
         return text
     raise ValueError(f"{text!r} is not a checkpoint: write best, last, ema, swa, epoch:28 or last:5 (five epochs)")
 
@@ -56,8 +56,8 @@ def _batch(text: str) -> int | None:
     """`auto` → None."""
     if text in ("auto", "0"):
         return None
-    if not text.isdigit() or int(text) == 0:
-        raise ValueError(f"{text!r} is neither a whole number above 0 nor `auto`")
+    if not re.fullmatch("0*[1-9][0-9]{,4}", text):
+        raise ValueError(f"{text!r} is neither a whole number from 1 to 99999 nor `auto`")
     return int(text)
 
 

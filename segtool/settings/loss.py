@@ -82,7 +82,7 @@ def _weighted_term(text: str) -> WeightedTerm:
         )
     if not star:
         return WeightedTerm(1.0, name)
-    if not re.fullmatch(r"\d+\.?\d*|\.\d+", weight) or not 0.001 <= float(weight) <= 1000:
+    if not re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", weight) or not 0.001 <= float(weight) <= 1000:
         raise ValueError(f"{text!r}: the weight of a term is a number from 0.001 to 1000, such as 0.5*{name}")
     return WeightedTerm(float(weight), name)
 

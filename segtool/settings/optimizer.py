@@ -13,8 +13,8 @@ class OptimizerSettings:
 
     panel: ClassVar[str] = "Optimizer"
 
-    batch: int = option(8, min=1, help="Images per micro-batch, over all processes together")
-    accumulate: int = option(1, min=1, help="Micro-batches per update")
+    batch: int = option(8, min=1, max=65_536, help="Images per micro-batch, over all processes together")
+    accumulate: int = option(1, min=1, max=65_536, help="Micro-batches per update")
     optimizer: str = option("adamw", help="Any of timm's: adamw, adam, sgd, radam, adamp, lion, ...")
     lookahead: bool = option(False, flags="--lookahead", help="Six steps of the optimizer forward, half the way back")
     lr: float = option(1e-3, min=0, help="Highest learning rate")
@@ -26,7 +26,10 @@ class OptimizerSettings:
         " its peak at 30 %, then cosine to zero; cyclic triangles down to 1/10; plateau halves it",
     )
     restarts: int | None = option(
-        None, min=1, help="Equal cycles of cosine, each from the highest rate (default 1), or of cyclic (default 4)"
+        None,
+        min=1,
+        max=100_000,
+        help="Equal cycles of cosine, each from the highest rate (default 1), or of cyclic (default 4)",
     )
     plateau_patience: int = option(3, min=1, help="Epochs without a better --monitor before plateau halves the rate")
     warmup: float | None = option(

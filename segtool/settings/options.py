@@ -208,15 +208,15 @@ def _typed(found: Option, value: Any) -> Any:
 
 def parse_size(text: str) -> Size:
     """`256x320` → Size(256, 320); `256` → Size(256, 256)."""
-    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
-    if not match or int(match[1]) == 0 or (match[2] is not None and int(match[2]) == 0):
-        raise ValueError(f"{text!r} is not a size: write HEIGHTxWIDTH in pixels, such as 256x320")
+    match = re.fullmatch(r"0*([1-9][0-9]{,6})(?:[xX]0*([1-9][0-9]{,6}))?", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a size: write HEIGHTxWIDTH in pixels (1 to 9999999), such as 256x320")
     return Size(int(match[1]), int(match[2] or match[1]))
 
 
 def parse_shard(text: str) -> Shard:
     """`2/4` → Shard(2, 4)."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,7})", text.strip())
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"{text!r} is not a shard: write K/N with K from 1 to N, such as 2/4")
     return Shard(int(match[1]), int(match[2]))
@@ -224,7 +224,7 @@ def parse_shard(text: str) -> Shard:
 
 def parse_amount(text: str) -> Amount:
     """`20` → Amount(20, False), `5%` → Amount(5, True)."""
-    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?%", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9})|([0-9]+(?:\.[0-9]+)?) ?%", text.strip())
     number = float(match[1] or match[2]) if match else 0.0
     if not match or not number or (match[2] and number > 100):
         raise ValueError(f"{text!r} is neither a number of images from 1, such as 20, nor a share, such as 5%")
@@ -234,9 +234,9 @@ def parse_amount(text: str) -> Amount:
 def parse_duration(text: str) -> float:
     """`90`, `90s`, `30m`, `1.5h`, `1h30m` → seconds."""
     text = text.strip().lower()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         text += "s"
-    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([hms])", text)
     if not parts or "".join(a + b for a, b in parts) != text or not any(float(a) for a, _ in parts):
         raise ValueError(f"{text!r} is not a duration: write 90s, 30m or 1h30m")
     return sum(float(amount) * {"h": 3600, "m": 60, "s": 1}[unit] for amount, unit in parts)

@@ -24,8 +24,8 @@ class DetectorSettings:
     encoder_weights: str = option(
         "imagenet", metavar="imagenet|none|FILE", file_or_word=True, help="FILE: safetensors or pth, needs no network"
     )
-    epochs: int = option(10, min=1, help="Passes over the training images")
-    batch: int = option(4, min=1, help="Images per update")
+    epochs: int = option(10, min=1, max=100_000, help="Passes over the training images")
+    batch: int = option(4, min=1, max=65_536, help="Images per update")
     lr: float = option(5e-4, min=0, help="Highest learning rate; AdamW, a short warm-up, then a cosine to zero")
     seed: int = option(0, min=0, help="Weights, order, flips and the boxes that are drawn to learn from")
 

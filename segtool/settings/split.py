@@ -17,6 +17,6 @@ class SplitSettings:
     kind: Literal["holdout", "kfold", "stratified", "group", "stratified-group"] = option(
         "stratified", help="stratified: by the classes each mask holds; group: groups whole, so that nothing leaks"
     )
-    n_folds: int = option(5, min=2, formerly="folds", help="Number of folds (not for holdout)")
+    n_folds: int = option(5, min=2, max=1000, formerly="folds", help="Number of folds (not for holdout)")
     valid: float = option(0.2, min=0.001, max=0.999, help="Share of the images held out (holdout only)")
     seed: int = option(0, min=0, help="The same seed gives the same folds, whatever the order of the rows")

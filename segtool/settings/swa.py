@@ -22,7 +22,7 @@ class Epochs(NamedTuple):
 
 def parse_epochs(text: str) -> Epochs:
     """`20-30` → Epochs(20, 30)."""
-    match = re.fullmatch(r"0*([1-9]\d*)-0*([1-9]\d*)", text.strip())
+    match = re.fullmatch(r"0*([1-9][0-9]{,5})-0*([1-9][0-9]{,5})", text.strip())
     if not match or int(match[1]) >= int(match[2]):
         raise ValueError(f"{text!r} is not a range of epochs: write FIRST-LAST, such as 20-30")
     return Epochs(int(match[1]), int(match[2]))

@@ -26,7 +26,9 @@ class ThresholdSettings:
         (), help="Class left out of the means, which thus takes what no other reaches; can be given several times"
     )
     areas: bool = option(True, help="Fit a minimum object area for each class too")
-    cv_folds: int = option(5, min=2, formerly="parts", help="Folds of the nested cross-validation, groups kept whole")
+    cv_folds: int = option(
+        5, min=2, max=1000, formerly="parts", help="Folds of the nested cross-validation, groups kept whole"
+    )
 
     def __post_init__(self) -> None:
         if self.output.out.suffix.lower() != ".json":

@@ -12,7 +12,7 @@ class LoopSettings:
 
     panel: ClassVar[str] = "Run"
 
-    epochs: int = option(20, min=1, help="Passes over the training images")
+    epochs: int = option(20, min=1, max=100_000, help="Passes over the training images")
     time_limit: float | None = option(
         None, parse=parse_duration, metavar="30m", help="Plan the epochs (at most --epochs) to end within this time"
     )

@@ -1,6 +1,7 @@
 """`segtool import folders`: what is matched, what the values become, what is refused, and a kill in the middle."""
 
 import logging
+import os
 import shutil
 import unicodedata
 from pathlib import Path
@@ -14,6 +15,7 @@ from segtool.commands import import_folders
 from segtool.core import catalog, images
 from segtool.core.files import read_csv, read_json
 from segtool.core.folds import read_folds
+from segtool.core.formats import folders
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.imports import ImportFoldersSettings
@@ -98,6 +100,13 @@ def test_decomposed_hangul_matches(tmp_path: Path) -> None:
     picture(tmp_path / "images" / unicodedata.normalize("NFD", "한글.jpg"))
     mask(tmp_path / "masks" / unicodedata.normalize("NFC", "한글.png"), bytes_(0, 1))
     assert list(run(tmp_path, "x,y").by_id) == ["한글"]
+
+
+def test_file_names_that_are_no_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path / "images") + "/사진.png".encode("cp949"))).touch()
+    with pytest.raises(SegtoolError, match=r"image_id '\\udcbb.*' is not text in UTF-8; rename the file"):
+        folders.list_images(tmp_path / "images")
 
 
 def test_palette_index_not_its_colours(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Format: https://cocodataset.org/#format-data
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segtool.core import images
@@ -147,7 +147,9 @@ def _pictures(entries: Sequence[Mapping[str, Any]], path: Path) -> dict[Any, Pic
     seen = set()
     for number, entry in enumerate(entries):
         name = f"image {entry.get('file_name', f'number {number}')!r} in {path}"
-        file_name = check_image_id(str(_get(entry, "file_name", name)), path)
+        file_name = str(_get(entry, "file_name", name))
+        # Some tools write paths as `./a.jpg`.
+        file_name = check_image_id(str(PurePosixPath(file_name)) if file_name else "", path)
         image_id = _get(entry, "id", name)
         if image_id in pictures or file_name in seen:
             raise SegtoolError(f"{name} (id {image_id!r}) has the id or the file_name of another image")

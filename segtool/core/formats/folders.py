@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core import images
+from segtool.core.catalog import check_image_id
 from segtool.core.reporting.progress import Track
 from segtool.errors import SegtoolError, UsageError
 
@@ -63,6 +64,7 @@ def list_images(folder: Path, others: Collection[Path] = ()) -> dict[str, Path]:
                 continue
             # Archives from macOS hold decomposed Hangul and umlauts; the other folder may not.
             image_id = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+            check_image_id(image_id, folder)
             if image_id in found:
                 raise SegtoolError(f"{found[image_id]} and {path} differ only in their suffix: which one is meant?")
             found[image_id] = path

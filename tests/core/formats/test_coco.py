@@ -222,3 +222,14 @@ def test_real_crowd(data_dir: Path) -> None:
     expected[:, :2] = 255
     expected[:2, :1] = 1
     assert np.array_equal(mask, expected)
+
+
+def test_paths_are_known_by_their_shortest_spelling(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    entries = [{"id": n, "file_name": name} for n, name in enumerate(("./a//b.jpg", "c.jpg"))]
+    path.write_text(json.dumps({"images": entries, "annotations": [], "categories": [{"id": 1, "name": "x"}]}))
+    assert [picture.file_name for picture in coco.read_images(path)] == ["a/b.jpg", "c.jpg"]
+    entries.append({"id": 3, "file_name": "a/b.jpg"})
+    path.write_text(json.dumps({"images": entries, "annotations": [], "categories": [{"id": 1, "name": "x"}]}))
+    with pytest.raises(SegtoolError, match="the file_name of another image"):
+        coco.read_images(path)
