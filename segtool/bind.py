@@ -163,16 +163,12 @@ def _apply_recipe(
     """Read a recipe and make its values, except those `left_out`, the defaults of this call."""
     if path is None:
         return None
-    import yaml
+    from segtool.core.documents import read_yaml
 
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise typer.BadParameter(f"cannot read {path}: {error.strerror}", param_hint="'--config'") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{path} is not YAML: {error}", param_hint="'--config'") from error
-    if not isinstance(recipe, dict):
-        raise typer.BadParameter(f"{path} must hold `option: value` lines", param_hint="'--config'")
+        recipe = read_yaml(path, dict[Any, Any] | None) or {}
+    except SegtoolError as error:
+        raise typer.BadParameter(str(error), param_hint="'--config'") from error
     known = {found.field.name: found for found in options}
     values = {}
     for key, value in recipe.items():

@@ -283,9 +283,9 @@ def test_names_in_a_recipe_are_the_options_or_the_fields(go: Go, tmp_path: Path,
         ("probs: maybe", "--probs"),
         ("kind: c", "--kind 'c'"),
         ("crop: [1, 2]", "--crop '1,2'"),
-        ("- a\n- b", "a.yaml must hold"),
+        ("- a\n- b", "a.yaml must mapping"),
         ("epochs: [", "a.yaml not YAML"),
-        ("just words", "a.yaml must hold"),
+        ("just words", "a.yaml must mapping"),
     ],
 )
 def test_what_a_recipe_holds_wrongly_is_one_line_and_status_2(go: Go, tmp_path: Path, recipe: str, words: str) -> None:

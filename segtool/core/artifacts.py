@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from segtool.core import shards, stamps
-from segtool.core.files import create_json, read_json, remove_leftovers, write_json
+from segtool.core.documents import read_json
+from segtool.core.files import create_json, remove_leftovers, write_json
 from segtool.core.locks import LOCK, FolderLock
 from segtool.core.reporting.tables import Result
-from segtool.core.stamps import Refuse, State
+from segtool.core.stamps import Refuse, Stamp, State
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import Shard
@@ -327,14 +328,13 @@ def _read_stamp(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = read_json(path)
+        found: dict[str, Any] = read_json(path, Stamp)
     except SegtoolError:
         if path.exists():
             raise
         # A shard has just finished the folder, or opened it again.
         return None
-    whole = isinstance(found, dict) and all(isinstance(found.get(key, {}), dict) for key in stamps.PARTS)
-    return found if whole else {"command": None}
+    return found
 
 
 def _equal(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
@@ -342,15 +342,15 @@ def _equal(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     return json.dumps(one) == json.dumps(other)
 
 
-def require_done(folder: Path, what: str) -> dict[str, Any]:
-    """The stamp of a finished folder; raises SegtoolError when it is missing or unfinished."""
+def require_done(folder: Path, what: str, shape: Any = Stamp) -> dict[str, Any]:
+    """The stamp of a finished folder, of a shape; raises SegtoolError when it is missing, unfinished or broken."""
     if not folder.exists():
         raise SegtoolError(f"{what} {folder} does not exist")
     if not (folder / "done.json").exists():
         if not (folder / "begun.json").exists():
             raise SegtoolError(f"{folder} is not a {what} (no done.json)")
-        begun = read_json(folder / "begun.json")
+        begun = read_json(folder / "begun.json", Stamp)
         mend = shards.missing_text(folder, begun) or f"run its `segtool {begun.get('command')}` again to resume"
         raise SegtoolError(f"{what} {folder} is not finished: {mend}")
-    stamp: dict[str, Any] = read_json(folder / "done.json")
+    stamp: dict[str, Any] = read_json(folder / "done.json", shape)
     return stamp

@@ -125,10 +125,8 @@ def load_dataset(data: Path) -> Dataset:
     """
     path = data / "dataset.yaml" if data.is_dir() else data
     content = read_dataset_yaml(path)
-    classes = content.get("classes")
-    if not isinstance(classes, list) or not classes:
-        raise SegtoolError(f"{path}: `classes` must be a list of names, in the order of the ids in the masks")
-    if taken := [name for name in classes if name is None or isinstance(name, bool)]:
+    classes = content["classes"]
+    if taken := [name for name in classes if name is None or isinstance(name, bool | dict | list)]:
         raise SegtoolError(f"{path}: YAML reads a class name as {taken[0]!r}; put it in quotes, such as 'no'")
     names = tuple(str(name) for name in classes)
     if len(set(names)) != len(names) or not all(names):
@@ -139,8 +137,6 @@ def load_dataset(data: Path) -> Dataset:
     if channels not in (1, 3, 4):
         raise SegtoolError(f"{path}: channels is {channels!r}; segtool reads images of 1, 3 or 4")
     ignore = content.get("ignore_index", images.IGNORE)
-    if not isinstance(ignore, int) or isinstance(ignore, bool):
-        raise SegtoolError(f"{path}: ignore_index is {ignore!r}, not a whole number")
     return Dataset(
         path=path,
         classes=names,
@@ -209,10 +205,10 @@ def with_masks(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.mask is not None]
 
 
-def _read_rows(dataset: Path, name: Any) -> tuple[Record, ...]:
+def _read_rows(dataset: Path, name: str | None) -> tuple[Record, ...]:
     if name is None:
         return ()
-    path = dataset.parent / str(name)
+    path = dataset.parent / name
     records: dict[str, Record] = {}
     for row in read_csv(path, ("image_id", "image")):
         image_id = check_image_id(row["image_id"], path)

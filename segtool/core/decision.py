@@ -17,17 +17,17 @@ goes to the class that would have taken it if that class had not been there. In 
                  "box": {"threshold": 0.43, "weight": 1, "min_area": 12}}, ...}
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.files import digest_file, read_json
+from segtool.core.documents import read_json
+from segtool.core.files import digest_file
 from segtool.core.fits import THRESHOLDS, Fit, read_fits
 from segtool.core.images import Array
 from segtool.core.probmaps import SCALE, Probs, decide, lowest_level, open_probs, quantise
@@ -183,6 +183,21 @@ def file_rows(classes: Sequence[str], decision: Decision) -> dict[str, dict[str,
     }
 
 
+class ClassRule(TypedDict, total=False):
+    """What the file says of a class."""
+
+    threshold: float | None
+    weight: float
+    min_area: float
+
+
+class DecisionFile(TypedDict, total=False):
+    """What stands in a file of `segtool threshold`."""
+
+    classes: Required[dict[str, ClassRule]]
+    fitted_on: list[str] | None
+
+
 def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
     """The rule of a file of `segtool threshold`, None where there is no file.
 
@@ -191,10 +206,8 @@ def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
     """
     if path is None:
         return None
-    content = read_json(path)
-    rows = content.get("classes") if isinstance(content, dict) else None
-    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
-        raise SegtoolError(f"{path} is not a file of `segtool threshold`: it has no table `classes`")
+    content = read_json(path, DecisionFile)
+    rows = content["classes"]
     if tuple(rows) != tuple(classes):
         raise SegtoolError(f"{path} is for the classes {', '.join(rows)}; here they are {', '.join(classes)}")
     made = [
@@ -225,7 +238,7 @@ def _threshold(row: Mapping[str, Any], name: str, path: Path) -> float | None:
     value = row.get("threshold")
     if value is None:
         return None
-    if not _is_number(value) or not 0 <= value <= 1:
+    if not 0 <= value <= 1:
         raise SegtoolError(f"{path}: the threshold of {name} is {value!r}; write a number from 0 to 1, or null")
     return float(value)
 
@@ -233,17 +246,13 @@ def _threshold(row: Mapping[str, Any], name: str, path: Path) -> float | None:
 def _weight(row: Mapping[str, Any], name: str, path: Path) -> float:
     value = row.get("weight", 1)
     # Outside this, float32 would run out.
-    if not _is_number(value) or not 1e-12 <= value <= 1e12:
+    if not 1e-12 <= value <= 1e12:
         raise SegtoolError(f"{path}: the weight of {name} is {value!r}; write a number above 0, such as 1")
     return float(value)
 
 
 def _area(row: Mapping[str, Any], name: str, path: Path) -> int:
     value = row.get("min_area", 0)
-    if not _is_number(value) or value < 0 or value != int(value):
+    if value < 0 or value != int(value):
         raise SegtoolError(f"{path}: the min_area of {name} is {value!r}; write a whole number of pixels from 0")
     return int(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

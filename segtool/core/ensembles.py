@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from segtool.core.blending import Blend
-from segtool.core.files import read_json, write_json
+from segtool.core.documents import read_json
+from segtool.core.files import write_json
 from segtool.core.fits import Fit, read_fits
 from segtool.core.predictions import Predictions
 from segtool.errors import SegtoolError, UsageError
@@ -22,6 +23,21 @@ class Choice(NamedTuple):
     blend: Blend
     networks: list[frozenset[str]]
     fit: Fit | None = None
+
+
+class ChoiceMember(TypedDict):
+    """What `ensemble.json` says of a member."""
+
+    weight: float
+    networks: list[str]
+
+
+class ChoiceFile(TypedDict):
+    """What stands in `ensemble.json`."""
+
+    mode: str
+    sharpen: float
+    members: list[ChoiceMember]
 
 
 def check_alike(members: Sequence[Predictions]) -> None:
@@ -64,15 +80,11 @@ def read_choice(folder: Path) -> Choice:
     """How an ensemble was made; raises SegtoolError where the folder is none, or its file is broken."""
     if not (folder / CHOICE).exists():
         raise SegtoolError(f"--like {folder} is no finished ensemble: it holds no {CHOICE}")
-    content = read_json(folder / CHOICE)
-    try:
-        weights = tuple(float(member["weight"]) for member in content["members"])
-        networks = [frozenset(map(str, member["networks"])) for member in content["members"]]
-        blend = Blend(str(content["mode"]), weights, float(content["sharpen"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise SegtoolError(f"{folder / CHOICE} lacks mode, sharpen or members; make the ensemble again") from error
+    content = read_json(folder / CHOICE, ChoiceFile)
+    weights = tuple(float(member["weight"]) for member in content["members"])
+    networks = [frozenset(member["networks"]) for member in content["members"]]
     fits = read_fits(content.get("fitted"), folder / CHOICE)
-    return Choice(blend, networks, fits[0] if fits else None)
+    return Choice(Blend(content["mode"], weights, float(content["sharpen"])), networks, fits[0] if fits else None)
 
 
 def check_order(like: Path, choice: Choice, members: Sequence[Predictions]) -> None:

@@ -76,6 +76,19 @@ def check_regular(path: Path) -> None:
         raise SegtoolError(f"cannot read {path}: a {'folder' if stat.S_ISDIR(mode) else 'pipe or device'}, not a file")
 
 
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The content of a file of at most so many bytes; raises SegtoolError where it is missing or cannot be read."""
+    check_regular(path)
+    try:
+        if path.stat().st_size > largest:
+            raise SegtoolError(f"{path} has {path.stat().st_size:,} bytes; such a file has at most {largest:,}")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SegtoolError(f"{path} is missing") from None
+    except OSError as error:
+        raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write plain JSON, atomically."""
     with atomic(path) as file:
@@ -99,16 +112,6 @@ def create_json(path: Path, content: Any) -> bool:
     finally:
         complete.unlink(missing_ok=True)
     return True
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON; raises SegtoolError naming the file when it is missing, truncated or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SegtoolError(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SegtoolError(f"{path} is truncated or not JSON ({error}); remove it to start again") from error
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

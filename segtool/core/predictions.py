@@ -12,14 +12,15 @@ done.json               written last
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from segtool.core import artifacts, images
 from segtool.core.catalog import check_image_id
-from segtool.core.files import digest_file, digest_stats, read_csv, read_json
+from segtool.core.documents import read_json
+from segtool.core.files import digest_file, digest_stats, read_csv
 from segtool.core.fits import WEIGHTS, Fit, read_fits
 from segtool.core.names import ImageNames
 from segtool.core.probmaps import ProbReader, open_probs
@@ -35,6 +36,23 @@ def mask_path(folder: Path, image_id: str) -> Path:
 def probs_path(folder: Path, image_id: str) -> Path:
     """Where a prediction folder holds an image's probabilities."""
     return folder / "probs" / f"{image_id}.b2nd"
+
+
+class MemberFacts(TypedDict, total=False):
+    """What is said of one model behind a prediction."""
+
+    digest: str
+    claim: str | None
+    members: "list[MemberFacts]"
+
+
+class Meta(TypedDict, total=False):
+    """What stands in `meta.json`."""
+
+    classes: Required[list[str]]
+    subset: Required[str]
+    members: list[MemberFacts]
+    data: str | None
 
 
 @dataclass(frozen=True)
@@ -179,16 +197,12 @@ def open_predictions(path: Path) -> Predictions:
     stamp = artifacts.require_done(path, "prediction folder")
     if not (path / "meta.json").exists():
         raise SegtoolError(f"{path} is not a prediction folder but an output of `segtool {stamp.get('command')}`")
-    meta = read_json(path / "meta.json")
-    try:
-        classes, subset = tuple(map(str, meta["classes"])), str(meta["subset"])
-        members = tuple(meta.get("members", ()))
-        data = path / str(meta["data"]) if meta.get("data") else None
-    except (TypeError, KeyError, AttributeError) as error:
-        raise SegtoolError(f"{path / 'meta.json'} lacks classes or subset; predict again") from error
+    meta = read_json(path / "meta.json", Meta)
     sizes, oof = _read_index(path / "index.csv")
     fits = read_fits(meta.get("fitted"), path / "meta.json")
-    return Predictions(path, classes, subset, sizes, oof, members, data, fits)
+    data = path / meta["data"] if meta.get("data") else None
+    members = tuple(meta.get("members", ()))
+    return Predictions(path, tuple(meta["classes"]), meta["subset"], sizes, oof, members, data, fits)
 
 
 def open_mask_folder(

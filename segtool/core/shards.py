@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segtool.core import stamps
-from segtool.core.files import read_json
+from segtool.core.documents import read_json
 from segtool.settings.options import Shard
 
 # Glob pattern of the stamps of all shards.
@@ -29,8 +29,8 @@ def is_done(folder: Path, shard: Shard, begun: Mapping[str, Any]) -> bool:
     path = stamp_path(folder, shard)
     if not path.exists():
         return False
-    stamp = read_json(path)
-    return not stamps.difference(stamp, begun) and not stamps.broken(folder, stamp["outputs"])
+    stamp = read_json(path, stamps.Stamp)
+    return not stamps.difference(stamp, begun) and "outputs" in stamp and not stamps.broken(folder, stamp["outputs"])
 
 
 def missing(folder: Path, total: int, begun: Mapping[str, Any]) -> list[int]:

@@ -5,19 +5,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, is_dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypedDict
 
 from segtool import __version__
 from segtool.settings.options import comparable, plain, removed, walk
-
-Stamp = Mapping[str, Any]
 
 # Settings, and inputs, that are named where they differ; the rest is counted.
 NAMED = 6
 
 
-# What a stamp holds beside plain facts.
-PARTS = ("settings", "inputs", "outputs")
+class Stamp(TypedDict, total=False):
+    """What `begun.json`, `done.json` and the shards' stamps say, beside the facts of some commands."""
+
+    command: str
+    version: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    outputs: dict[str, int | None]
+    # The output is being removed: nothing in it is to be resumed.
+    clearing: bool
 
 
 class State(Enum):
@@ -35,7 +41,9 @@ class Refuse:
     reason: str
 
 
-def decide(found: Stamp | None, wanted: Stamp, *, overwrite: bool, shard: bool = False) -> State | Refuse:
+def decide(
+    found: Mapping[str, Any] | None, wanted: Mapping[str, Any], *, overwrite: bool, shard: bool = False
+) -> State | Refuse:
     """What to do where the stamp `found` is (None: nothing) when `wanted` is to be made.
 
     NEW where a stamp is found means that what it stands for is removed first. A shard never does that: other shards may
@@ -78,7 +86,7 @@ def make_stamp(command: str, settings: Any, inputs: Mapping[str, str], resolved:
     return made
 
 
-def in_todays_words(found: Stamp, wanted: Stamp, settings: Any) -> Stamp:
+def in_todays_words(found: Mapping[str, Any], wanted: Mapping[str, Any], settings: Any) -> Mapping[str, Any]:
     """A stamp of an older version as this one would write it, so that new and renamed options make no difference.
 
     An option that it lacks has the default it was added with. One that is gone by now is left out where it had the
@@ -104,7 +112,7 @@ def in_todays_words(found: Stamp, wanted: Stamp, settings: Any) -> Stamp:
     return {**found, "settings": values}
 
 
-def difference(found: Stamp, wanted: Stamp) -> str:
+def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """How settings and inputs differ: `with different settings: seed (0, now 1)`; empty where they do not."""
     old, new = found.get("settings", {}), wanted.get("settings", {})
     settings = [

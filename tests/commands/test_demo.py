@@ -12,7 +12,8 @@ from PIL import Image
 from segtool.commands import demo
 from segtool.core import synthetic
 from segtool.core.catalog import load_dataset
-from segtool.core.files import read_csv, read_json
+from segtool.core.documents import read_json
+from segtool.core.files import read_csv
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.demo import DemoSettings
@@ -173,5 +174,5 @@ def test_a_folder_of_something_else_is_left_alone(segtool: Any, tmp_path: Path) 
 
 
 def test_the_stamp_holds_every_file(made: Path) -> None:
-    outputs = read_json(made / "done.json")["outputs"]
+    outputs = read_json(made / "done.json", dict)["outputs"]
     assert outputs.keys() == files(made).keys() - {"done.json"}

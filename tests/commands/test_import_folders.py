@@ -13,7 +13,8 @@ from PIL import Image
 
 from segtool.commands import import_folders
 from segtool.core import catalog, images
-from segtool.core.files import read_csv, read_json
+from segtool.core.documents import read_json
+from segtool.core.files import read_csv
 from segtool.core.folds import read_folds
 from segtool.core.formats import folders
 from segtool.errors import SegtoolError, UsageError
@@ -280,7 +281,7 @@ def test_stamp_decides_what_the_second_call_does(given: Path, capsys: pytest.Cap
     picture(given / "images" / "a.jpg", (7, 7))
     with pytest.raises(UsageError, match="inputs: images"):
         run(given, "x,y,w", ignore_index=9)
-    assert len(read_json(given / "out" / "done.json")["outputs"]) == 3 + 2
+    assert len(read_json(given / "out" / "done.json", dict)["outputs"]) == 3 + 2
 
 
 def test_command_line(given: Path, segtool: Any) -> None:

@@ -13,7 +13,7 @@ from segtool.commands import roi_crop
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.detection import network, training
 from segtool.core.detection.training import Trainer
-from segtool.core.files import read_json
+from segtool.core.documents import read_json
 from segtool.core.roi import read_boxes
 
 LINE = "roi crop squares --detector --encoder tu-mobilenetv3_small_050 --encoder-weights none --batch 2 --threads 1 -o"
@@ -88,7 +88,7 @@ def test_it_finds_the_squares_and_its_boxes_can_be_used_again(truth: dict[str, S
     assert sum(hit > 0.5 for hit in hits) >= len(hits) - 1
     assert {(pieces.oof, crop.label) for pieces in its.values() for crop in pieces.crops} == {(True, "square")}
     assert len(load_dataset(Path("crops")).test) == sum(map(len, crops.values()))
-    entries = read_json(Path("crops/detections.json"))
+    entries = read_json(Path("crops/detections.json"), list)
     assert all(0.05 <= entry["score"] <= 1 and entry["category_id"] == 1 for entry in entries)
     assert "optimizer" not in torch.load("crops/detector.pt", weights_only=True)
     assert (

@@ -14,7 +14,8 @@ from PIL import Image
 from segtool.commands import split
 from segtool.core import catalog
 from segtool.core.catalog import Dataset, Record
-from segtool.core.files import read_csv, read_json, write_csv
+from segtool.core.documents import read_json
+from segtool.core.files import read_csv, write_csv
 from segtool.core.folds import read_folds
 from segtool.core.images import write_mask
 from segtool.core.reporting.tables import Result
@@ -47,7 +48,7 @@ def test_every_image_gets_one_fold(tiny: Path, kind: str) -> None:
     assert sorted(folds.values()) == ([-1] * 6 + [0] * 2 if kind == "holdout" else [0] * 4 + [1] * 4)
     assert result.status == 0
     assert [row[0] for row in result.tables[0].rows] == ["images", "groups", "with ground", "with box", "with stripe"]
-    assert read_json(tiny / "folds.csv.done.json")["settings"]["kind"] == kind
+    assert read_json(tiny / "folds.csv.done.json", dict)["settings"]["kind"] == kind
 
 
 @pytest.mark.parametrize("kind", ["group", "stratified-group"])
@@ -167,7 +168,7 @@ def test_up_to_date_differing_and_overwritten(segtool: Any, tiny: Path) -> None:
     assert "seed (0, now 5)" in other.stderr
     assert other.stderr.count("\n") == 1
     assert segtool(*command, "--seed", "5", "--overwrite").returncode == 0
-    assert read_json(tiny.parent / "out" / "folds.csv.done.json")["settings"]["seed"] == 5
+    assert read_json(tiny.parent / "out" / "folds.csv.done.json", dict)["settings"]["seed"] == 5
 
 
 def test_no_model_library_is_loaded(tiny: Path) -> None:

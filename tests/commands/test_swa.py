@@ -468,7 +468,7 @@ def test_settings_that_are_gone_or_changed(folder: Path, typed: Type) -> None:
     assert (ended.status, "pipeline.json is no longer what run was trained with" in ended.stderr) == (1, True)
     path.write_text("{}")
     ended = typed(f"{SWA} run --last 2 -o out")
-    assert (ended.status, "run/config.json is not what this version" in ended.stderr) == (1, True)
+    assert (ended.status, "run/config.json lacks `settings`" in ended.stderr) == (1, True)
 
 
 def test_a_broken_checkpoint_is_named_and_leaves_nothing(folder: Path, typed: Type) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from segtool.core import artifacts
 from segtool.core.artifacts import Output, State, require_done
+from segtool.core.documents import read_json
 from segtool.core.files import (
     atomic,
     create_json,
@@ -24,7 +25,6 @@ from segtool.core.files import (
     digest_file,
     digest_stats,
     read_csv,
-    read_json,
     write_csv,
     write_json,
 )
@@ -78,7 +78,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space left") as caught:
         write_json(path, {"new": 2})
     assert caught.value.errno == errno.ENOSPC
-    assert read_json(path) == {"old": 1}
+    assert read_json(path, dict) == {"old": 1}
     assert leftovers(tmp_path) == []
 
 
@@ -113,7 +113,7 @@ def test_a_file_that_is_there_is_not_created(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(os, "link", unsupported)
     assert create_json(tmp_path / "a.json", 1)
     assert not create_json(tmp_path / "a.json", 2)
-    assert read_json(tmp_path / "a.json") == 1
+    assert read_json(tmp_path / "a.json", int) == 1
     assert leftovers(tmp_path) == []
 
 
@@ -143,13 +143,13 @@ def test_per_image_files_may_skip_the_fsync(tmp_path: Path, monkeypatch: pytest.
 def test_broken_json_is_named(tmp_path: Path, content: bytes, line: str) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(SegtoolError, match=rf"x\.json is .*{line}"):
-        read_json(tmp_path / "x.json")
+        read_json(tmp_path / "x.json", dict)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    for read in (read_json, read_csv):
+    for read, how in ((read_json, dict), (read_csv, ())):
         with pytest.raises(SegtoolError, match=r"nothing is missing"):
-            read(tmp_path / "nothing")
+            read(tmp_path / "nothing", how)
     with pytest.raises(SegtoolError, match=r"cannot read .*nothing: No such file"):
         digest_file(tmp_path / "nothing")
     with pytest.raises(SegtoolError, match=r"cannot read .*nothing: No such file"):
@@ -233,7 +233,7 @@ def done(tmp_path: Path) -> Path:
 def test_a_new_folder_is_marked_as_begun(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "out"
     assert begin(folder) is State.NEW
-    stamp = read_json(folder / "begun.json")
+    stamp = read_json(folder / "begun.json", dict)
     assert (stamp["command"], stamp["settings"], stamp["inputs"]) == ("draw", SETTINGS, INPUTS)
 
 
@@ -372,7 +372,7 @@ def test_overwrite_removes_what_the_command_owns_and_nothing_else(done: Path, fi
     (done / "notes.md").write_text("mine")
     assert begin(done, seed=1, overwrite=True) is State.NEW
     assert sorted(path.name for path in done.iterdir()) == ["begun.json", "notes.md"]
-    assert read_json(done / "begun.json")["settings"]["seed"] == 1
+    assert read_json(done / "begun.json", dict)["settings"]["seed"] == 1
 
 
 def test_overwrite_without_a_difference_does_nothing(done: Path) -> None:
@@ -411,7 +411,7 @@ def test_a_kill_while_clearing_never_leads_to_a_resume(
 
 
 def test_a_kill_just_after_the_stamp_is_done(done: Path) -> None:
-    stamp = read_json(done / "done.json")
+    stamp = read_json(done / "done.json", dict)
     write_json(done / "begun.json", {key: stamp[key] for key in ("command", "version", "settings", "inputs")})
     assert begin(done) is State.DONE
     assert not (done / "begun.json").exists()
@@ -448,7 +448,7 @@ def test_a_foreign_place_is_refused(tmp_path: Path, done: Path, overwrite: bool)
     with pytest.raises(UsageError, match=r"is not an output of `segtool paint` but of 'draw'; choose another output"):
         begin(done, command="paint", overwrite=overwrite)
     (foreign / "done.json").write_text("[1]")
-    with pytest.raises(UsageError, match="is not an output of"):
+    with pytest.raises(SegtoolError, match=r"done\.json must be a mapping"):
         begin(foreign, overwrite=overwrite)
     assert (foreign / "thesis.txt").read_text() == "mine"
     assert (done / "a.txt").exists()

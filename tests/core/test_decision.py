@@ -166,13 +166,13 @@ def test_a_file_written_by_hand_is_enough(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"threshold": 1.5}, "the threshold of box is 1.5; write a number from 0 to 1, or null"),
-        ({"threshold": "0.5"}, "the threshold of box is '0.5'"),
-        ({"threshold": True}, "the threshold of box is True"),
-        ({"threshold": float("nan")}, "the threshold of box is nan"),
+        ({"threshold": "0.5"}, "`classes.box.threshold` must be a number or null, not '0.5'"),
+        ({"threshold": True}, "`classes.box.threshold` must be a number or null, not True"),
+        ({"threshold": float("nan")}, "`classes.box.threshold` must be a number or null, not nan"),
         ({"weight": 0}, "the weight of box is 0; write a number above 0"),
         ({"min_area": -1}, "the min_area of box is -1; write a whole number of pixels"),
         ({"min_area": 2.5}, "the min_area of box is 2.5"),
-        ({"min_area": None}, "the min_area of box is None"),
+        ({"min_area": None}, "`classes.box.min_area` must be a number, not None"),
     ],
 )
 def test_what_makes_no_sense_in_a_file_is_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
@@ -186,7 +186,12 @@ def test_other_files_and_other_classes_are_refused(tmp_path: Path) -> None:
         read_decision(written(tmp_path / "t.json"), ("ground", "box"))
     with pytest.raises(SegtoolError, match="missing"):
         read_decision(tmp_path / "none.json", CLASSES)
-    for text in ("[]", "{}", '{"classes": ["a"]}', '{"classes": {"ground": 1}}'):
+    for text, told in {
+        "[]": "must be a mapping",
+        "{}": "lacks `classes`",
+        '{"classes": ["a"]}': "`classes` must be a mapping",
+        '{"classes": {"ground": 1}}': "`classes.ground` must be a mapping",
+    }.items():
         (tmp_path / "u.json").write_text(text)
-        with pytest.raises(SegtoolError, match="not a file of `segtool threshold`"):
+        with pytest.raises(SegtoolError, match=rf"u\.json.* {told}"):
             read_decision(tmp_path / "u.json", CLASSES)

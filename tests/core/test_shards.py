@@ -16,7 +16,8 @@ import pytest
 
 from segtool.core import locks, stamps
 from segtool.core.artifacts import Output, State, require_done
-from segtool.core.files import atomic, read_json, write_json
+from segtool.core.documents import read_json
+from segtool.core.files import atomic, write_json
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import Shard
@@ -388,7 +389,7 @@ def test_two_shards_that_both_find_all_there_both_finish(folder: Path) -> None:
 
 def test_a_stamp_that_another_shard_takes_away_is_not_missed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predict(folder)
-    stamp = read_json(folder / "done.json")
+    stamp = read_json(folder / "done.json", dict)
     write_json(folder / "begun.json", {key: stamp[key] for key in ("command", "version", "settings", "inputs")})
     read_text = Path.read_text
 
@@ -491,7 +492,7 @@ def test_killed_at_any_change_the_folder_is_mended(
             through = wire.poll() and child.exitcode == 0
         # Never finished with something missing.
         if (folder / "done.json").exists() and not (folder / "begun.json").exists():
-            broken = stamps.broken(folder, read_json(folder / "done.json")["outputs"])
+            broken = stamps.broken(folder, read_json(folder / "done.json", dict)["outputs"])
             assert broken == [] or (there == "a lost mask" and broken == ["masks/0.png"])
         if mender and there == "other settings":
             # A shard either resumes, or leaves the removal to a plain command.

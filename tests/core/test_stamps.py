@@ -10,7 +10,8 @@ import pytest
 from conftest import Type
 
 from segtool.core.artifacts import Output
-from segtool.core.files import read_json, write_json
+from segtool.core.documents import read_json
+from segtool.core.files import write_json
 from segtool.core.stamps import Refuse, State, decide
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
@@ -137,7 +138,7 @@ def test_stamps_survive_a_new_version(tmp_path: Path, old: dict[str, Any], new: 
     where = OutputSettings(tmp_path / "out")
     with Output(where, "draw").writing(Old(where, **old), {}) as output:
         output.finish()
-    stamp = read_json(output.done_json)
+    stamp = read_json(output.done_json, dict)
     write_json(output.done_json, {**stamp, "version": "0.0.1"})
     try:
         with Output(where, "draw").writing(New(where, **new), {}) as output:
@@ -152,11 +153,11 @@ def test_a_resumed_output_keeps_the_stamp_it_was_begun_with(tmp_path: Path) -> N
     where = OutputSettings(tmp_path / "out")
     with Output(where, "draw").writing(Old(where, parts=3), {}):
         pass
-    begun = read_json(where.out / "begun.json")
+    begun = read_json(where.out / "begun.json", dict)
     with Output(where, "draw").writing(New(where, group=Group(blur=0.0)), {}) as output:
         assert output.state is State.RESUME
         output.finish(score=1)
-    assert read_json(output.done_json) == {**begun, "outputs": {}, "score": 1}
+    assert read_json(output.done_json, dict) == {**begun, "outputs": {}, "score": 1}
 
 
 def test_an_option_without_a_default_is_not_made_up(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def made(tmp_path: Path) -> Path:
     """The outputs, as they were; weights, probabilities and pictures are of their size alone."""
     shutil.copytree(MADE, tmp_path, dirs_exist_ok=True)
     for done in list(tmp_path.rglob("*done.json")):
-        for name, size in read_json(done)["outputs"].items():
+        for name, size in read_json(done, dict)["outputs"].items():
             path = done.parent / name
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)

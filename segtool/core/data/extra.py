@@ -5,12 +5,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-import yaml
 
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
+from segtool.core.documents import read_yaml
 from segtool.core.files import digest_bytes, read_csv
 from segtool.core.images import IGNORE, Array
 from segtool.core.selection import limit
@@ -157,14 +158,7 @@ def _map_of_csv(path: Path) -> dict[str, str]:
 
 
 def _map_of_yaml(path: Path) -> dict[str, str]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SegtoolError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise SegtoolError(f"{path} must hold lines of `their class: our class`, or `ignore`")
+    content = read_yaml(path, dict[Any, Any])
     if odd := [name for pair in content.items() for name in pair if name is None or isinstance(name, bool)]:
         raise SegtoolError(f"{path}: YAML reads a class name as {odd[0]!r}; put it in quotes, such as 'no'")
     return {str(theirs): str(ours) for theirs, ours in content.items()}

@@ -1,32 +1,26 @@
-"""The file of an augmentation pipeline, as bytes: what its digest takes, without the library that builds it."""
+"""The file of an augmentation pipeline, and its digest, without the library that builds it."""
 
 from pathlib import Path
 
-from segtool.core.files import digest_bytes
-from segtool.errors import SegtoolError, UsageError, near
+from segtool.core.documents import LARGEST_YAML
+from segtool.core.files import digest_bytes, read_bytes
+from segtool.errors import UsageError, near
 from segtool.settings.augmentation import PRESETS
 
 
 def pipeline_digest(augment: str) -> dict[str, str]:
-    """The digest of a pipeline's file, as an input of the run; nothing for a preset.
+    """Return the digest of a pipeline's file, as an input of the run; nothing for a preset.
 
     Raises:
         UsageError: neither a preset nor a file.
     """
     if augment in PRESETS:
         return {}
-    return {"augment": digest_bytes(pipeline_bytes(Path(augment)))}
+    return {"augment": digest_bytes(read_bytes(existing_pipeline(Path(augment)), LARGEST_YAML))}
 
 
-def pipeline_bytes(path: Path) -> bytes:
-    """The content of a pipeline's file.
-
-    Raises:
-        UsageError: there is no such file.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"--augment {path}: neither a file nor a preset{near(str(path), PRESETS)}") from None
-    except OSError as error:
-        raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
+def existing_pipeline(path: Path) -> Path:
+    """Return the path of a pipeline's file; raise UsageError if there is no such file."""
+    if not path.exists():
+        raise UsageError(f"--augment {path}: neither a file nor a preset{near(str(path), PRESETS)}")
+    return path

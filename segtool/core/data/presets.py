@@ -6,12 +6,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import cv2
-import yaml
 
-from segtool.core.data.pipeline_file import pipeline_bytes
+from segtool.core.data.pipeline_file import existing_pipeline
+from segtool.core.documents import read_yaml
 from segtool.core.images import IGNORE, MASK_INTERPOLATION
 from segtool.errors import SegtoolError
 
@@ -109,12 +109,13 @@ def leaves(pipeline: A.BaseCompose) -> Iterator[A.BasicTransform]:
             yield transform
 
 
+class PipelineFile(TypedDict):
+    """What albumentations' A.to_dict writes."""
+
+    transform: dict[str, Any]
+
+
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        # JSON is YAML too.
-        content = yaml.safe_load(pipeline_bytes(path).decode())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SegtoolError(f"{path} is neither JSON nor YAML: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("transform"), dict):
-        raise SegtoolError(f"{path} holds no `transform`: write it with albumentations' A.to_dict")
+    # JSON is YAML too.
+    content: dict[str, Any] = read_yaml(existing_pipeline(path), PipelineFile)
     return content

@@ -11,9 +11,12 @@ from typing import Any
 
 from segtool.core import images
 from segtool.core.catalog import check_image_id
-from segtool.core.files import read_json
+from segtool.core.documents import read_json
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
+
+# Bytes of a file that is read: COCO's own have half of it.
+LARGEST = 1 << 30
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +126,7 @@ def _has_region(segmentation: Any) -> bool:
 
 def _sections(path: Path, *names: str) -> Mapping[str, list[dict[str, Any]]]:
     """The top-level lists of the file, each a list of objects."""
-    content = read_json(path)
+    content = read_json(path, dict[str, Any] | list[Any], LARGEST)
     if isinstance(content, list):
         raise SegtoolError(f"{path} is a list, as COCO results are; an annotation file has images and categories too")
     for name in names:

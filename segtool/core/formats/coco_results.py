@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segtool.core.files import read_json, write_json
+from segtool.core.documents import read_json
+from segtool.core.files import write_json
 from segtool.core.formats import coco
 from segtool.core.geometry import Box
 from segtool.core.names import ImageNames
@@ -26,9 +27,7 @@ def read_results(
     Raises:
         SegtoolError: not such a file, or an entry that names no image or category, or has no box or score.
     """
-    entries = read_json(path)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise SegtoolError(f"{path} is not a list of objects, as COCO results are")
+    entries = read_json(path, list[dict[str, Any]], coco.LARGEST)
     files, categories = coco.read_names(annotations) if annotations else (None, _numbered(classes))
     names = ImageNames(ids)
     boxes: dict[str, list[Box]] = {}

@@ -11,12 +11,14 @@ from torch import nn
 from segtool.core import artifacts
 from segtool.core.bundles import unpack_bundle
 from segtool.core.catalog import Dataset
-from segtool.core.files import digest_file, read_json
+from segtool.core.documents import read_json
+from segtool.core.files import digest_file
 from segtool.core.inference.backends import Backend, accelerate
 from segtool.core.inference.predictor import Member
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import epoch_files, load_checkpoint, restore_network
 from segtool.core.seen_images import Samples, read_samples
+from segtool.core.stamps import Stamp
 from segtool.errors import SegtoolError, UsageError
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ def _epochs_begun(path: Path) -> int | None:
     """The epochs planned of a training that has not ended but has weights; None of any other folder."""
     if (path / "done.json").exists() or not (path / "begun.json").exists() or not (path / "best.pt").exists():
         return None
-    begun = read_json(path / "begun.json")
+    begun = read_json(path / "begun.json", Stamp)
     if begun.get("command") != "train":
         return None
     planned: int | None = begun.get("settings", {}).get("epochs")

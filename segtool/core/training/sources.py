@@ -4,20 +4,34 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from segtool.core.artifacts import require_done
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.data.extra import read_extras
 from segtool.core.data.pipeline_file import pipeline_digest
-from segtool.core.files import read_json
+from segtool.core.documents import read_json
 from segtool.core.identity import file_digest
 from segtool.core.models.checkpoint import epoch_files
 from segtool.core.seen_images import Samples, read_roles, read_samples
+from segtool.core.stamps import Stamp
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import unflatten
 from segtool.settings.swa import AverageSettings
 from segtool.settings.train import TrainSettings
+
+
+class RunStamp(Stamp):
+    """What a run's `done.json` says beside the facts of all stamps."""
+
+    epochs: Required[int]
+    planned: Required[int]
+
+
+class Config(TypedDict):
+    """What stands in `config.json`."""
+
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,14 +68,13 @@ def read_source(run: Path) -> Source:
     Raises:
         SegtoolError: it is unfinished or no run folder, or a file of it is gone or broken.
     """
-    stamp = require_done(run, "run folder")
-    config = read_json(run / "config.json")
+    stamp = require_done(run, "run folder", RunStamp)
     try:
-        settings = unflatten(TrainSettings, config["settings"])
+        settings = unflatten(TrainSettings, read_json(run / "config.json", Config)["settings"])
     except (KeyError, TypeError, ValueError) as error:
         raise SegtoolError(f"{run / 'config.json'} is not what this version of `segtool train` writes") from error
     augment = pipeline_digest(settings.augmentation.augment)
-    if augment and augment["augment"] != stamp["inputs"].get("augment"):
+    if augment and augment["augment"] != stamp.get("inputs", {}).get("augment"):
         raise SegtoolError(f"{settings.augmentation.augment} is no longer what {run} was trained with")
     return Source(run, settings, stamp, read_samples(run / "samples.csv"))
 

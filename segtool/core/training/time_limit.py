@@ -5,9 +5,11 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 from segtool.core.data.batches import Batch
-from segtool.core.files import atomic, read_json
+from segtool.core.documents import read_json
+from segtool.core.files import atomic
 from segtool.core.training.update import Updater
 from segtool.errors import SegtoolError
 
@@ -19,6 +21,12 @@ TIMED_UPDATES = 3
 OUTSIDE = 10.0
 # Machines are not equally fast all night.
 MARGIN = 1.05
+
+
+class ClockFile(TypedDict):
+    """What `clock.json` holds."""
+
+    seconds: float
 
 
 class TimeLimit:
@@ -38,8 +46,8 @@ class TimeLimit:
         self.limit, self.path, self.reserve = limit, path, 0.0
         if path is not None and path.exists():
             # Written without fsync; after a power cut the checkpoint's own figure has to do.
-            with contextlib.suppress(SegtoolError, KeyError, TypeError, ValueError):
-                used = max(used, float(read_json(path)["seconds"]))
+            with contextlib.suppress(SegtoolError):
+                used = max(used, read_json(path, ClockFile)["seconds"])
         self.before = used
         self.started = self.written = time.monotonic()
 

@@ -264,8 +264,8 @@ def test_the_draws_of_a_file_come_from_the_key(tmp_path: Path) -> None:
 
 BROKEN = {
     "absent": (None, "neither a file nor a preset"),
-    "not yaml": ("{[", "neither JSON nor YAML"),
-    "no pipeline": ("a: 1", "holds no `transform`"),
+    "not yaml": ("{[", "is not YAML"),
+    "no pipeline": ("a: 1", "lacks `transform`"),
     "unknown transform": ('{"transform": {"__class_fullname__": "Whirl", "p": 1}}', "knows no 'Whirl'"),
     "unknown argument": (
         '{"transform": {"__class_fullname__": "HorizontalFlip", "p": 1, "angle": 3}}',

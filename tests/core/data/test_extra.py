@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_refused(dataset: Dataset, other: Path, tmp_path: P
         "lam: box": "no --extra has a class 'lam'; did you mean lamp",
         "lamp: boxes": "neither a class of .* did you mean box",
         "lamp: no": "put it in quotes",
-        "- lamp": "must hold lines",
+        "- lamp": "must be a mapping",
     }.items():
         path.write_text(content)
         raises(says, SegtoolError, other, extra_map=path)

@@ -72,5 +72,5 @@ def test_wrong_entries_are_named(tmp_path: Path, change: dict[str, Any], said: s
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(json.dumps({"images": [], "annotations": []}))
-    with pytest.raises(SegtoolError, match=r"r\.json is not a list of objects, as COCO results are"):
+    with pytest.raises(SegtoolError, match=r"r\.json must be a list, not "):
         read_results(tmp_path / "r.json", None, IDS, CLASSES)
