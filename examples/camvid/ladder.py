@@ -13,8 +13,8 @@ import numpy as np
 from ledger import score
 
 from segtool.core.catalog import load_dataset
-from segtool.core.files import write_csv
 from segtool.core.scoring.bootstrap import Difference, paired_difference
+from segtool.core.tables import write_csv
 
 COLUMNS = ("step", "against", "miou", "difference", "low", "high", "says")
 

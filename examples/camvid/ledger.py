@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from segtool.core.catalog import Dataset, load_dataset
-from segtool.core.files import read_csv, read_json, write_csv
+from segtool.core.files import read_json
 from segtool.core.predictions import open_predictions
 from segtool.core.scoring.bootstrap import paired_difference
 from segtool.core.scoring.scores import ScoreBoard, miou_of_counts
+from segtool.core.tables import read_csv, write_csv
 
 COLUMNS = ("row", "options", "miou", "difference", "low", "high", "within_noise", "seconds_per_epoch")
 

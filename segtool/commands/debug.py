@@ -14,7 +14,6 @@ from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.data.extra import read_extras
 from segtool.core.data.relabel import relabel
-from segtool.core.files import write_csv
 from segtool.core.folds import write_folds
 from segtool.core.images import IGNORE
 from segtool.core.inference.predictor import Member, Predictor
@@ -25,6 +24,7 @@ from segtool.core.reporting.preview import preview_batches
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import cover_classes, limit, select
+from segtool.core.tables import write_csv
 from segtool.core.training import checks
 from segtool.core.training.checks import Check
 from segtool.core.training.context import make_updater

@@ -9,10 +9,11 @@ from PIL import Image
 from segtool.core import catalog, synthetic
 from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record
-from segtool.core.files import atomic, write_csv
+from segtool.core.files import atomic
 from segtool.core.images import Array, write_mask
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
+from segtool.core.tables import write_csv
 from segtool.settings.demo import DemoSettings
 
 WRITTEN = ("dataset.yaml", "train.csv", "test.csv", "wrong_masks.csv", "answers.yaml", "answers", "images", "masks")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
-from segtool.core.files import digest_file, write_csv
+from segtool.core.files import digest_file
 from segtool.core.fits import Fit, fits_on, told_fits
 from segtool.core.images import Array
 from segtool.core.noise import evidence, table
@@ -20,6 +20,7 @@ from segtool.core.probmaps import lowest_level
 from segtool.core.reporting.pictures import Suspect, write_suspects
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
+from segtool.core.tables import write_csv
 from segtool.core.truth import refuse_seen, scorable
 from segtool.errors import SegtoolError
 from segtool.settings.noise_rank import SHEET_IMAGES, NoiseRankSettings

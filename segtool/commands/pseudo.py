@@ -9,7 +9,6 @@ import numpy as np
 from segtool.core import images
 from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, write_dataset
-from segtool.core.files import read_csv, write_csv
 from segtool.core.fits import fits_on, told_fits
 from segtool.core.formats.masks import mask_path
 from segtool.core.probmaps import lowest_level
@@ -27,6 +26,7 @@ from segtool.core.pseudo_task import Task, read_task
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.seen_images import TEACHERS, write_teachers
+from segtool.core.tables import read_csv, to_whole_number, write_csv
 from segtool.errors import SegtoolError
 from segtool.settings.pseudo import PseudoSettings
 
@@ -62,7 +62,11 @@ def _levels(task: Task) -> Ints:
         histograms = top_histograms((task.probs(record.image_id) for record in records), len(classes))
         levels = balanced_levels(histograms, settings.wanted_share, most)
         write_csv(path, ("class", "level"), list(zip(classes, levels.tolist(), strict=True)))
-    return np.array([int(row["level"]) for row in read_csv(path, ("class", "level"))])
+    rows = read_csv(path, ("class", "level"))
+    found = {row["class"]: to_whole_number(row["level"], f"{path}: a level") for row in rows}
+    if list(found) != list(classes):
+        raise SegtoolError(f"{path} is not of these classes; remove it and it is made again")
+    return np.array(list(found.values()))
 
 
 def _write_masks(task: Task, levels: Ints) -> list[Ints]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from segtool.core.artifacts import Output
 from segtool.core.catalog import Dataset, Record, load_dataset
-from segtool.core.files import remove_leftovers, write_csv, write_json
+from segtool.core.files import remove_leftovers, write_json
 from segtool.core.fits import told_fits
 from segtool.core.images import Array
 from segtool.core.predictions import Predictions, open_predictions
@@ -21,6 +21,7 @@ from segtool.core.scoring.bootstrap import few_drawn
 from segtool.core.scoring.metrics import NAMES, Metric, metric
 from segtool.core.scoring.threshold_fit import Fitted, Images, fit_decision
 from segtool.core.splits import inner_parts, number_groups, torn_groups
+from segtool.core.tables import write_csv
 from segtool.core.truth import check_excluded, refuse_seen, scorable
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.threshold import ThresholdSettings

@@ -11,7 +11,8 @@ import yaml
 
 from segtool.core import images
 from segtool.core.dataset_yaml import read_dataset_yaml, read_palette
-from segtool.core.files import atomic, digest_bytes, digest_stats, read_csv, write_csv
+from segtool.core.files import atomic, digest_bytes, digest_stats
+from segtool.core.tables import read_csv, to_number, write_csv
 from segtool.errors import SegtoolError
 
 # Folders within folders that an image_id may have.
@@ -215,19 +216,11 @@ def _read_rows(dataset: Path, name: str | None) -> tuple[Record, ...]:
         if image_id in records:
             raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
         mask, soft = (path.parent / name if (name := row.get(column)) else None for column in ("mask", "soft"))
-        weight = _weight(row.get("weight", ""), image_id, path)
+        weight = to_number(row.get("weight") or "1", f"{path}: the weight of {image_id!r}")
+        if weight < 0:
+            raise SegtoolError(f"{path}: the weight of {image_id!r} is {weight:g}, not a number from 0")
         records[image_id] = Record(image_id, path.parent / row["image"], mask, row.get("group", ""), weight, soft)
     return tuple(records.values())
-
-
-def _weight(text: str, image_id: str, path: Path) -> float:
-    try:
-        weight = float(text or 1)
-    except ValueError:
-        weight = -1.0
-    if not 0 <= weight < float("inf"):
-        raise SegtoolError(f"{path}: the weight of {image_id!r} is {text!r}, not a number from 0")
-    return weight
 
 
 def _write_rows(path: Path, records: Sequence[Record]) -> None:

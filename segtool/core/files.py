@@ -1,13 +1,12 @@
-"""Files that appear whole or not at all: JSON and CSV in and out, and digests of what is read."""
+"""Files that appear whole or not at all: JSON out, and digests of what is read."""
 
-import csv
 import hashlib
 import json
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -112,39 +111,6 @@ def create_json(path: Path, content: Any) -> bool:
     finally:
         complete.unlink(missing_ok=True)
     return True
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV with a header, atomically. NaN is written as an empty cell."""
-    with atomic(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        # NaN is the only value that differs from itself.
-        writer.writerows(["" if value != value else value for value in row] for row in rows)
-
-
-def read_csv(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Read a CSV as one dict of strings per row; ids such as `001`, `NA` and `1e5` stay what they are.
-
-    Raises:
-        SegtoolError: the file is missing, is not UTF-8, lacks a required column, or has a row of another length.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = list(reader.fieldnames or [])
-    except FileNotFoundError:
-        raise SegtoolError(f"{path} is missing") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SegtoolError(f"{path} is not a UTF-8 CSV ({error})") from error
-    for column in required:
-        if column not in columns:
-            raise SegtoolError(f"{path} has no column {column!r} (it has: {', '.join(columns) or 'none'})")
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise SegtoolError(f"{path}, line {number}: not {len(columns)} cells as in its header")
-    return rows
 
 
 def digest_bytes(content: bytes) -> str:

@@ -1,11 +1,10 @@
 """`folds.csv`: which fold holds which image out."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from segtool.core.catalog import Dataset
-from segtool.core.files import read_csv, write_csv
+from segtool.core.tables import read_csv, to_whole_number, write_csv
 from segtool.errors import SegtoolError, UsageError
 
 # The fold of images that are never held out.
@@ -23,9 +22,9 @@ def read_folds(path: Path, dataset: Dataset) -> dict[str, int]:
         image_id, fold = row["image_id"], row["fold"]
         if image_id in folds:
             raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
-        if not re.fullmatch("-1|[0-9]+", fold):
-            raise SegtoolError(f"{path}: the fold of {image_id!r} is {fold!r}, not a whole number from -1")
-        folds[image_id] = int(fold)
+        folds[image_id] = to_whole_number(fold, f"{path}: the fold of {image_id!r}")
+        if folds[image_id] < -1:
+            raise SegtoolError(f"{path}: the fold of {image_id!r} is {fold}, not a whole number from -1")
     if unknown := folds.keys() - dataset.by_id.keys():
         raise SegtoolError(
             f"{path} names {sorted(unknown)[0]!r}, which {dataset.path} has not ({len(unknown)} such ids)"

@@ -15,12 +15,13 @@ import numpy.typing as npt
 from segtool.core import images
 from segtool.core.catalog import relative_to
 from segtool.core.decision import Decision, GrowingMask
-from segtool.core.files import digest_bytes, write_csv, write_json
+from segtool.core.files import digest_bytes, write_json
 from segtool.core.fits import Fit, fits_on
 from segtool.core.inference.gate import gate
 from segtool.core.predictions import mask_path, probs_path, read_class_ids
 from segtool.core.probmaps import ProbReader, Probs, ProbWriter
 from segtool.core.reporting.progress import Track
+from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 

@@ -20,10 +20,11 @@ import numpy.typing as npt
 from segtool.core import artifacts, images
 from segtool.core.catalog import check_image_id
 from segtool.core.documents import read_json
-from segtool.core.files import digest_file, digest_stats, read_csv
+from segtool.core.files import digest_file, digest_stats
 from segtool.core.fits import WEIGHTS, Fit, read_fits
 from segtool.core.names import ImageNames
 from segtool.core.probmaps import ProbReader, open_probs
+from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size, parse_size
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.files import read_csv
 from segtool.core.images import IGNORE, Array, read_indices, read_notes
 from segtool.core.probmaps import SCALE, ProbReader, most_probable
 from segtool.core.reporting.tables import Table
+from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import Amount, Size
 

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.catalog import check_image_id
-from segtool.core.files import read_csv, write_csv
 from segtool.core.geometry import Box
 from segtool.core.images import Array
 from segtool.core.probmaps import SCALE, ProbReader
+from segtool.core.tables import read_csv, to_number, to_whole_number, write_csv
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
@@ -135,11 +135,12 @@ def read_boxes(path: Path) -> list[Pieces]:
     seen: set[str] = set()
     for row in read_csv(path, COLUMNS):
         image_id = check_image_id(row["image_id"], path)
-        try:
-            its = Size(int(row["image_height"]), int(row["image_width"])), bool(int(row["oof"]))
-            crop = _crop(row)
-        except ValueError as error:
-            raise SegtoolError(f"{path}: a row of {image_id!r} has {error}") from error
+        where = f"{path}: in a row of {image_id!r}"
+        height, width, oof = (
+            to_whole_number(row[name], f"{where} {name}") for name in ("image_height", "image_width", "oof")
+        )
+        its = Size(height, width), bool(oof)
+        crop = _crop(row, where)
         if images.setdefault(image_id, its) != its:
             raise SegtoolError(f"{path}: image {image_id!r} has two sizes, or is out-of-fold and is not")
         crops.setdefault(image_id, [])
@@ -165,12 +166,12 @@ def _mean_probabilities(
     return sums / np.maximum(1, pixels) / SCALE
 
 
-def _crop(row: dict[str, str]) -> Crop | None:
+def _crop(row: dict[str, str], where: str) -> Crop | None:
     if not row["crop_id"]:
         return None
     check_image_id(row["crop_id"], BOXES)
-    left, top, width, height = (int(row[name]) for name in PLACE)
-    return Crop(row["crop_id"], left, top, width, height, row["class"], float(row["score"] or "nan"))
+    left, top, width, height = (to_whole_number(row[name], f"{where} {name}") for name in PLACE)
+    return Crop(row["crop_id"], left, top, width, height, row["class"], to_number(row["score"], f"{where} score"))
 
 
 def _inside(crop: Crop, size: Size) -> bool:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segtool.core.catalog import Dataset, Record
-from segtool.core.files import read_csv, write_csv
 from segtool.core.identity import Identity, identify_all
+from segtool.core.tables import read_csv, write_csv
 from segtool.errors import SegtoolError, UsageError
 
 COLUMNS = ("source", "image_id", "role", "digest", "pixels")

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.catalog import Dataset, Record, with_masks
-from segtool.core.files import digest_file, read_csv
+from segtool.core.files import digest_file
 from segtool.core.folds import choose_fold, read_folds
+from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import FoldSettings
 

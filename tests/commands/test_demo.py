@@ -13,7 +13,7 @@ from segtool.commands import demo
 from segtool.core import synthetic
 from segtool.core.catalog import load_dataset
 from segtool.core.documents import read_json
-from segtool.core.files import read_csv
+from segtool.core.tables import read_csv
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.demo import DemoSettings

@@ -13,8 +13,9 @@ from conftest import Type
 from segtool.commands.evaluate import FILES, run
 from segtool.core import images
 from segtool.core.catalog import Dataset, load_dataset, write_dataset
-from segtool.core.files import write_csv, write_json
+from segtool.core.files import write_json
 from segtool.core.predictions import mask_path
+from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.evaluate import EvaluateSettings

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from segtool.commands import import_coco
 from segtool.core import catalog, images
-from segtool.core.files import read_csv
+from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.imports import ImportCocoSettings

@@ -14,9 +14,9 @@ from PIL import Image
 from segtool.commands import import_folders
 from segtool.core import catalog, images
 from segtool.core.documents import read_json
-from segtool.core.files import read_csv
 from segtool.core.folds import read_folds
 from segtool.core.formats import folders
+from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.imports import ImportFoldersSettings

@@ -12,10 +12,10 @@ from PIL import Image
 
 from segtool.core import images
 from segtool.core.catalog import load_dataset
-from segtool.core.files import read_csv, write_csv
 from segtool.core.formats import foreign
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.probmaps import decide, read_probs
+from segtool.core.tables import read_csv, write_csv
 
 Floats = npt.NDArray[np.float32]
 Store = Callable[[Path, Floats], None]

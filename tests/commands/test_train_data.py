@@ -12,7 +12,7 @@ import torch
 from conftest import Type
 from test_train_resume import NETWORK, assert_same_run, checkpoint_time, run_with_kills
 
-from segtool.core.files import read_csv, write_csv
+from segtool.core.tables import read_csv, write_csv
 
 TRAIN = ["train", "tiny", *NETWORK, "--batch", "2", "--crop", "16"]
 DATA = (

@@ -24,10 +24,9 @@ from segtool.core.files import (
     digest_bytes,
     digest_file,
     digest_stats,
-    read_csv,
-    write_csv,
     write_json,
 )
+from segtool.core.tables import read_csv, write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from segtool.core import catalog
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
-from segtool.core.files import write_csv
 from segtool.core.folds import choose_fold, read_folds, write_folds
+from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError, UsageError
 
 ODD_IDS = ("001", "1", "NA", "null", "1e5", "batch_1/000 7.jpg", "도시/사진 1", "a,b", "..a", ".hidden")
@@ -137,8 +137,8 @@ def test_a_dataset_yaml_that_is_a_picture(tmp_path: Path) -> None:
         ("image_id,image\n./a,x.png\n", r"image_id '\./a' names the same file as 'a'"),
         ("image_id,image\na/./b,x.png\n", r"image_id 'a/\./b' names the same file as 'a/b'"),
         (f"image_id,image\n{'d/' * 2000}a,x.png\n", "is 2001 folders deep"),
-        ("image_id,image,weight\nx,x.png,heavy\n", "the weight of 'x' is 'heavy', not a number from 0"),
-        ("image_id,image,weight\nx,x.png,-1\n", "the weight of 'x' is '-1'"),
+        ("image_id,image,weight\nx,x.png,heavy\n", "the weight of 'x' is 'heavy', not a number"),
+        ("image_id,image,weight\nx,x.png,-1\n", "the weight of 'x' is -1, not a number from 0"),
         ("image_id,image,weight\nx,x.png,nan\n", "the weight of 'x' is 'nan'"),
         ("image_id,image,weight\nx,x.png,inf\n", "the weight of 'x' is 'inf'"),
         ("image_id,image\nx\n", "line 2: not 2 cells"),
@@ -225,8 +225,8 @@ def test_folds_come_back_sorted_by_id(odd: Dataset, tmp_path: Path) -> None:
         ([("a", "0"), ("a", "1"), ("b", "0")], "image_id 'a' stands twice"),
         ([("a", "0")], r"lacks 'b' of .* \(1 such ids\)"),
         ([("a", "0"), ("b", "0"), ("c", "0"), ("d", "0")], r"names 'c', which .* has not \(2 such ids\)"),
-        ([("a", "x"), ("b", "0")], "the fold of 'a' is 'x', not a whole number from -1"),
-        ([("a", "-2"), ("b", "0")], "the fold of 'a' is '-2'"),
+        ([("a", "x"), ("b", "0")], "the fold of 'a' is 'x', not a whole number"),
+        ([("a", "-2"), ("b", "0")], "the fold of 'a' is -2, not a whole number from -1"),
         ([("a", "1.0"), ("b", "0")], r"the fold of 'a' is '1\.0'"),
         ([("a", ""), ("b", "0")], "the fold of 'a' is ''"),
         ([("a", "--1"), ("b", "0")], "the fold of 'a' is '--1'"),

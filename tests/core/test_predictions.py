@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segtool.core import images
-from segtool.core.files import write_csv, write_json
+from segtool.core.files import write_json
 from segtool.core.predictions import (
     find_predictions,
     mask_path,
@@ -16,6 +16,7 @@ from segtool.core.predictions import (
     probs_path,
     read_class_ids,
 )
+from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError
 
 

@@ -84,7 +84,7 @@ def test_the_table_comes_back(tmp_path: Path) -> None:
         ("a_0,1,", "a_0,58,", "crop 'a_0' stands twice, or is not inside"),
         ("a_0,1,", "a_0,-1,", "not inside"),
         ("a_0,1,2,3,4", "a_0,1,2,0,4", "not inside"),
-        ("a_0,1,", "a_0,x,", "a row of 'a' has .*'x'"),
+        ("a_0,1,", "a_0,x,", "in a row of 'a' .* is 'x'"),
         ("40,60,1\na,a_1", "41,60,1\na,a_1", "image 'a' has two sizes"),
         ("a_0,", "../a_0,", "cannot be a file name"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from segtool.core.catalog import Dataset, Record, load_dataset
-from segtool.core.files import digest_file, read_csv, write_csv
+from segtool.core.files import digest_file
 from segtool.core.identity import Identity, identify
 from segtool.core.seen_images import (
     COLUMNS,
@@ -22,6 +22,7 @@ from segtool.core.seen_images import (
     write_samples,
 )
 from segtool.core.selection import select
+from segtool.core.tables import read_csv, write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import FoldSettings
 

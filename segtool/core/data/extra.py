@@ -12,9 +12,10 @@ import numpy as np
 
 from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
 from segtool.core.documents import read_yaml
-from segtool.core.files import digest_bytes, read_csv
+from segtool.core.files import digest_bytes
 from segtool.core.images import IGNORE, Array
 from segtool.core.selection import limit
+from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.data import ExtraSettings
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.catalog import Dataset, Record
-from segtool.core.files import read_csv, write_csv
 from segtool.core.geometry import Rectangle, starts
 from segtool.core.images import IGNORE, Array, resize_mask
 from segtool.core.reporting.progress import Track
+from segtool.core.tables import read_csv, to_whole_number, write_csv
 from segtool.errors import SegtoolError
 from segtool.settings.data import SizeSettings
 
@@ -85,9 +85,9 @@ def read_units(path: Path, dataset: Dataset, records: Sequence[Record], *, windo
     rows = read_csv(path, (*COLUMNS, *names))
     try:
         found = tuple(by_name[row["source"], row["image_id"]] for row in rows)
-        boxes = tuple(Rectangle(*(int(row[column]) for column in COLUMNS[2:])) for row in rows)
-        counts = np.array([[int(row[name]) for name in names] for row in rows], np.int64)
-    except (KeyError, ValueError) as error:
+        boxes = tuple(Rectangle(*(to_whole_number(row[column], path) for column in COLUMNS[2:])) for row in rows)
+        counts = np.array([[to_whole_number(row[name], path) for name in names] for row in rows], np.int64)
+    except (KeyError, SegtoolError) as error:
         raise SegtoolError(f"{path} does not belong to this run ({error}); remove it and it is made again") from error
     return TrainingUnits(found, boxes if windows else None, counts)
 

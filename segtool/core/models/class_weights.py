@@ -1,15 +1,15 @@
 """Class weights of the loss: from the frequencies in the training masks, or from a file."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from segtool.core.catalog import Dataset, Record
-from segtool.core.files import digest_file, read_csv, write_csv
+from segtool.core.files import digest_file
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.splits import Ints, count_pixels
+from segtool.core.tables import read_csv, to_number, write_csv
 from segtool.errors import SegtoolError, near
 
 WORDS = ("none", "median", "inverse-log")
@@ -102,10 +102,7 @@ def class_weights_digest(wanted: str) -> dict[str, str]:
 
 
 def _weight(text: str, where: str) -> float:
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = math.nan
-    if not 0 <= weight < math.inf:
+    weight = to_number(text, f"{where}: weight")
+    if not weight >= 0:
         raise SegtoolError(f"{where}: weight {text!r} is not a number from 0")
     return weight

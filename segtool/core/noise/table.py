@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from segtool.core.files import read_csv
 from segtool.core.noise.findings import Finding
 from segtool.core.noise.suspicion import Suspicion
+from segtool.core.tables import read_csv, to_number, to_whole_number
 from segtool.settings.options import Amount
 
 COLUMNS = (
@@ -110,19 +110,20 @@ def kept(path: Path, ids: Sequence[str], worst: Amount) -> tuple[list[str], int]
 
 def marked(path: Path, count: int, column: str) -> list[Marked]:
     """The first rows of a table as a sheet shows them."""
-    return [_mark(row, column) for row in read_csv(path, COLUMNS)[:count]]
+    return [_mark(row, column, f"{path}: in the row of {row['image_id']!r}") for row in read_csv(path, COLUMNS)[:count]]
 
 
-def _mark(row: Mapping[str, str], column: str) -> Marked:
-    caption = f"{row['image_id']}: {column} {_short(row[column])}"
+def _mark(row: Mapping[str, str], column: str, where: str) -> Marked:
+    caption = f"{row['image_id']}: {column} {_short(row[column], f'{where} {column}')}"
     if row["suspicion"]:
         caption += f", {row['suspicion']}"
     if not row["region_area"]:
         return Marked(row["image_id"], caption, None)
     caption += f"; box: labelled {row['region_label']}, predicted {row['region_pred']}"
-    left, top, width, height = (int(row[f"region_{side}"]) for side in ("left", "top", "width", "height"))
+    sides = [f"region_{side}" for side in ("left", "top", "width", "height")]
+    left, top, width, height = (to_whole_number(row[side], f"{where} {side}") for side in sides)
     return Marked(row["image_id"], caption, (left, top, width, height))
 
 
-def _short(cell: str) -> str:
-    return f"{float(cell):.4f}" if cell else "-"
+def _short(cell: str, where: str) -> str:
+    return f"{to_number(cell, where):.4f}" if cell else "-"

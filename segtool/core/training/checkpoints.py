@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from segtool.core.files import write_csv
 from segtool.core.models.checkpoint import epoch_file, epoch_files, load_checkpoint, save_checkpoint
 from segtool.core.scoring.scores import ScoreBoard
+from segtool.core.tables import write_csv
 from segtool.core.training.state import TrainingState
 from segtool.core.training.update import Updater
 from segtool.errors import SegtoolError

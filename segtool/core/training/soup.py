@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segtool.core.files import read_csv, write_csv
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
+from segtool.core.tables import read_csv, to_number, write_csv
 from segtool.core.training.averaging_job import Job
 from segtool.core.training.bench import Bench
 from segtool.core.training.context import RunContext
@@ -50,7 +50,7 @@ class ScoreFile:
         if not self.path.exists():
             return {}
         found = read_csv(self.path, ("network", *KEYS))
-        return {row["network"]: {key: float(row[key] or "nan") for key in KEYS} for row in found}
+        return {row["network"]: {key: to_number(row[key], f"{self.path}: {key}") for key in KEYS} for row in found}
 
 
 def own_row(checkpoint: Checkpoint) -> Row | None:
