@@ -5,24 +5,42 @@ Each run is a numbered folder in it, which, unpacked, is a run folder that `pred
 
 import json
 import shutil
+import struct
 import tempfile
 import zipfile
 from atexit import register
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
-from segtool.core.files import atomic
+from segtool.core.documents import parse_json
+from segtool.core.files import atomic, check_regular
 from segtool.core.models.checkpoint import load_checkpoint
 from segtool.errors import SegtoolError
 
 FORMAT = "segtool bundle 1"
 MANIFEST = "bundle.json"
+LARGEST_MANIFEST = 16 << 20
 BESIDE = ("config.json", "samples.csv", "done.json")
 # What predicting needs of a checkpoint.
 KEPT = ("format", "network", "weights", "epoch")
+
+
+class BundledRun(TypedDict):
+    """What the manifest says of a run."""
+
+    name: str
+    files: list[str]
+
+
+class Manifest(TypedDict):
+    """What stands in `bundle.json`."""
+
+    format: str
+    runs: list[BundledRun]
 
 
 def write_bundle(path: Path, runs: Mapping[Path, Sequence[Path]]) -> None:
@@ -46,21 +64,41 @@ def unpack_bundle(path: Path) -> list[Path]:
     """
     folder = Path(tempfile.mkdtemp(prefix="segtool-"))
     register(shutil.rmtree, folder, ignore_errors=True)
+    check_regular(path)
     try:
         with zipfile.ZipFile(path) as bundle:
-            manifest = json.loads(bundle.read(MANIFEST))
+            _check_entries(bundle, path)
+            manifest = parse_json(bundle.read(MANIFEST), Manifest, f"{path}: {MANIFEST}")
             if manifest["format"] != FORMAT:
                 raise SegtoolError(f"{path} is a bundle of another version (this one reads {FORMAT!r})")
+            if not manifest["runs"]:
+                raise SegtoolError(f"{path} is a bundle without a run")
             for number, run in enumerate(manifest["runs"]):
                 for name in run["files"]:
                     # Never a path: what a file is called in there must not decide where it goes.
-                    target = folder / str(number) / Path(name).name
+                    if name != Path(name).name or name in ("", ".."):
+                        raise ValueError(f"a file called {name!r}")
+                    target = folder / str(number) / name
                     target.parent.mkdir(exist_ok=True)
                     with bundle.open(f"{number}/{name}") as source, target.open("wb") as file:
                         shutil.copyfileobj(source, file)
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError) as error:
+    # What zipfile raises on broken files is not only its own.
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, RuntimeError, OverflowError, struct.error) as error:
         raise SegtoolError(f"{path} is truncated, or not a bundle of segtool ({error})") from error
     return [folder / str(number) for number in range(len(manifest["runs"]))]
+
+
+def _check_entries(bundle: zipfile.ZipFile, path: Path) -> None:
+    """Raise SegtoolError where files are packed otherwise than `write_bundle` does, and so could be of any size."""
+    for entry in bundle.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+            raise SegtoolError(
+                f"{path}: {entry.filename!r} is compressed or encrypted; a bundle holds files as they are"
+            )
+    if sum(entry.file_size for entry in bundle.infolist()) > path.stat().st_size:
+        raise SegtoolError(f"{path} is broken: its files are larger than itself")
+    if bundle.getinfo(MANIFEST).file_size > LARGEST_MANIFEST:
+        raise SegtoolError(f"{path}: {MANIFEST} has more than {LARGEST_MANIFEST:,} bytes")
 
 
 def _add(bundle: zipfile.ZipFile, name: str, content: bytes) -> None:

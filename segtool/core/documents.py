@@ -44,7 +44,11 @@ def read_json(path: Path, shape: Any, largest: int = LARGEST_JSON) -> Any:
     Raises:
         SegtoolError: the file is missing, larger than so many bytes, truncated, not JSON, or of another shape.
     """
-    text = read_bytes(path, largest)
+    return parse_json(read_bytes(path, largest), shape, path)
+
+
+def parse_json(text: bytes, shape: Any, path: Path | str) -> Any:
+    """JSON of a shape; `path` begins the line of a SegtoolError."""
     try:
         content = json.loads(text.decode("utf-8-sig"))
     # Numbers of thousands of digits are a ValueError, too.
@@ -83,7 +87,7 @@ def read_yaml(path: Path, shape: Any) -> Any:
     return content
 
 
-def _check(value: Any, shape: Any, path: Path, key: str = "") -> None:
+def _check(value: Any, shape: Any, path: Path | str, key: str = "") -> None:
     """Raise SegtoolError where a value is not of a shape; `key` says where in the file it is."""
     arms = get_args(shape) if isinstance(shape, types.UnionType) else (shape,)
     arm = next((arm for arm in arms if _fits(value, arm)), None)
@@ -134,7 +138,7 @@ def _below(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def _refuse_depth(content: Any, path: Path) -> None:
+def _refuse_depth(content: Any, path: Path | str) -> None:
     level = [content]
     for _ in range(DEEPEST):
         level = [item for value in level for item in _below(value) if isinstance(item, dict | list)]
@@ -143,7 +147,7 @@ def _refuse_depth(content: Any, path: Path) -> None:
     raise SegtoolError(f"{path} has lists or mappings more than {DEEPEST} deep")
 
 
-def _refuse_odd_values(content: Any, path: Path) -> None:
+def _refuse_odd_values(content: Any, path: Path | str) -> None:
     """Raise SegtoolError for text that no file can have in its name or its content, and for absurd numbers."""
     level = [content]
     while level:

@@ -1,5 +1,7 @@
 """`bundle`: what it packs predicts the same, without the run folders and without a network."""
 
+import io
+import json
 import socket
 import zipfile
 from pathlib import Path
@@ -7,7 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import Type
 
+from segtool.core.bundles import FORMAT, unpack_bundle
 from segtool.core.predictions import open_predictions
+from segtool.errors import SegtoolError
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 PREDICT = "predict tiny --subset train --threads 1"
@@ -77,6 +81,64 @@ def test_a_broken_bundle_is_named(cut: int, folder: Path, typed: Type) -> None:
     with zipfile.ZipFile("other.zip", "w") as other:
         other.writestr("readme.txt", "hello")
     assert "not a bundle of segtool" in typed(f"{PREDICT} --run other.zip -o preds").stderr
+
+
+def packed(manifest: object, method: int = zipfile.ZIP_STORED, flag: int = 0) -> bytes:
+    """A bundle with this manifest (text as it is) and one file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as bundle:
+        bundle.writestr("bundle.json", manifest if isinstance(manifest, str) else json.dumps(manifest))
+        bundle.writestr("0/a", "hello" * 100)
+    content = bytearray(buffer.getvalue())
+    for signature, place in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+        start = content.find(signature)
+        while start >= 0:
+            content[start + place] |= flag
+            start = content.find(signature, start + 4)
+    return bytes(content)
+
+
+def run(*files: object) -> dict[str, object]:
+    return {"format": FORMAT, "runs": [{"name": "r", "files": files}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (packed("[" * 10_000), "bundle.json is truncated or not JSON"),
+        (packed([]), "bundle.json must be a mapping"),
+        (packed({"format": FORMAT, "runs": {}}), "`runs` must be a list, not {}"),
+        (packed({"format": FORMAT, "runs": []}), "is a bundle without a run"),
+        (packed({"format": FORMAT, "runs": [[]]}), "`runs[0]` must be a mapping"),
+        (packed({"format": FORMAT}), "lacks `runs`"),
+        (packed({"format": "2", "runs": []}), "of another version"),
+        (packed(run(5)), "`runs[0].files[0]` must be text, not 5"),
+        (packed(run("../a")), "a file called '../a'"),
+        (packed(run("..")), "a file called '..'"),
+        (packed(run("b")), "no item named '0/b'"),
+        (packed(run("a"), zipfile.ZIP_DEFLATED), "'bundle.json' is compressed or encrypted"),
+        (packed(run("a"), zipfile.ZIP_LZMA), "'bundle.json' is compressed or encrypted"),
+        (packed(run("a"), flag=1), "'bundle.json' is compressed or encrypted"),
+        (packed(run("a")).replace(b"hellohello", b"jellojello", 1), "Bad CRC-32"),
+        (packed(" " * (17 << 20)), "bundle.json has more than 16,777,216 bytes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_bundle_that_nobody_wrote_is_one_line(content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(SegtoolError) as caught:
+        unpack_bundle(tmp_path / "x.zip")
+    assert str(tmp_path / "x.zip") in str(caught.value)
+    assert told in str(caught.value)
+
+
+def test_a_bundle_is_not_larger_than_its_file(tmp_path: Path) -> None:
+    content = bytearray(packed(run("a")))
+    start = content.rindex(b"PK\1\2")
+    content[start + 20 : start + 28] = (5 << 28).to_bytes(4, "little") * 2
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(SegtoolError, match="its files are larger than itself"):
+        unpack_bundle(tmp_path / "x.zip")
 
 
 def test_an_unfinished_run_and_a_run_given_twice_are_refused(folder: Path, typed: Type) -> None:
