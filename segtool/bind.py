@@ -23,6 +23,8 @@ from segtool.settings.synonyms import options_for
 
 # Of whole numbers. The random generators take more, but not all of them the same.
 LARGEST = 2**32 - 1
+# Characters of an error: what a broken file holds may be of any length.
+LONGEST_LINE = 2000
 
 
 class Result(Protocol):
@@ -259,6 +261,9 @@ def _print(text: str) -> None:
 
 
 def _fail(message: str, status: int) -> int:
+    line = " ".join(line.strip() for line in message.splitlines())
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
     with contextlib.suppress(OSError):
-        print("error:", " ".join(line.strip() for line in message.splitlines()), file=sys.stderr)
+        print("error:", line, file=sys.stderr)
     return status

@@ -3,6 +3,7 @@
 Each run is a numbered folder in it, which, unpacked, is a run folder that `predict` can read.
 """
 
+import errno
 import json
 import shutil
 import struct
@@ -82,6 +83,11 @@ def unpack_bundle(path: Path) -> list[Path]:
                     target.parent.mkdir(exist_ok=True)
                     with bundle.open(f"{number}/{name}") as source, target.open("wb") as file:
                         shutil.copyfileobj(source, file)
+    except OSError as error:
+        # A place before the file's beginning; anything else is the disk's.
+        if error.errno != errno.EINVAL:
+            raise
+        raise SegtoolError(f"{path} is truncated, or not a bundle of segtool ({error.strerror})") from error
     # What zipfile raises on broken files is not only its own.
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError, RuntimeError, OverflowError, struct.error) as error:
         raise SegtoolError(f"{path} is truncated, or not a bundle of segtool ({error})") from error

@@ -46,7 +46,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> "pd.DataFrame":
     if (twice := pd.Index(columns).duplicated()).any():
         raise SegtoolError(f"{path} has the column {columns[twice.argmax()]!r} twice")
     if lacking := [name for name in required if name not in columns]:
-        raise SegtoolError(f"{path} has no column {lacking[0]!r} (it has: {', '.join(columns) or 'none'})")
+        raise SegtoolError(f"{path} has no column {lacking[0]!r} (it has: {', '.join(columns)[:300] or 'none'})")
     # The split leaves an empty line behind the last line end, which is none to pandas.
     filled = [number for number, line in enumerate(lines[: len(frame)]) if line]
     return frame.iloc[filled[1:]].set_axis(columns, axis="columns").reset_index(drop=True)

@@ -3,6 +3,8 @@
 Nothing is unpickled, ever. A .npy file is mapped into memory, so that its bands stream; an .npz file is read whole.
 """
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -24,7 +26,23 @@ Layout = Literal["chw", "hwc"]
 Array = npt.NDArray[Any]
 
 # All that NumPy and zipfile raise for what is damaged, foreign, or pickled.
-_BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    # NumPy reads the header of an array as Python.
+    SyntaxError,
+    tokenize.TokenError,
+    TypeError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
