@@ -26,6 +26,7 @@ from segtool.core.reporting.tables import Result, Table
 from segtool.core.selection import cover_classes, limit, select
 from segtool.core.tables import write_csv
 from segtool.core.training import checks
+from segtool.core.training.check_size import in_time
 from segtool.core.training.checks import Check
 from segtool.core.training.context import make_updater
 from segtool.core.training.distributed import require_one_process
@@ -90,8 +91,8 @@ def _examine(
     records, data_checks = found
     sample, held = _write_sample(folder / "data", dataset, records, {r.image_id for r in chosen_valid})
     losses: list[float] = []
-    options = _train_settings(settings, folder)
     try:
+        options, times = in_time(_train_settings(settings, folder), sample)
         trainer = fit(options, losses.append)
     except SegtoolError as error:
         if error.status == 2:
@@ -106,7 +107,7 @@ def _examine(
     mask_fit = _mask_fit(
         trainer, dataset, options.model.encoder_weights != "none", held + _others(chosen_train + chosen_valid, sample)
     )
-    speed = _speed(trainer, len(chosen_train), len(chosen_valid))
+    speed = _speed(trainer, len(chosen_train), len(chosen_valid), times)
     return _verdict(folder, [*data_checks, *network_checks, mask_fit, speed])
 
 
@@ -228,15 +229,21 @@ def _mask_fit(trainer: Trainer, dataset: Dataset, pretrained: bool, records: lis
     return fit.check(pretrained=pretrained)
 
 
-def _speed(trainer: Trainer, train_images: int, valid_images: int) -> Check:
-    """Speed and memory of the last epoch, and from them the time of an epoch over all images."""
+def _speed(trainer: Trainer, train_images: int, valid_images: int, times: float) -> Check:
+    """Speed and memory of the last epoch, and from them the time of an epoch over all images.
+
+    Args:
+        times: how many times the pixels the images really have.
+    """
     row = trainer.state.history[-1]
+    images_per_s = row["images_per_s"] / times
     started = time.monotonic()
     board = trainer.validator.validate(trainer.updater.network, "measuring").board
-    per_image = (time.monotonic() - started) / len(board.per_image)
-    epoch = (train_images / row["images_per_s"] + valid_images * per_image) / 60
+    per_image = times * (time.monotonic() - started) / len(board.per_image)
+    epoch = (train_images / images_per_s + valid_images * per_image) / 60
+    smaller = f" (from images of 1/{times:.1f} of the pixels)" if times > 1 else ""
     saw = (
-        f"{row['images_per_s']:.1f} images/s, {row['peak_memory_mb'] / 1024:.1f} GiB; an epoch of all {train_images}"
+        f"{images_per_s:.1f} images/s, {row['peak_memory_mb'] / 1024:.1f} GiB{smaller}; an epoch of all {train_images}"
         f" images with validation on {valid_images}: {epoch:.1f} min"
     )
     return Check("speed", True, saw)

@@ -12,6 +12,8 @@ from segtool.settings.training import LoopSettings
 class DebugSettings(TrainSettings):
     """Run the whole chain on a few images in a minute and check what can go wrong; exit 3 when a check fails.
 
+    Without a GPU, images on which that would take much longer are made smaller, and the result says so.
+
     `epochs` and `time_limit` of a recipe are meant for train: here they count only when typed.
     """
 

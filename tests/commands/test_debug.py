@@ -12,6 +12,7 @@ from segtool.commands import debug
 from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
 from segtool.core.reporting.tables import Result
 from segtool.core.selection import cover_classes
+from segtool.core.training import check_size
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.common import MachineSettings, OutputSettings
@@ -63,9 +64,21 @@ def test_right_data_pass_all_checks_and_a_second_call_does_nothing(blocks: Path)
     result = debug.run(settings(blocks))
     assert result.status == 0, result.text()
     assert set(verdicts(blocks).values()) == {"ok", "not checked"}
+    # It has fallen long before the most steps, 24.
+    assert " in 9 steps" in result.text()
     assert Image.open(blocks / "debug" / "sheet.png").width > 3 * 100
     assert (blocks / "debug" / "done.json").exists()
     assert "up to date" in debug.run(settings(blocks)).text()
+
+
+def test_a_slow_machine_checks_smaller_images_and_says_so(blocks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_size, "SMALLEST", 32)
+    monkeypatch.setattr(check_size, "seconds_per_pixel", lambda *_: 1.0)
+    result = debug.run(settings(blocks))
+    assert result.status == 0, result.text()
+    assert "(from images of 1/4.0 of the pixels)" in result.text()
+    with (blocks / "debug" / "preds" / "index.csv").open() as file:
+        assert {(row["height"], row["width"]) for row in csv.DictReader(file)} == {("64", "64")}
 
 
 def test_shuffled_labels_are_found_although_the_loss_falls(blocks: Path) -> None:

@@ -24,6 +24,8 @@ from segtool.settings.options import Size
 FALLEN = 0.98
 OVERFITTED = 0.75
 OVERFIT_STEPS = 24
+# After which the steps end as soon as the loss has fallen.
+FEWEST_STEPS = 8
 # How often held-out predictions may seem to fit their own masks by chance, and the pairings drawn to tell.
 CHANCE = 1 / 80
 PAIRINGS = 1999
@@ -96,12 +98,16 @@ def reloads_equal(
 def overfits(updater: Updater, batch: Batch) -> Check:
     """One batch, again and again without augmentation, at the run's highest learning rate: its loss must fall far."""
     updater.network.train()
-    losses = [updater.step([batch], 1.0, 0, step) for step in range(OVERFIT_STEPS)]
+    losses: list[float] = []
+    for step in range(OVERFIT_STEPS):
+        losses.append(updater.step([batch], 1.0, 0, step))
+        if step >= FEWEST_STEPS and max(losses[-3:]) < OVERFITTED * losses[0]:
+            break
     if not all(map(math.isfinite, losses)):
         return Check("one batch can be overfitted", False, "the loss or its gradient is NaN or infinite")
     first, last = losses[0], min(losses[-3:])
     fell = last < OVERFITTED * first
-    return Check("one batch can be overfitted", fell, f"loss {first:.3f} → {last:.3f} in {OVERFIT_STEPS} steps")
+    return Check("one batch can be overfitted", fell, f"loss {first:.3f} → {last:.3f} in {len(losses)} steps")
 
 
 class MaskFit:
