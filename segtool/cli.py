@@ -48,10 +48,12 @@ bind.add_command(imports, "folders", "segtool.commands.import_folders", ImportFo
 bind.add_command(imports, "coco", "segtool.commands.import_coco", ImportCocoSettings)
 bind.add_command(imports, "preds", "segtool.commands.import_preds", ImportPredsSettings)
 bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
-bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings, first="segtool.core.first_look.debug")
-bind.add_command(app, "train", "segtool.commands.train", TrainSettings, first="segtool.core.first_look.train")
-bind.add_command(app, "swa", "segtool.commands.swa", SwaSettings, first="segtool.core.first_look.swa")
-bind.add_command(app, "predict", "segtool.commands.predict", PredictSettings, first="segtool.core.first_look.predict")
+bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings, first="segtool.commands.first_look.debug")
+bind.add_command(app, "train", "segtool.commands.train", TrainSettings, first="segtool.commands.first_look.train")
+bind.add_command(app, "swa", "segtool.commands.swa", SwaSettings, first="segtool.commands.first_look.swa")
+bind.add_command(
+    app, "predict", "segtool.commands.predict", PredictSettings, first="segtool.commands.first_look.predict"
+)
 bind.add_command(app, "threshold", "segtool.commands.threshold", ThresholdSettings)
 bind.add_command(app, "ensemble", "segtool.commands.ensemble", EnsembleSettings)
 bind.add_command(app, "pseudo", "segtool.commands.pseudo", PseudoSettings)
@@ -60,7 +62,7 @@ bind.add_command(app, "noise-rank", "segtool.commands.noise_rank", NoiseRankSett
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(roi, "crop", "segtool.commands.roi_crop", RoiCropSettings)
 bind.add_command(roi, "paste", "segtool.commands.roi_paste", RoiPasteSettings)
-bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings, first="segtool.core.first_look.bundle")
+bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings, first="segtool.commands.first_look.bundle")
 
 
 def main() -> None:

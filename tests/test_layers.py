@@ -126,7 +126,7 @@ def test_commands_that_need_no_model_never_reach_torch(command: str) -> None:
 
 
 def test_the_first_look_never_reaches_torch() -> None:
-    reached = reachable_from("segtool.core.first_look")
+    reached = reachable_from("segtool.commands.first_look")
     engine = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "ttach"}
     assert not {name for name in reached if name.split(".")[0] in engine}
 

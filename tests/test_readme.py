@@ -85,7 +85,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tm
     nothing_found = SimpleNamespace(
         **dict.fromkeys(("bundle", "debug", "predict", "swa", "train"), lambda settings: None)
     )
-    modules = {"segtool.core.first_look": nothing_found}
+    modules = {"segtool.commands.first_look": nothing_found}
     monkeypatch.setattr(bind, "importlib", SimpleNamespace(import_module=lambda name: modules.get(name, stand_in)))
 
     def typed(words: list[str]) -> Any:

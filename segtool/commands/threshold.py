@@ -18,7 +18,8 @@ from segtool.core.reporting.pictures import class_colours
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring.bootstrap import few_drawn
-from segtool.core.scoring.metrics import NAMES, Metric, metric
+from segtool.core.scoring.metrics import Metric, metric
+from segtool.core.scoring.scores import METRIC_NAMES
 from segtool.core.scoring.threshold_fit import Fitted, Images, fit_decision
 from segtool.core.splits import inner_parts, number_groups, torn_groups
 from segtool.core.tables import write_csv
@@ -91,7 +92,7 @@ def _write(output: Output, fitted: Fitted, wanted: Metric, dataset: Dataset, pre
     names = [dataset.classes[index] for index in wanted.fitted]
     chosen = [fitted.decision.thresholds[index] for index in wanted.fitted]
     colours = class_colours(len(dataset.classes), dataset.palette)[wanted.fitted]
-    title = f"{NAMES[wanted.name]} of each class against the rest, by its threshold; the dot is what was chosen"
+    title = f"{METRIC_NAMES[wanted.name]} of each class against the rest, by its threshold; the dot is what was chosen"
     write_curves(picture, title, names, list(fitted.curves), chosen, colours)
     source: dict[str, Any] = {"subset": preds.subset, "images": len(preds.ids), "members": list(preds.members)}
     if fits := preds.fitted(probs=True):

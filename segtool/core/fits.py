@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from segtool.core.scoring.metrics import NAMES
+from segtool.core.scoring.scores import METRIC_NAMES
 from segtool.errors import SegtoolError
 
 THRESHOLDS, WEIGHTS = "thresholds", "weights"
@@ -39,7 +39,7 @@ class Fit:
     def score(self) -> str:
         """What the nested score is of."""
         without = f" without {', '.join(self.exclude)}" if self.exclude else ""
-        return f"nested {NAMES[self.metric]}{without}"
+        return f"nested {METRIC_NAMES[self.metric]}{without}"
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -76,9 +76,9 @@ def read_fits(content: Any, path: Path) -> tuple[Fit, ...]:
             f"{path}: what it was fitted on is not written as segtool writes it; make it again"
         ) from error
     for fit in fits:
-        if fit.metric not in NAMES:
+        if fit.metric not in METRIC_NAMES:
             raise SegtoolError(
-                f"{path}: it was fitted to {fit.metric!r}, which is none of {', '.join(NAMES)}; make it again"
+                f"{path}: it was fitted to {fit.metric!r}, which is none of {', '.join(METRIC_NAMES)}; make it again"
             )
     return fits
 

@@ -6,26 +6,18 @@ boxes.csv   image_id,crop_id,left,top,width,height,class,score,image_height,imag
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 from segtool.core.catalog import check_image_id
 from segtool.core.geometry import Box
-from segtool.core.images import Array
-from segtool.core.probmaps import SCALE, ProbReader
 from segtool.core.tables import read_csv, to_number, to_whole_number, write_csv
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
 BOXES = "boxes.csv"
-# Beside it, where a detector was trained: its state, and all that it has found.
-DETECTOR, DETECTIONS = "detector.pt", "detections.json"
 PLACE = ("left", "top", "width", "height")
 COLUMNS = ("image_id", "crop_id", *PLACE, "class", "score", "image_height", "image_width", "oof")
 
@@ -60,36 +52,6 @@ class Pieces:
     size: Size
     crops: tuple[Crop, ...]
     oof: bool
-
-
-def component_boxes(
-    mask: Array, classes: Sequence[str], wanted: Sequence[int], min_area: int, probs: ProbReader | None = None
-) -> list[Box]:
-    """The 8-connected components of the `wanted` classes together, from the top left.
-
-    Args:
-        mask: uint8 (H, W), class ids (and 255, which is no object).
-        classes: class names.
-        min_area: components of fewer pixels are left out.
-        probs: the probabilities that the mask was decided by.
-
-    Returns:
-        A box around each: its class is the one most of its pixels have, its score the mean probability that they have
-        their class (NaN without `probs`).
-    """
-    table = np.zeros(256, np.uint8)
-    table[list(wanted)] = 1
-    found, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.LUT(mask, table), connectivity=8, ltype=cv2.CV_32S)
-    scores = _mean_probabilities(labels, mask, found, probs) if probs else np.full(found, np.nan)
-    boxes = []
-    for index in range(1, found):
-        left, top, width, height, area = map(int, stats[index])
-        if area < min_area:
-            continue
-        place = slice(top, top + height), slice(left, left + width)
-        most = int(np.bincount(mask[place][labels[place] == index]).argmax())
-        boxes.append(Box(left, top, width, height, classes[most], float(scores[index])))
-    return boxes
 
 
 def cut(image_id: str, boxes: Iterable[Box], size: Size, margin: float) -> tuple[Crop, ...]:
@@ -151,19 +113,6 @@ def read_boxes(path: Path) -> list[Pieces]:
         seen.add(crop.crop_id)
         crops[image_id].append(crop)
     return [Pieces(image_id, size, tuple(crops[image_id]), oof) for image_id, (size, oof) in images.items()]
-
-
-def _mean_probabilities(
-    labels: npt.NDArray[np.int32], mask: Array, count: int, probs: ProbReader
-) -> npt.NDArray[np.float64]:
-    """For each of `count` labels the mean probability of the class its pixels have in `mask`; band by band."""
-    sums, pixels = np.zeros(count), np.zeros(count)
-    for top in range(0, len(mask), probs.band_rows):
-        band = slice(top, top + probs.band_rows)
-        own = np.take_along_axis(probs.levels(top, top + probs.band_rows), mask[None, band].astype(np.intp), 0)[0]
-        sums += np.bincount(labels[band].ravel(), weights=own.ravel(), minlength=count)
-        pixels += np.bincount(labels[band].ravel(), minlength=count)
-    return sums / np.maximum(1, pixels) / SCALE
 
 
 def _crop(row: dict[str, str], where: str) -> Crop | None:

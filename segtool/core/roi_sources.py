@@ -11,10 +11,10 @@ from segtool.core.files import digest_file
 from segtool.core.formats.coco_results import read_results
 from segtool.core.geometry import Box
 from segtool.core.identity import identify_all
+from segtool.core.objects import component_boxes
 from segtool.core.predictions import Predictions, open_predictions
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
-from segtool.core.roi import component_boxes
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.options import Size
 from segtool.settings.roi import RoiCropSettings

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from segtool.core.geometry import Box
+from segtool.core.objects import component_boxes
 from segtool.core.probmaps import ProbReader, write_probs
-from segtool.core.roi import Crop, Pieces, component_boxes, cut, read_boxes, write_boxes
+from segtool.core.roi import Crop, Pieces, cut, read_boxes, write_boxes
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 

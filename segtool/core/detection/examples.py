@@ -12,8 +12,8 @@ from segtool.core.data.sampling import Key
 from segtool.core.data.seeding import sample_generators
 from segtool.core.geometry import Box
 from segtool.core.images import Array, check_size, resize_image
+from segtool.core.objects import component_boxes
 from segtool.core.reporting.progress import Track
-from segtool.core.roi import component_boxes
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 

@@ -7,7 +7,8 @@ from typing import Any
 from segtool.core.decision import Decision, file_rows
 from segtool.core.probmaps import lowest_level
 from segtool.core.reporting.tables import Table
-from segtool.core.scoring.metrics import NAMES, Metric
+from segtool.core.scoring.metrics import Metric
+from segtool.core.scoring.scores import METRIC_NAMES
 from segtool.core.scoring.threshold_fit import Fitted
 
 # The steps of the table of curves.
@@ -59,7 +60,7 @@ def tables(fitted: Fitted, metric: Metric, classes: Sequence[str]) -> list[Table
         )
     ]
     score = "IoU" if metric.name == "miou" else "Dice"
-    told = NAMES[metric.name]
+    told = METRIC_NAMES[metric.name]
     if metric.exclude:
         told += f" without {', '.join(classes[index] for index in metric.exclude)}"
     values = [[name.replace("_", " "), math.nan if v is None else v] for name, v in scores(fitted, metric).items()]

@@ -13,8 +13,6 @@ from segtool.core.scoring.scores import dice_of_counts, divide, iou_of_counts, k
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
-NAMES = {"miou": "mIoU", "dice": "Dice", "image_dice": "image Dice"}
-
 
 @dataclass(frozen=True)
 class Metric:

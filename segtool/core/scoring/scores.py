@@ -17,6 +17,9 @@ from segtool.core.scoring.confusion import Matrix, confusion
 
 Floats = npt.NDArray[np.float64]
 
+# Scores that can be fitted, as options spell them and as tables show them.
+METRIC_NAMES = {"miou": "mIoU", "dice": "Dice", "image_dice": "image Dice"}
+
 
 @dataclass(frozen=True)
 class Scores:
