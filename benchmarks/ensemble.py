@@ -34,8 +34,8 @@ import cv2
 import numpy as np
 
 from segtool.core.files import write_json
-from segtool.core.prediction_writer import PredictionWriter, write_index
-from segtool.core.probmaps import Probs
+from segtool.core.predictions.probability_maps import Probs
+from segtool.core.predictions.writer import PredictionWriter, write_index
 from segtool.settings.options import Size
 
 SIDES = ("segtool", "npz", "npy32", "npy16")

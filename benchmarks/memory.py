@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segtool.core.catalog import Dataset, Record, write_dataset
+from segtool.core.dataset.dataset import Dataset, Record, write_dataset
 
 CLASSES = 12
 PLAIN = """

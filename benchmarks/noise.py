@@ -27,12 +27,12 @@ import numpy as np
 from corrupt import KINDS, spoil
 
 from segtool.core import images
-from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
 from segtool.core.images import IGNORE, Array, Size
 from segtool.core.noise.evidence import Census, bands_of
 from segtool.core.noise.table import QUALITY
-from segtool.core.predictions import probs_path
-from segtool.core.probmaps import ProbReader, most_probable
+from segtool.core.predictions.folder import probs_path
+from segtool.core.predictions.probability_maps import ProbReader, most_probable
 from segtool.core.tables import write_csv
 
 WRONG = 0.2

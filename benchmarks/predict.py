@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from segtool.commands.predict import predict_groups
-from segtool.core.catalog import Record
+from segtool.core.dataset.dataset import Record
 from segtool.core.geometry import round_up, starts
 from segtool.core.inference.job import Job, read_job
 from segtool.core.inference.predictor import Member, Predictor
@@ -30,7 +30,7 @@ from segtool.core.inference.tta import make_views
 from segtool.core.inference.windows import profile
 from segtool.core.models.build import DIVISOR, NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
-from segtool.core.training.distributed import World
+from segtool.core.runtime.distributed import World
 from segtool.settings.common import OutputSettings
 from segtool.settings.inference import ViewSettings, WindowSettings, parse_tta
 from segtool.settings.options import Size

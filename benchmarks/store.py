@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from segtool.core import images
-from segtool.core.probmaps import Probs, read_probs, write_probs
+from segtool.core.predictions.probability_maps import Probs, read_probs, write_probs
 
 CLASSES, HEIGHT, WIDTH = 12, 360, 480
 
@@ -64,7 +64,7 @@ def timed(seconds: list[float], work: Callable[..., Any], *arguments: Any) -> An
 
 def answers(run: Path, data: Path, count: int) -> list[Probs]:
     """What a run's network answers, float32 before any rounding."""
-    from segtool.core.catalog import load_dataset
+    from segtool.core.dataset.dataset import load_dataset
     from segtool.core.inference.predictor import Member, Predictor
     from segtool.core.models.checkpoint import load_checkpoint, restore_network
 

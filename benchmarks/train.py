@@ -23,17 +23,17 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from segtool.core import catalog
-from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Collate
-from segtool.core.data.loader import make_loader
-from segtool.core.data.samples import TrainingSamples
-from segtool.core.data.sampling import BatchPlan
-from segtool.core.data.training_units import TrainingUnits
+from segtool.core.dataloading.augmentation import Augmentation
+from segtool.core.dataloading.batches import Collate
+from segtool.core.dataloading.loader import make_loader
+from segtool.core.dataloading.samples import TrainingSamples
+from segtool.core.dataloading.sampling import BatchPlan
+from segtool.core.dataloading.training_units import TrainingUnits
+from segtool.core.dataset import dataset as catalog
+from segtool.core.losses.criterion import Criterion
 from segtool.core.models.build import NetworkSpec, build_network
-from segtool.core.models.losses import Criterion
-from segtool.core.models.optim import make_optimizer
-from segtool.core.training.distributed import World
+from segtool.core.optim.optimizer import make_optimizer
+from segtool.core.runtime.distributed import World
 from segtool.core.training.update import Updater
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings

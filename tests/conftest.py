@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from segtool import cli
-from segtool.core.catalog import Dataset, Record, write_dataset
+from segtool.core.dataset.dataset import Dataset, Record, write_dataset
 
 # Several processes share the cores (and hand this on to those they start): threads that wait must not spin on them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

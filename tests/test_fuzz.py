@@ -19,20 +19,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segtool import cli
-from segtool.core import catalog
-from segtool.core.blending import Blend
-from segtool.core.bundles import FORMAT, unpack_bundle
-from segtool.core.data.presets import load_pipeline
-from segtool.core.ensembles import read_choice, write_choice
+from segtool.core.averaging.runs import read_source
+from segtool.core.dataloading.presets import load_pipeline
+from segtool.core.dataset import dataset as catalog
+from segtool.core.dataset.selection import read_samples, write_samples
 from segtool.core.files import write_json
-from segtool.core.models.class_weights import read_class_weights
+from segtool.core.losses.class_weights import read_class_weights
+from segtool.core.models.bundles import FORMAT, unpack_bundle
 from segtool.core.noise import table
-from segtool.core.predictions import open_predictions
-from segtool.core.pseudo_labels import read_worst
-from segtool.core.roi import read_boxes
-from segtool.core.selection import read_samples, write_samples
+from segtool.core.predictions.blending import Blend
+from segtool.core.predictions.ensembles import read_choice, write_choice
+from segtool.core.predictions.folder import open_predictions
+from segtool.core.predictions.pseudo_labels import read_worst
+from segtool.core.roi.crops import read_boxes
 from segtool.core.tables import write_csv
-from segtool.core.training.sources import read_source
 from segtool.errors import SegtoolError
 from segtool.settings.options import Amount
 

@@ -30,13 +30,18 @@ ALLOWED = {
     "segtool": [],
 }
 STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.errors"]
+# The folders of core from the ground up: a module imports from its own folder and from those before it.
+NO_TORCH = ("reporting", "artifacts", "dataset", "scoring", "predictions", "tuning", "noise", "formats")
+ENGINE = (
+    *("runtime", "models", "losses", "optim", "dataloading", "inference"),
+    *("training", "averaging", "debugging", "detection", "roi"),
+)
+ORDER = ("", *NO_TORCH, *ENGINE)
 # Wherever in the file the import stands.
 BANNED = {
     "segtool.core": ["typer", "click"],
     "segtool.commands": ["typer", "click"],
-    "segtool.core.scoring": ["torch"],
-    "segtool.core.formats": ["torch"],
-    "segtool.core.reporting": ["torch"],
+    **{f"segtool.core.{folder}": ["torch"] for folder in NO_TORCH},
 }
 
 
@@ -99,6 +104,27 @@ def test_a_breach_is_seen(name: str, imported: str) -> None:
     assert breaches(name, {imported}) == [imported]
 
 
+def folder(name: str) -> str:
+    """The folder of core that a module lies in; empty for the modules of core itself."""
+    parts = name.split(".")
+    return parts[2] if len(parts) > 3 or (PACKAGE / "core" / parts[2]).is_dir() else ""
+
+
+def test_every_folder_of_core_has_its_place_in_the_order() -> None:
+    assert set(ORDER) == {"", *(path.name for path in (PACKAGE / "core").iterdir() if (path / "__init__.py").exists())}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "core").rglob("*.py")), ids=module_name)
+def test_imports_inside_core_go_down(path: Path) -> None:
+    name = module_name(path)
+    if name == "segtool.core":
+        return
+    above = ORDER[ORDER.index(folder(name)) + 1 :]
+    imported = {one for one in imported_by(ast.parse(path.read_text(encoding="utf-8"))) if inside(one, "segtool.core")}
+    modules = {one if (PACKAGE.parent / one.replace(".", "/")).exists() else one.rpartition(".")[0] for one in imported}
+    assert not {one for one in modules - {"segtool.core"} if folder(one) in above}
+
+
 def reachable_from(start: str) -> set[str]:
     """All that a module imports, and what that imports, wherever in the files the imports stand."""
     files = {module_name(path): path for path in MODULES}
@@ -120,7 +146,7 @@ def reachable_from(start: str) -> set[str]:
 @pytest.mark.parametrize("command", [command for command in NEED_NO_MODEL if command != "roi_crop"])
 def test_commands_that_need_no_model_never_reach_torch(command: str) -> None:
     reached = reachable_from(f"segtool.commands.{command}")
-    assert "segtool.core.artifacts" in {name.rsplit(".", 1)[0] for name in reached}
+    assert "segtool.core.artifacts.output" in {name.rsplit(".", 1)[0] for name in reached}
     engine = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "ttach"}
     assert not {name for name in reached if name.split(".")[0] in engine}
 

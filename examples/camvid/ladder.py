@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ledger import score
 
-from segtool.core.catalog import load_dataset
+from segtool.core.dataset.dataset import load_dataset
 from segtool.core.scoring.bootstrap import Difference, paired_difference
 from segtool.core.tables import write_csv
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segtool.core.catalog import Dataset, load_dataset
+from segtool.core.dataset.dataset import Dataset, load_dataset
 from segtool.core.files import read_json
-from segtool.core.predictions import open_predictions
+from segtool.core.predictions.folder import open_predictions
 from segtool.core.scoring.bootstrap import paired_difference
 from segtool.core.scoring.scores import ScoreBoard, miou_of_counts
 from segtool.core.tables import read_csv, write_csv

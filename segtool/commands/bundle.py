@@ -1,8 +1,8 @@
 """`segtool bundle`: runs in, one file out that predicts without a network."""
 
-from segtool.core.artifacts import Output
-from segtool.core.bundles import write_bundle
+from segtool.core.artifacts.output import Output
 from segtool.core.inference.members import open_runs
+from segtool.core.models.bundles import write_bundle
 from segtool.core.reporting.tables import Result
 from segtool.settings.bundle import BundleSettings
 

@@ -10,26 +10,26 @@ import numpy as np
 import torch
 
 from segtool.commands import evaluate, predict
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
-from segtool.core.data.extra import read_extras
-from segtool.core.data.relabel import relabel
-from segtool.core.folds import write_folds
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
+from segtool.core.dataset.extra import read_extras
+from segtool.core.dataset.folds import write_folds
+from segtool.core.dataset.relabel import relabel
+from segtool.core.dataset.selection import cover_classes, limit, select
+from segtool.core.debugging import checks
+from segtool.core.debugging.check_size import in_time
+from segtool.core.debugging.checks import Check
+from segtool.core.debugging.preview import preview_batches
 from segtool.core.images import IGNORE
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
-from segtool.core.predictions import open_predictions
+from segtool.core.predictions.folder import open_predictions
 from segtool.core.reporting.pictures import write_sheet
-from segtool.core.reporting.preview import preview_batches
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
-from segtool.core.selection import cover_classes, limit, select
+from segtool.core.runtime.distributed import require_one_process
 from segtool.core.tables import write_csv
-from segtool.core.training import checks
-from segtool.core.training.check_size import in_time
-from segtool.core.training.checks import Check
 from segtool.core.training.context import make_updater
-from segtool.core.training.distributed import require_one_process
 from segtool.core.training.inputs import digests
 from segtool.core.training.run_folder import fit
 from segtool.core.training.trainer import Trainer

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segtool.core import catalog, synthetic
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, Record
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset import dataset as catalog
+from segtool.core.dataset import synthetic
+from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.files import atomic
 from segtool.core.images import Array, write_mask
 from segtool.core.reporting.progress import tracker

@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
-from segtool.core.artifacts import Output
-from segtool.core.blending import Blend, bands
-from segtool.core.catalog import Dataset, Record, load_dataset
-from segtool.core.decision import decision_digest, read_decision
-from segtool.core.ensembles import CHOICE, check_alike, check_order, read_choice, write_choice
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset
+from segtool.core.dataset.splits import inner_parts, number_groups
 from segtool.core.files import digest_file, write_json
-from segtool.core.fits import WEIGHTS, Fit, fits_on, told_fits
 from segtool.core.images import read_palette
-from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, output_files, write_index
-from segtool.core.predictions import Predictions, open_predictions
+from segtool.core.predictions.blending import Blend, bands
+from segtool.core.predictions.decision import decision_digest, read_decision
+from segtool.core.predictions.ensembles import CHOICE, check_alike, check_order, read_choice, write_choice
+from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.ground_truth import refuse_seen, scorable
+from segtool.core.predictions.writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.scoring.bootstrap import few_drawn
-from segtool.core.scoring.ensemble_fit import Bands, Fitted, Images, fit_weights
-from segtool.core.splits import inner_parts, number_groups
+from segtool.core.scoring.fits import WEIGHTS, Fit, fits_on, told_fits
 from segtool.core.tables import write_csv
-from segtool.core.truth import refuse_seen, scorable
+from segtool.core.tuning.ensemble_weights import Bands, Fitted, Images, fit_weights
 from segtool.errors import UsageError
 from segtool.settings.ensemble import EXPONENT, EnsembleSettings
 

@@ -3,20 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
-from segtool.core.decision import decision_digest, read_decision
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_stats, write_json
-from segtool.core.fits import Fit, fits_on, told_fits
 from segtool.core.images import Array
-from segtool.core.predictions import find_predictions, open_mask_folder, open_predictions, read_class_ids
+from segtool.core.predictions.decision import decision_digest, read_decision
+from segtool.core.predictions.folder import find_predictions, open_mask_folder, open_predictions, read_class_ids
+from segtool.core.predictions.ground_truth import check_excluded, refuse_seen, scorable, seen_images, with_truth
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring import objects, tables
 from segtool.core.scoring.confusion import confusion
+from segtool.core.scoring.fits import Fit, fits_on, told_fits
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import write_csv
-from segtool.core.truth import check_excluded, refuse_seen, scorable, seen_images, with_truth
 from segtool.errors import UsageError
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.options import Size

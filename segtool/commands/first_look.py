@@ -11,12 +11,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from segtool.core.artifacts import Output, require_done
-from segtool.core.catalog import load_dataset
-from segtool.core.data.extra import read_extras
-from segtool.core.data.relabel import relabel
+from segtool.core.artifacts.output import Output, require_done
+from segtool.core.dataset.dataset import load_dataset
+from segtool.core.dataset.extra import read_extras
+from segtool.core.dataset.relabel import relabel
+from segtool.core.dataset.selection import select
 from segtool.core.reporting.tables import Result
-from segtool.core.selection import select
 from segtool.core.training.inputs import digests, how_to_train_on, read_images
 from segtool.settings.bundle import BundleSettings
 from segtool.settings.debug import DebugSettings

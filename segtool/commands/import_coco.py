@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segtool.core import images
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, Record, write_dataset
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, Record, write_dataset
+from segtool.core.dataset.masks import Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import coco, coco_paint
-from segtool.core.formats.masks import Tally, mask_path, write_masks
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError

@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from segtool.core import images
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, load_dataset
-from segtool.core.claims import Found, claim_text, find_files, match_files
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, load_dataset
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import arrays, folders
 from segtool.core.formats.foreign import Source, open_sources
-from segtool.core.prediction_writer import OWNS, output_files, write_index, write_predictions
-from segtool.core.predictions import list_files
-from segtool.core.probmaps import Probs
+from segtool.core.formats.prediction_files import Found, claim_text, find_files, match_files
+from segtool.core.predictions.folder import list_files
+from segtool.core.predictions.probability_maps import Probs
+from segtool.core.predictions.writer import OWNS, output_files, write_index, write_predictions
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.errors import UsageError

@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_file
-from segtool.core.fits import Fit, fits_on, told_fits
 from segtool.core.images import Array
 from segtool.core.noise import evidence, table
 from segtool.core.noise.findings import Finding, examine
 from segtool.core.noise.suspicion import judge
-from segtool.core.predictions import Predictions, open_predictions
-from segtool.core.probmaps import lowest_level
+from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.ground_truth import refuse_seen, scorable
+from segtool.core.predictions.probability_maps import lowest_level
 from segtool.core.reporting.pictures import Suspect, write_suspects
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
+from segtool.core.scoring.fits import Fit, fits_on, told_fits
 from segtool.core.tables import write_csv
-from segtool.core.truth import refuse_seen, scorable
 from segtool.errors import SegtoolError
 from segtool.settings.noise_rank import SHEET_IMAGES, NoiseRankSettings
 from segtool.settings.options import Size

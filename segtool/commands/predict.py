@@ -5,20 +5,20 @@ import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from segtool.core.artifacts import Output
-from segtool.core.catalog import with_masks
-from segtool.core.decision import Decision, decision_digest, read_decision
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import with_masks
+from segtool.core.dataset.selection import limit
 from segtool.core.inference.job import Group, Job, read_job
 from segtool.core.inference.members import load_members
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
-from segtool.core.memory import memory_errors
-from segtool.core.prediction_writer import OWNS, PredictionWriter, is_whole, output_files, write_index
+from segtool.core.predictions.decision import Decision, decision_digest, read_decision
+from segtool.core.predictions.writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result
+from segtool.core.runtime.distributed import World, compute
+from segtool.core.runtime.memory import memory_errors
 from segtool.core.scoring.widths import shrunk_away, told_stretch
-from segtool.core.selection import limit
-from segtool.core.training.distributed import World, compute
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import Size
 from segtool.settings.predict import PredictSettings

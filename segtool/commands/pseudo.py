@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from segtool.core import images
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, write_dataset
-from segtool.core.fits import fits_on, told_fits
-from segtool.core.formats.masks import mask_path
-from segtool.core.probmaps import lowest_level
-from segtool.core.pseudo_labels import (
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, write_dataset
+from segtool.core.dataset.masks import mask_path
+from segtool.core.dataset.seen_images import TEACHERS, write_teachers
+from segtool.core.predictions.probability_maps import lowest_level
+from segtool.core.predictions.pseudo_labels import (
     Ints,
     accepted_table,
     balanced_levels,
@@ -22,10 +22,10 @@ from segtool.core.pseudo_labels import (
     noted,
     top_histograms,
 )
-from segtool.core.pseudo_task import Task, read_task
+from segtool.core.predictions.pseudo_task import Task, read_task
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
-from segtool.core.seen_images import TEACHERS, write_teachers
+from segtool.core.scoring.fits import fits_on, told_fits
 from segtool.core.tables import read_csv, to_whole_number, write_csv
 from segtool.errors import SegtoolError
 from segtool.settings.pseudo import PseudoSettings

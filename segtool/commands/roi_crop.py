@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from segtool.core import images
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, Record, load_dataset, relative_to, write_dataset
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, relative_to, write_dataset
+from segtool.core.dataset.image_identity import identify
+from segtool.core.dataset.masks import mask_path
 from segtool.core.detection.files import DETECTIONS, DETECTOR
-from segtool.core.formats.masks import mask_path
-from segtool.core.identity import identify
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
-from segtool.core.roi import BOXES, Crop, Pieces, cut, write_boxes
-from segtool.core.roi_sources import Finder, find_source
+from segtool.core.roi.crops import BOXES, Crop, Pieces, cut, write_boxes
+from segtool.core.roi.sources import Finder, find_source
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 from segtool.settings.roi import RoiCropSettings

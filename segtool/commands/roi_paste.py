@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from segtool.core import artifacts
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, load_dataset
+from segtool.core.artifacts import output as artifacts
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, load_dataset
 from segtool.core.files import digest_file
-from segtool.core.pasting import complete, fits_of, out_of_fold, pasted
-from segtool.core.prediction_writer import OWNS, output_files, write_index, write_predictions
-from segtool.core.predictions import Predictions, open_predictions
-from segtool.core.probmaps import Probs
+from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.probability_maps import Probs
+from segtool.core.predictions.writer import OWNS, output_files, write_index, write_predictions
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
-from segtool.core.roi import BOXES, read_boxes
+from segtool.core.roi.crops import BOXES, read_boxes
+from segtool.core.roi.pasting import complete, fits_of, out_of_fold, pasted
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.roi import RoiPasteSettings
 

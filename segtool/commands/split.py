@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from segtool.core import catalog, splits
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Record
-from segtool.core.folds import ALWAYS_TRAIN, write_folds
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset import dataset as catalog
+from segtool.core.dataset import splits
+from segtool.core.dataset.dataset import Record
+from segtool.core.dataset.folds import ALWAYS_TRAIN, write_folds
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.errors import SegtoolError, UsageError

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import cv2
 
 from segtool.core import images
-from segtool.core.artifacts import Output
-from segtool.core.decision import decision_digest, read_decision
+from segtool.core.artifacts.output import Output
 from segtool.core.formats.submissions import write_pixels
-from segtool.core.predictions import open_predictions
+from segtool.core.predictions.decision import decision_digest, read_decision
+from segtool.core.predictions.folder import open_predictions
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.settings.submit import SubmitSettings

@@ -5,18 +5,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from segtool.core.artifacts import Output
+from segtool.core.artifacts.output import Output
+from segtool.core.averaging.job import Job, read_job
+from segtool.core.averaging.soup import KEYS, Made, Row, average, in_order, name_of
+from segtool.core.dataset.seen_images import merge_samples
 from segtool.core.files import digest_file, write_json
-from segtool.core.memory import memory_errors
 from segtool.core.reporting.tables import Result, Table
-from segtool.core.seen_images import merge_samples
+from segtool.core.runtime.distributed import compute
+from segtool.core.runtime.memory import memory_errors
 from segtool.core.training import checkpoints
-from segtool.core.training.averaging_job import Job, read_job
 from segtool.core.training.context import RunContext
-from segtool.core.training.distributed import compute
 from segtool.core.training.history import monitored
 from segtool.core.training.run_folder import describe
-from segtool.core.training.soup import KEYS, Made, Row, average, in_order, name_of
 from segtool.core.training.trainer import Trainer
 from segtool.settings.options import comparable
 from segtool.settings.swa import SwaSettings

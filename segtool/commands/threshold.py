@@ -5,25 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from segtool.core.artifacts import Output
-from segtool.core.catalog import Dataset, Record, load_dataset
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset
+from segtool.core.dataset.splits import inner_parts, number_groups, torn_groups
 from segtool.core.files import remove_leftovers, write_json
-from segtool.core.fits import told_fits
 from segtool.core.images import Array
-from segtool.core.predictions import Predictions, open_predictions
-from segtool.core.probmaps import ProbReader, open_probs
-from segtool.core.reporting import thresholds as report
+from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.ground_truth import check_excluded, refuse_seen, scorable
+from segtool.core.predictions.probability_maps import ProbReader, open_probs
 from segtool.core.reporting.curves import write_curves
 from segtool.core.reporting.pictures import class_colours
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring.bootstrap import few_drawn
-from segtool.core.scoring.metrics import Metric, metric
+from segtool.core.scoring.fits import told_fits
 from segtool.core.scoring.scores import METRIC_NAMES
-from segtool.core.scoring.threshold_fit import Fitted, Images, fit_decision
-from segtool.core.splits import inner_parts, number_groups, torn_groups
 from segtool.core.tables import write_csv
-from segtool.core.truth import check_excluded, refuse_seen, scorable
+from segtool.core.tuning import threshold_report as report
+from segtool.core.tuning.objective import Metric, metric
+from segtool.core.tuning.thresholds import Fitted, Images, fit_decision
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.threshold import ThresholdSettings
 

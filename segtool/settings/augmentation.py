@@ -20,7 +20,7 @@ class Basics(NamedTuple):
 # Options that mix a second image into one, each the parameter of its Beta distribution.
 MIXES = ("mixup", "cutmix", "snapmix")
 
-# What a preset holds beside these stands in core/data/presets.py.
+# What a preset holds beside these stands in core/dataloading/presets.py.
 PRESETS = {
     "none": Basics(0.0, (1.0, 1.0), 0.0, 0.0),
     "light": Basics(0.5, (0.75, 1.5), 0.2, 0.2),

@@ -1,6 +1,6 @@
 """The loss: which terms there are, and their options.
 
-To add a term, add a row to `TERMS` here, and its function to `core/models/loss_terms.py`.
+To add a term, add a row to `TERMS` here, and its function to `core/losses/terms.py`.
 """
 
 import re

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import Type
 
-from segtool.core.bundles import FORMAT, unpack_bundle
-from segtool.core.predictions import open_predictions
+from segtool.core.models.bundles import FORMAT, unpack_bundle
+from segtool.core.predictions.folder import open_predictions
 from segtool.errors import SegtoolError
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"

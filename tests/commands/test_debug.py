@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from segtool.commands import debug
-from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
+from segtool.core.dataset.selection import cover_classes
+from segtool.core.debugging import check_size
 from segtool.core.reporting.tables import Result
-from segtool.core.selection import cover_classes
-from segtool.core.training import check_size
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.common import MachineSettings, OutputSettings

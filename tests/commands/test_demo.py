@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from segtool.commands import demo
-from segtool.core import synthetic
-from segtool.core.catalog import load_dataset
+from segtool.core.dataset import synthetic
+from segtool.core.dataset.dataset import load_dataset
 from segtool.core.documents import read_json
 from segtool.core.tables import read_csv
 from segtool.errors import UsageError

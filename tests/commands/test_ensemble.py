@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from conftest import Type
 
-from segtool.core.catalog import load_dataset
+from segtool.core.dataset.dataset import load_dataset
 from segtool.core.files import write_json
-from segtool.core.prediction_writer import PredictionWriter, write_index
-from segtool.core.predictions import open_predictions
-from segtool.core.probmaps import decide, read_probs
+from segtool.core.predictions.folder import open_predictions
+from segtool.core.predictions.probability_maps import decide, read_probs
+from segtool.core.predictions.writer import PredictionWriter, write_index
 from segtool.settings.options import Size
 
 Make = Callable[..., Path]

@@ -12,9 +12,9 @@ from conftest import Type
 
 from segtool.commands.evaluate import FILES, run
 from segtool.core import images
-from segtool.core.catalog import Dataset, load_dataset, write_dataset
+from segtool.core.dataset.dataset import Dataset, load_dataset, write_dataset
 from segtool.core.files import write_json
-from segtool.core.predictions import mask_path
+from segtool.core.predictions.folder import mask_path
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings

@@ -10,7 +10,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from segtool.commands import import_coco
-from segtool.core import catalog, images
+from segtool.core import images
+from segtool.core.dataset import dataset as catalog
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from segtool.commands import import_folders
-from segtool.core import catalog, images
+from segtool.core import images
+from segtool.core.dataset import dataset as catalog
+from segtool.core.dataset.folds import read_folds
 from segtool.core.documents import read_json
-from segtool.core.folds import read_folds
 from segtool.core.formats import folders
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError

@@ -11,10 +11,10 @@ from conftest import Type
 from PIL import Image
 
 from segtool.core import images
-from segtool.core.catalog import load_dataset
+from segtool.core.dataset.dataset import load_dataset
 from segtool.core.formats import foreign
-from segtool.core.predictions import Predictions, open_predictions
-from segtool.core.probmaps import decide, read_probs
+from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.probability_maps import decide, read_probs
 from segtool.core.tables import read_csv, write_csv
 
 Floats = npt.NDArray[np.float32]

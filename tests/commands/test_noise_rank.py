@@ -11,11 +11,11 @@ import pytest
 
 from segtool.commands.noise_rank import run
 from segtool.core import images
-from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
+from segtool.core.dataset.synthetic import CLASSES, draw, make_scene
 from segtool.core.files import write_json
-from segtool.core.predictions import mask_path, probs_path
-from segtool.core.probmaps import decide, write_probs
-from segtool.core.synthetic import CLASSES, draw, make_scene
+from segtool.core.predictions.folder import mask_path, probs_path
+from segtool.core.predictions.probability_maps import decide, write_probs
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings

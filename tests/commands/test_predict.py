@@ -11,8 +11,8 @@ from conftest import Type
 from PIL import Image
 
 from segtool.commands import predict
-from segtool.core.predictions import Predictions, open_predictions
-from segtool.core.probmaps import decide, read_probs
+from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.probability_maps import decide, read_probs
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 TRAIN = f"train tiny {NETWORK} --batch 2 --epochs 2"

@@ -8,10 +8,10 @@ import pytest
 from conftest import Type
 from PIL import Image
 
-from segtool.core import prediction_writer
 from segtool.core.inference import image_accumulator
-from segtool.core.predictions import open_predictions
-from segtool.core.probmaps import read_probs
+from segtool.core.predictions import writer as prediction_writer
+from segtool.core.predictions.folder import open_predictions
+from segtool.core.predictions.probability_maps import read_probs
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 TRAIN = f"train tiny {NETWORK} --batch 2 --scale 1,1"

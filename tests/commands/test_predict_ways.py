@@ -12,8 +12,8 @@ import pytest
 from conftest import Type
 from PIL import Image
 
-from segtool.core.predictions import Predictions, open_predictions
-from segtool.core.probmaps import read_probs
+from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.probability_maps import read_probs
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 PREDICT = "predict tiny --run run --subset train --threads 1"

@@ -11,12 +11,13 @@ import pytest
 from conftest import Type
 from PIL import Image
 
-from segtool.core import images, pseudo_task
-from segtool.core.catalog import Dataset, load_dataset, write_dataset
+from segtool.core import images
+from segtool.core.dataset.dataset import Dataset, load_dataset, write_dataset
 from segtool.core.files import write_json
-from segtool.core.prediction_writer import write_index
-from segtool.core.predictions import mask_path, probs_path
-from segtool.core.probmaps import decide, write_probs
+from segtool.core.predictions import pseudo_task
+from segtool.core.predictions.folder import mask_path, probs_path
+from segtool.core.predictions.probability_maps import decide, write_probs
+from segtool.core.predictions.writer import write_index
 from segtool.settings.options import Size
 
 

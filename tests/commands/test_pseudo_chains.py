@@ -8,8 +8,8 @@ import pytest
 from conftest import Type
 from test_train_night import assert_same_run, train_with_stops
 
-from segtool.core.catalog import load_dataset
-from segtool.core.predictions import open_predictions
+from segtool.core.dataset.dataset import load_dataset
+from segtool.core.predictions.folder import open_predictions
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 TRAIN = f"train tiny {NETWORK} --batch 4 --epochs 2 --lr 0.01 --augment none --folds folds.csv"

@@ -11,12 +11,12 @@ from PIL import Image
 
 from segtool.commands import roi_crop
 from segtool.core import images
-from segtool.core.catalog import Dataset, load_dataset
-from segtool.core.identity import identify
-from segtool.core.predictions import open_predictions
-from segtool.core.probmaps import decide, read_probs
-from segtool.core.roi import Pieces, read_boxes
-from segtool.core.seen_images import read_samples, write_samples
+from segtool.core.dataset.dataset import Dataset, load_dataset
+from segtool.core.dataset.image_identity import identify
+from segtool.core.dataset.seen_images import read_samples, write_samples
+from segtool.core.predictions.folder import open_predictions
+from segtool.core.predictions.probability_maps import decide, read_probs
+from segtool.core.roi.crops import Pieces, read_boxes
 from segtool.core.tables import read_csv
 
 Floats = npt.NDArray[np.float32]

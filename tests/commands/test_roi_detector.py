@@ -10,11 +10,11 @@ from conftest import Type
 from PIL import Image
 
 from segtool.commands import roi_crop
-from segtool.core.catalog import Dataset, Record, load_dataset, write_dataset
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
 from segtool.core.detection import network, training
 from segtool.core.detection.training import Trainer
 from segtool.core.documents import read_json
-from segtool.core.roi import read_boxes
+from segtool.core.roi.crops import read_boxes
 
 LINE = "roi crop squares --detector --encoder tu-mobilenetv3_small_050 --encoder-weights none --batch 2 --threads 1 -o"
 # Left, top, right and bottom of each square of an image.

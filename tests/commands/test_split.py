@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from segtool.commands import split
-from segtool.core import catalog
-from segtool.core.catalog import Dataset, Record
+from segtool.core.dataset import dataset as catalog
+from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.folds import read_folds
 from segtool.core.documents import read_json
-from segtool.core.folds import read_folds
 from segtool.core.images import write_mask
 from segtool.core.reporting.tables import Result
 from segtool.core.tables import read_csv, write_csv

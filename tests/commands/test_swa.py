@@ -19,14 +19,14 @@ from conftest import Type
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from segtool.core.data.seeding import seed_torch
+from segtool.core.averaging.evaluator import Bench
+from segtool.core.averaging.job import read_job
+from segtool.core.averaging.runs import Checkpoint
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.models.inputs import network_input
-from segtool.core.training.averaging_job import read_job
-from segtool.core.training.bench import Bench
+from segtool.core.runtime.distributed import World
+from segtool.core.runtime.seeding import seed_torch
 from segtool.core.training.context import RunContext
-from segtool.core.training.distributed import World
-from segtool.core.training.sources import Checkpoint
 from segtool.settings.options import assemble
 from segtool.settings.swa import SwaSettings
 

@@ -13,11 +13,11 @@ import pytest
 from conftest import Type
 from PIL import Image
 
-from segtool.core.catalog import load_dataset, write_dataset
+from segtool.core.dataset.dataset import load_dataset, write_dataset
 from segtool.core.files import write_json
 from segtool.core.images import read_indices, write_mask
-from segtool.core.prediction_writer import PredictionWriter, write_index
-from segtool.core.predictions import open_predictions, probs_path
+from segtool.core.predictions.folder import open_predictions, probs_path
+from segtool.core.predictions.writer import PredictionWriter, write_index
 from segtool.core.reporting.pictures import class_colours
 from segtool.settings.options import Size
 
@@ -114,8 +114,8 @@ def test_nested_folds_keep_groups_whole(typed: Type, predict: Make, tiny: Path) 
 
 
 def test_where_the_fit_does_not_hold_the_argmax_is_kept(typed: Type, predict: Make, monkeypatch: Any) -> None:
-    from segtool.core.scoring import threshold_fit
     from segtool.core.scoring.bootstrap import Difference
+    from segtool.core.tuning import thresholds as threshold_fit
 
     predict()
     monkeypatch.setattr(threshold_fit, "paired_difference", lambda *_, **__: Difference(-0.01, -0.02, 0.003))

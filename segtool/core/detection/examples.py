@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.catalog import Dataset, Record
-from segtool.core.data.sampling import Key
-from segtool.core.data.seeding import sample_generators
+from segtool.core.dataloading.sampling import Key
+from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.geometry import Box
 from segtool.core.images import Array, check_size, resize_image
-from segtool.core.objects import component_boxes
+from segtool.core.predictions.objects import component_boxes
 from segtool.core.reporting.progress import Track
+from segtool.core.runtime.seeding import sample_generators
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import torch
 
-from segtool.core.catalog import Dataset, Record
+from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.detection.examples import Examples, fit, read_objects
 from segtool.core.detection.files import DETECTIONS, DETECTOR
 from segtool.core.detection.training import Trainer, read_state
 from segtool.core.formats.coco_results import write_results
 from segtool.core.geometry import Box
 from segtool.core.images import image_size
-from segtool.core.memory import memory_errors
 from segtool.core.models.build import NetworkSpec, check_encoder
 from segtool.core.models.normalisation import normalisation
 from segtool.core.models.weight_files import weights_digest
 from segtool.core.reporting.progress import Track
-from segtool.core.training.distributed import compute, require_one_process
+from segtool.core.runtime.distributed import compute, require_one_process
+from segtool.core.runtime.memory import memory_errors
 from segtool.settings.roi import DetectorSettings, RoiCropSettings
 
 

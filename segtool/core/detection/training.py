@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from segtool.core.data.sampling import BatchPlan
-from segtool.core.data.seeding import seed_torch
+from segtool.core.dataloading.sampling import BatchPlan
 from segtool.core.detection.examples import Example, Examples
 from segtool.core.detection.network import build_detector, train_mode
 from segtool.core.images import Array
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
 from segtool.core.models.inputs import network_input
-from segtool.core.models.optim import make_optimizer, set_lr
 from segtool.core.models.pretrained import load_encoder_weights
-from segtool.core.models.schedule import scheduled
+from segtool.core.optim.optimizer import make_optimizer, set_lr
+from segtool.core.optim.schedule import scheduled
 from segtool.core.reporting.progress import Track
+from segtool.core.runtime.seeding import seed_torch
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.optimizer import OptimizerSettings
 from segtool.settings.roi import DetectorSettings

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segtool.core import images
-from segtool.core.catalog import check_image_id
+from segtool.core.dataset.dataset import check_image_id
 from segtool.core.documents import read_json
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size

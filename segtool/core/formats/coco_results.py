@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segtool.core.dataset.image_names import ImageNames
 from segtool.core.documents import read_json
 from segtool.core.files import write_json
 from segtool.core.formats import coco
 from segtool.core.geometry import Box
-from segtool.core.names import ImageNames
 from segtool.errors import SegtoolError
 
 

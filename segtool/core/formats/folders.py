@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core import images
-from segtool.core.catalog import check_image_id
+from segtool.core.dataset.dataset import check_image_id
 from segtool.core.reporting.progress import Track
 from segtool.errors import SegtoolError, UsageError
 

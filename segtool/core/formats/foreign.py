@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.formats.arrays import Array, Axes, Stored, find_axes, look
-from segtool.core.prediction_writer import BAND_BYTES
-from segtool.core.predictions import class_ids
-from segtool.core.probmaps import Probs
+from segtool.core.predictions.folder import class_ids
+from segtool.core.predictions.probability_maps import Probs
+from segtool.core.predictions.writer import BAND_BYTES
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.imports import FormSettings
 from segtool.settings.options import Size

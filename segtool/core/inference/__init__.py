@@ -1,1 +1,1 @@
-"""From images to probabilities."""
+"""From images and runs to probabilities."""

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from segtool.core.inference.predictor import Forward, to_probs
-from segtool.core.memory import out_of_memory
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.outputs import MaskOnly
+from segtool.core.runtime.memory import out_of_memory
 from segtool.errors import SegtoolError, UsageError
 
 log = logging.getLogger(__name__)

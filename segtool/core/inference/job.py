@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from segtool.core.catalog import Dataset, Record, load_dataset, with_masks
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
+from segtool.core.dataset.image_identity import Identity, identify_all
+from segtool.core.dataset.seen_images import members_for, out_of_fold
 from segtool.core.files import digest_bytes
-from segtool.core.identity import Identity, identify_all
 from segtool.core.images import image_size
 from segtool.core.inference.members import Run, open_runs
 from segtool.core.inference.predictor import Predictor
-from segtool.core.seen_images import members_for, out_of_fold
 from segtool.errors import UsageError
 from segtool.settings.options import Size
 

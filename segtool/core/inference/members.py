@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from segtool.core import artifacts
-from segtool.core.bundles import unpack_bundle
-from segtool.core.catalog import Dataset
+from segtool.core.artifacts import output as artifacts
+from segtool.core.artifacts.stamps import Stamp
+from segtool.core.dataset.dataset import Dataset
+from segtool.core.dataset.seen_images import Samples, read_samples
 from segtool.core.documents import read_json
 from segtool.core.files import digest_file
 from segtool.core.inference.backends import Backend, accelerate
 from segtool.core.inference.predictor import Member
 from segtool.core.models.build import NetworkSpec
+from segtool.core.models.bundles import unpack_bundle
 from segtool.core.models.checkpoint import epoch_files, load_checkpoint, restore_network
-from segtool.core.seen_images import Samples, read_samples
-from segtool.core.stamps import Stamp
 from segtool.errors import SegtoolError, UsageError
 
 log = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ from segtool.core.inference.image_accumulator import ImageAccumulator, Tile, Til
 from segtool.core.inference.merging import Merge
 from segtool.core.inference.plan import ImagePlan, make_plan
 from segtool.core.inference.tta import make_views
-from segtool.core.memory import out_of_memory
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.folding import fold_norms
 from segtool.core.models.inputs import amp, network_input
 from segtool.core.models.outputs import read_answer
-from segtool.core.probmaps import Probs
+from segtool.core.predictions.probability_maps import Probs
+from segtool.core.runtime.memory import out_of_memory
 from segtool.errors import DivergedError, UsageError
 from segtool.settings.inference import ViewSettings, WindowSettings
 from segtool.settings.options import Size

@@ -1,1 +1,1 @@
-"""Models: building, losses, optimizers, schedules, checkpoints."""
+"""Networks: building, weights, checkpoints, bundles."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segtool.core.artifacts import require_done
+from segtool.core.artifacts.output import require_done
 from segtool.core.files import digest_file
 from segtool.errors import SegtoolError
 from segtool.settings.model import ModelSettings

@@ -1,1 +1,1 @@
-"""How far a label is from what models that never saw it predict, and what kind of mistake would explain it."""
+"""How strongly a label disagrees with models that never saw it, and which mistake would explain that."""

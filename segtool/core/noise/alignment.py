@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.images import IGNORE, Array
-from segtool.core.probmaps import Probs
+from segtool.core.predictions.probability_maps import Probs
 
 # How far labels are moved, and outlines, as shares of the shorter side.
 SHIFT_REACH = 0.15

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.images import IGNORE, Array
-from segtool.core.probmaps import SCALE, ProbReader, Probs, most_probable
+from segtool.core.predictions.probability_maps import SCALE, ProbReader, Probs, most_probable
 
 Levels = npt.NDArray[np.uint16]
 Counts = npt.NDArray[np.unsignedinteger]

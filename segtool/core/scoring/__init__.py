@@ -1,1 +1,1 @@
-"""Scores and what they are made of: NumPy and OpenCV, never torch."""
+"""Masks in, scores out: NumPy and OpenCV, never torch."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segtool.core.fits import Fit
 from segtool.core.reporting.tables import Table
 from segtool.core.scoring import objects
+from segtool.core.scoring.fits import Fit
 from segtool.core.scoring.scores import ScoreBoard, divide
 
 

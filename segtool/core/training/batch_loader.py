@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
-from segtool.core.data.augmentation import Augmentation
-from segtool.core.data.batches import Batch, Collate
-from segtool.core.data.loader import make_loader
-from segtool.core.data.samples import TrainingSamples
-from segtool.core.data.sampling import BatchPlan, Key, mean_weight, repeat_factors
+from segtool.core.dataloading.augmentation import Augmentation
+from segtool.core.dataloading.batches import Batch, Collate
+from segtool.core.dataloading.loader import make_loader
+from segtool.core.dataloading.samples import TrainingSamples
+from segtool.core.dataloading.sampling import BatchPlan, Key, mean_weight, repeat_factors
 from segtool.core.models.build import DIVISOR
 from segtool.core.training.context import RunContext
 

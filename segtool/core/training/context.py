@@ -6,22 +6,22 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from segtool.core.catalog import Dataset, Record
-from segtool.core.data.augmentation import rehearse
-from segtool.core.data.seeding import seed_torch
-from segtool.core.data.training_units import TrainingUnits, count_units, read_units
+from segtool.core.dataloading.augmentation import rehearse
+from segtool.core.dataloading.training_units import TrainingUnits, count_units, read_units
+from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.seen_images import refuse_trained, without_duplicates
 from segtool.core.geometry import round_up
 from segtool.core.images import image_size
+from segtool.core.losses.class_weights import class_weights
+from segtool.core.losses.criterion import Criterion
 from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, check_names, check_size
-from segtool.core.models.class_weights import class_weights
-from segtool.core.models.losses import Criterion
 from segtool.core.models.normalisation import Normalisation, normalisation
-from segtool.core.models.optim import check_optimizer, make_optimizer
 from segtool.core.models.pretrained import load_encoder_weights
 from segtool.core.models.transfer import init_spec, load_run_weights
+from segtool.core.optim.optimizer import check_optimizer, make_optimizer
 from segtool.core.reporting.progress import Track, silent, tracker
-from segtool.core.seen_images import refuse_trained, without_duplicates
-from segtool.core.training.distributed import World
+from segtool.core.runtime.distributed import World
+from segtool.core.runtime.seeding import seed_torch
 from segtool.core.training.inputs import read_images
 from segtool.core.training.update import Updater
 from segtool.settings.model import ModelSettings

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from segtool.core.catalog import Dataset, Record, load_dataset
-from segtool.core.data.extra import extra_digests, read_extras
-from segtool.core.data.pipeline_file import pipeline_digest
-from segtool.core.data.relabel import relabel
-from segtool.core.data.soft import check_soft
-from segtool.core.models.class_weights import class_weights_digest
+from segtool.core.dataloading.pipeline_file import pipeline_digest
+from segtool.core.dataloading.soft_targets import check_soft
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset
+from segtool.core.dataset.extra import extra_digests, read_extras
+from segtool.core.dataset.relabel import relabel
+from segtool.core.dataset.selection import only_digest, select
+from segtool.core.losses.class_weights import class_weights_digest
 from segtool.core.models.weight_files import init_digest, weights_digest
-from segtool.core.selection import only_digest, select
 from segtool.settings.train import TrainSettings
 
 

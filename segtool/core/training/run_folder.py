@@ -12,18 +12,18 @@ from typing import Any
 import torch
 
 from segtool import __version__
-from segtool.core.artifacts import Output
-from segtool.core.data.relabel import RELABELLED
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.relabel import RELABELLED
+from segtool.core.dataset.seen_images import TEACHERS, read_samples, write_samples
+from segtool.core.dataset.selection import limit
 from segtool.core.files import write_json
 from segtool.core.images import image_size
-from segtool.core.memory import memory_errors
 from segtool.core.models.build import DIVISOR, NetworkSpec
+from segtool.core.runtime.distributed import compute
+from segtool.core.runtime.memory import memory_errors
 from segtool.core.scoring.widths import told_stretch
-from segtool.core.seen_images import TEACHERS, read_samples, write_samples
-from segtool.core.selection import limit
 from segtool.core.training.checkpoints import EPOCH_START, OWNS, write_history
 from segtool.core.training.context import RunContext, RunData, read_data
-from segtool.core.training.distributed import compute
 from segtool.core.training.inputs import digests, how_to_train_on
 from segtool.core.training.trainer import Trainer
 from segtool.errors import SegtoolError, UsageError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from segtool.core.data.batches import Batch
+from segtool.core.dataloading.batches import Batch
 from segtool.core.documents import read_json
 from segtool.core.files import atomic
 from segtool.core.training.update import Updater

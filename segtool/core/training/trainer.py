@@ -8,15 +8,15 @@ from functools import partial
 
 import torch
 
-from segtool.core.data.batches import Batch
-from segtool.core.models.schedule import scheduled
-from segtool.core.selection import limit
+from segtool.core.dataloading.batches import Batch
+from segtool.core.dataset.selection import limit
+from segtool.core.optim.schedule import scheduled
+from segtool.core.runtime.signals import Signals, stopped_by
 from segtool.core.training import checkpoints, time_limit
 from segtool.core.training.batch_loader import BatchLoader
 from segtool.core.training.checkpoints import Checkpoints
 from segtool.core.training.context import RunContext, make_updater
 from segtool.core.training.history import epoch_row, in_words, monitored, score_cells
-from segtool.core.training.signals import Signals, stopped_by
 from segtool.core.training.state import TrainingState
 from segtool.core.training.time_limit import TimeLimit
 from segtool.core.training.validation import Validation, Validator

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from segtool.core.data.batches import Batch
-from segtool.core.data.seeding import seed_torch
-from segtool.core.memory import PassMemoryError, pass_memory_errors
+from segtool.core.dataloading.batches import Batch
+from segtool.core.losses.criterion import Criterion, Mixed, UpdateTotals
+from segtool.core.losses.presence import presence_loss, presence_targets
 from segtool.core.models.build import NetworkSpec
-from segtool.core.models.ema import Average
 from segtool.core.models.inputs import amp, network_input
-from segtool.core.models.losses import Criterion, Mixed, UpdateTotals
-from segtool.core.models.optim import set_lr
 from segtool.core.models.outputs import read_answer
-from segtool.core.models.presence import presence_loss, presence_targets
-from segtool.core.models.snapmix import snapmix_targets
-from segtool.core.training.distributed import World
+from segtool.core.optim.ema import Average
+from segtool.core.optim.optimizer import set_lr
+from segtool.core.runtime.distributed import World
+from segtool.core.runtime.memory import PassMemoryError, pass_memory_errors
+from segtool.core.runtime.seeding import seed_torch
+from segtool.core.training.snapmix import snapmix_targets
 from segtool.errors import SegtoolError, UsageError
 
 log = logging.getLogger(__name__)

@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from segtool.core.catalog import Record
+from segtool.core.dataset.dataset import Record
+from segtool.core.dataset.selection import limit
 from segtool.core.images import image_size
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
-from segtool.core.models.losses import Criterion, UpdateTotals
-from segtool.core.probmaps import Probs, decide
+from segtool.core.losses.criterion import Criterion, UpdateTotals
+from segtool.core.predictions.probability_maps import Probs, decide
 from segtool.core.reporting.pictures import write_sheet
 from segtool.core.reporting.progress import Track
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.scores import ScoreBoard
-from segtool.core.selection import limit
 from segtool.core.training.context import RunContext
 from segtool.errors import DivergedError
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segtool.core.catalog import Dataset, Record
-from segtool.core.data.sampling import Key
+from segtool.core.dataloading.sampling import Key
+from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.detection.examples import LONGEST, Examples, fit, flip
 from segtool.core.geometry import Box
 

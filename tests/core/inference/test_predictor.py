@@ -8,7 +8,7 @@ from torch import nn
 from segtool.core.inference.predictor import Member, Predictor, to_probs
 from segtool.core.inference.stream import read_ahead
 from segtool.core.models.build import NetworkSpec
-from segtool.core.probmaps import decide
+from segtool.core.predictions.probability_maps import decide
 from segtool.settings.inference import ViewSettings
 from segtool.settings.options import Size
 

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from segtool.core.dataset.synthetic import draw, make_scene
 from segtool.core.images import IGNORE
 from segtool.core.noise.alignment import NO_SHIFT, best_shift, coarse_label, outlines
-from segtool.core.synthetic import draw, make_scene
 
 CLASSES = 6
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segtool.core.noise.evidence import Census, Levels, bands_of, gather
-from segtool.core.probmaps import SCALE, ProbReader, quantise, write_probs
+from segtool.core.predictions.probability_maps import SCALE, ProbReader, quantise, write_probs
 
 
 def some(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from segtool.core.models.build import NetworkSpec
+from segtool.core.runtime.distributed import World
 from segtool.core.training import checkpoints
-from segtool.core.training.distributed import World
 from segtool.core.training.state import TrainingState
 from segtool.errors import SegtoolError
 

@@ -8,11 +8,11 @@ import torch
 from test_update import SPEC, after, assert_same, data, part, updater
 from torch import nn
 
-from segtool.core.data.batches import Batch, Collate
-from segtool.core.data.mixing import Sample, snapmix
+from segtool.core.dataloading.batches import Batch, Collate
+from segtool.core.dataloading.mixing import Sample, snapmix
 from segtool.core.geometry import Rectangle
-from segtool.core.models.snapmix import snapmix_targets
-from segtool.core.training.distributed import World
+from segtool.core.runtime.distributed import World
+from segtool.core.training.snapmix import snapmix_targets
 from segtool.core.training.update import Updater, split_micro_batches
 
 

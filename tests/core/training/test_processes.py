@@ -13,7 +13,7 @@ from test_mixed_update import snap_updater, snapped
 from test_update import after, assert_same, data, part, updater
 from torch import nn
 
-from segtool.core.training.distributed import World, join
+from segtool.core.runtime.distributed import World, join
 from segtool.core.training.update import Updater, split_micro_batches
 from segtool.errors import SegtoolError
 

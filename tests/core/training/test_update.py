@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from segtool.core.data.batches import Batch
+from segtool.core.dataloading.batches import Batch
+from segtool.core.losses.criterion import Criterion
 from segtool.core.models.build import NetworkSpec
-from segtool.core.models.losses import Criterion
-from segtool.core.training.distributed import World
+from segtool.core.runtime.distributed import World
 from segtool.core.training.update import Updater, split_micro_batches
 from segtool.errors import SegtoolError
 from segtool.settings.loss import LossSettings

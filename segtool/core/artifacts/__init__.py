@@ -1,0 +1,1 @@
+"""What a command has finished or left unfinished: outputs, stamps, locks, shards."""

@@ -1,0 +1,356 @@
+"""The output of a command: what is there already, what is left to do, and the stamp that says it is finished.
+
+While a command works, its settings and input digests are in `begun.json`; as its last act it writes `done.json`. (For a
+single output FILE they are `FILE.begun.json` and `FILE.done.json`.) Whatever kills it, the next call sees which of the
+two is there, compares the settings, and resumes, has nothing to do, or refuses. `stamps` decides; what follows is here.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from segtool.core.artifacts import shards, stamps
+from segtool.core.artifacts.locks import LOCK, FolderLock
+from segtool.core.artifacts.stamps import Refuse, Stamp, State
+from segtool.core.documents import read_json
+from segtool.core.files import create_json, remove_leftovers, write_json
+from segtool.core.reporting.tables import Result
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.common import OutputSettings
+from segtool.settings.options import Shard
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Processes(Protocol):
+    """The processes of one command, of which the main one decides."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the main process."""
+
+    def run_on_main(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which the main process does and tells the others."""
+
+
+class Output:
+    """The output folder (or single file) of one command, or one shard of it."""
+
+    def __init__(
+        self,
+        where: OutputSettings,
+        command: str,
+        *,
+        owns: Sequence[str] = (),
+        file: bool = False,
+        shard: Shard | None = None,
+    ) -> None:
+        """
+        Args:
+            where: the folder, or with `file` the file, and whether what is there may be overwritten.
+            command: its name; an output of another command is refused.
+            owns: glob patterns, relative to the folder, of what the command writes; only these are ever removed.
+            shard: the part to write. Settings and inputs are those of the whole folder, equal for all its shards.
+        """
+        if file and not where.out.name:
+            raise UsageError(f"the output {str(where.out)!r} is a folder; name a file")
+        self.path = where.out
+        self.overwrite = where.overwrite
+        self.command = command
+        self.owns = owns
+        self.file = file
+        self.shard = shard
+        self.state = State.NEW
+        self.done_json = self.path.with_name(self.path.name + ".done.json") if file else self.path / "done.json"
+        self.begun_json = self.done_json.with_name(self.done_json.name.removesuffix("done.json") + "begun.json")
+        self._main = True
+        self._stamp: dict[str, Any] = {}
+        self._lock = FolderLock(self.path, shard)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.state is State.DONE
+
+    @contextmanager
+    def writing(
+        self,
+        settings: Any,
+        inputs: Mapping[str, str],
+        *,
+        keep: str | None = None,
+        resolved: Mapping[str, Any] | None = None,
+        processes: Processes | None = None,
+        advice: Callable[[Mapping[str, Any]], str] = lambda found: "",
+    ) -> Iterator["Output"]:
+        """Write what is not there yet, inside this context, and `finish` it; or find that it is `done`.
+
+        Faulty data or settings (SegtoolError) remove what was written: mending them changes what the stamp is compared
+        with anyway. Whatever else ends the command (a kill, a full disk) leaves what is finished to the next call.
+
+        Args:
+            settings: the command's settings object, or plain values where they alone decide.
+            inputs: digests of everything that is read.
+            keep: glob pattern, relative to the folder, of work too expensive to throw away; where it is there, all
+                stays.
+            resolved: what options come to once files and the machine are known; compared in their place.
+            processes: those that write this output together.
+            advice: the end of the line that refuses what is there, from its stamp.
+
+        Raises:
+            UsageError: the place is taken by something else, or settings or inputs differ and may not be overwritten,
+                or another process is writing the folder.
+        """
+        self._advice = advice
+        self._main = processes.is_main if processes else True
+
+        def begin() -> State:
+            return self._begin(stamps.make_stamp(self.command, settings, inputs, resolved or {}), settings)
+
+        try:
+            self.state = processes.run_on_main(begin) if processes else begin()
+            try:
+                yield self
+            except SegtoolError:
+                if self._main and not self.done and not self.shard and not (keep and any(self.path.glob(keep))):
+                    self._discard()
+                raise
+        finally:
+            self._lock.release()
+
+    def is_done(
+        self,
+        settings: Any,
+        inputs: Mapping[str, str],
+        *,
+        resolved: Mapping[str, Any] | None = None,
+        advice: Callable[[Mapping[str, Any]], str] = lambda found: "",
+    ) -> bool:
+        """Return whether nothing is left to do, without beginning anything; arguments and errors as of `writing`."""
+        self._advice = advice
+        found = self._find()
+        wanted = stamps.make_stamp(self.command, settings, inputs, resolved or {})
+        self.state, _ = self._decide(found, wanted, settings)
+        if self.done:
+            self._touch(self.begun_json.exists())
+        return self.done
+
+    def up_to_date(self) -> Result:
+        """What a command returns that has nothing to do."""
+        missing = self.missing_shards() if self._main else []
+        others = f"; shards {', '.join(map(str, missing))} are missing" if missing else ""
+        return Result(f"{self.path} is up to date{others}") if self._main else Result()
+
+    def missing_shards(self) -> list[int]:
+        """The shards, out of this one's total, that are not done; in a finished folder, none."""
+        if not self.shard or self.done_json.exists():
+            return []
+        return shards.missing(self.path, self.shard.total, self._stamp)
+
+    def finish_shard(self, outputs: Iterable[Path]) -> list[int]:
+        """Write the stamp of the shard; where none is missing any more, the caller must go on to `finish`.
+
+        Shards that end at once may all come to that: they write the same.
+
+        Args:
+            outputs: this shard's own files, which must still have their size for it to count as done.
+
+        Returns:
+            The shards still missing.
+        """
+        assert self.shard
+        write_json(shards.stamp_path(self.path, self.shard), {**self._stamp, "outputs": self._sizes(outputs)})
+        return self.missing_shards()
+
+    def finish(self, outputs: Iterable[Path] = (), editable: Iterable[Path] = (), **facts: Any) -> None:
+        """Write the stamp, the last thing of all.
+
+        Args:
+            outputs: files that must still have their size for the output to count as done.
+            editable: files that must still exist, but which a user may edit.
+            facts: results worth keeping in the stamp, as plain JSON values.
+        """
+        sizes = {**self._sizes(outputs), **{self._name(path): None for path in editable}}
+        write_json(self.done_json, {**self._stamp, "outputs": sizes, **facts})
+        self.begun_json.unlink(missing_ok=True)
+        self.state = State.DONE
+        if self.shard and self._lock.is_alone():
+            # In the subfolders alone: on another machine one more shard may be writing the same stamp.
+            for leftover in self.path.glob("*/**/.tmp-*"):
+                leftover.unlink(missing_ok=True)
+
+    def _begin(self, wanted: dict[str, Any], settings: Any) -> State:
+        """Decide, and leave the output marked as begun (or as it is, when done)."""
+        while True:
+            both = self.begun_json.exists() and self.done_json.exists()
+            found = self._find()
+            state, broken = self._decide(found, wanted, settings)
+            # Looking at files takes a while, in which another process may have begun, mended or finished: look again.
+            if state is State.DONE:
+                if _equal(self._find(), found):
+                    break
+                continue
+            if not self.file:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
+            with self._lock.beginning():
+                if _equal(self._find(), found) and self._prepare(state, found, wanted, broken):
+                    both = False
+                    break
+        self._stamp = {key: found[key] for key in wanted} if found and state is not State.NEW else wanted
+        if state is State.RESUME and self.shard and shards.is_done(self.path, self.shard, self._stamp):
+            state = State.DONE if self.missing_shards() else state
+        if state is State.DONE:
+            self._touch(both)
+        return state
+
+    def _find(self) -> dict[str, Any] | None:
+        """The stamp that is there, with the `outputs` of a finished one, or None where the place is free."""
+        while True:
+            # Listed first: what another process writes from here on comes after its stamp, which is then found.
+            names = {path.name for path in self.path.iterdir()} if not self.file and self.path.is_dir() else set()
+            begun, done = _read_stamp(self.begun_json), _read_stamp(self.done_json)
+            if begun and (begun.get("clearing") or not done):
+                return {key: value for key, value in begun.items() if key != "outputs"}
+            if done:
+                # Both are there when a kill came just before one of them was to be removed.
+                return done
+            # Where one was listed, another process has just put the other in its place.
+            if not names & {self.begun_json.name, self.done_json.name}:
+                self._require_free(names)
+                return None
+
+    def _require_free(self, names: Iterable[str]) -> None:
+        """Refuse a place without a stamp that holds something."""
+        if self.file:
+            if self.path.is_dir() or (self.path.exists() and not self.overwrite):
+                kind = "a folder" if self.path.is_dir() else "a file segtool has no stamp for; --overwrite replaces it"
+                raise UsageError(f"{self.path} is {kind}")
+        elif self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; choose a folder for the output")
+        elif any(not name.startswith((".tmp-", LOCK)) for name in names):
+            raise UsageError(f"{self.path} holds files that segtool did not write; choose an empty or new folder")
+
+    def _decide(
+        self, found: dict[str, Any] | None, wanted: dict[str, Any], settings: Any
+    ) -> tuple[State, Sequence[Path]]:
+        """What to do, and which files of a finished output are gone or changed."""
+        known = found and stamps.in_todays_words(found, wanted, settings)
+        # A single file appears at the very end: while it is not there, nothing is lost by starting afresh.
+        overwrite = self.overwrite or (self.file and not self.path.exists())
+        decision = stamps.decide(known, wanted, overwrite=overwrite, shard=self.shard is not None)
+        if isinstance(decision, Refuse):
+            raise UsageError(f"{self.path} {decision.reason}{self._advice(known or {})}")
+        broken = stamps.broken(self.done_json.parent, found["outputs"]) if found and decision is State.DONE else []
+        return (State.RESUME if broken else decision), [self.done_json.parent / name for name in broken]
+
+    def _prepare(
+        self, state: State, found: dict[str, Any] | None, wanted: dict[str, Any], broken: Sequence[Path]
+    ) -> bool:
+        """Remove what is not to be resumed, and mark the output as begun; False where another shard began first."""
+        if state is State.NEW and found:
+            self._clear()
+        if not self.shard:
+            self._sweep()
+        mark = create_json if self.shard else write_json
+        if state is State.NEW:
+            return mark(self.begun_json, wanted) is not False
+        if found and broken:
+            log.info("%s: %s missing or changed; made again", self.path, ", ".join(map(self._name, broken[:5])))
+            mark(self.begun_json, {key: found[key] for key in wanted})
+            for path in broken:
+                # A file that was edited may look whole.
+                if path.is_file():
+                    path.unlink()
+            self.done_json.unlink(missing_ok=True)
+        return True
+
+    def _touch(self, both: bool) -> None:
+        """Leave a finished output with a stamp that is newer than all inputs, for Make, and without the other one."""
+        paths = [self.done_json, *([self.path] if self.file else [])]
+        if self.shard and not self.done_json.exists():
+            paths = [shards.stamp_path(self.path, self.shard)]
+        # What others share may be read-only; it is done all the same.
+        with suppress(OSError):
+            if both:
+                self.begun_json.unlink(missing_ok=True)
+            for path in paths:
+                # Not by Path.touch, which would make a stamp that another shard has just removed.
+                os.utime(path)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process was writing; a single file has a user's files for neighbours."""
+        if self.file:
+            for path in (self.path, self.done_json, self.begun_json):
+                if path.parent.is_dir():
+                    remove_leftovers(path)
+        else:
+            for leftover in self.path.rglob(".tmp-*"):
+                leftover.unlink()
+
+    def _clear(self) -> None:
+        # Marked first: killed half-way, the next call must not take what is left for a run to resume.
+        write_json(self.begun_json, {"command": self.command, "clearing": True})
+        self.done_json.unlink(missing_ok=True)
+        if self.file:
+            self.path.unlink(missing_ok=True)
+        else:
+            for pattern in (shards.STAMPS, *self.owns):
+                for path in self.path.glob(pattern):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _discard(self) -> None:
+        """Leave the place as free as it was."""
+        self._clear()
+        self.begun_json.unlink()
+        self._lock.release()
+        if not self.file:
+            # A user's own files may be in it.
+            with suppress(OSError):
+                self.path.rmdir()
+
+    def _sizes(self, outputs: Iterable[Path]) -> dict[str, int | None]:
+        return {self._name(path): path.stat().st_size for path in outputs}
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.done_json.parent).as_posix()
+
+
+def _read_stamp(path: Path) -> dict[str, Any] | None:
+    """A stamp, None where there is none."""
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = read_json(path, Stamp)
+    except SegtoolError:
+        if path.exists():
+            raise
+        # A shard has just finished the folder, or opened it again.
+        return None
+    return found
+
+
+def _equal(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    # As text: results that are kept in a stamp may be NaN.
+    return json.dumps(one) == json.dumps(other)
+
+
+def require_done(folder: Path, what: str, shape: Any = Stamp) -> dict[str, Any]:
+    """The stamp of a finished folder, of a shape; raises SegtoolError when it is missing, unfinished or broken."""
+    if not folder.exists():
+        raise SegtoolError(f"{what} {folder} does not exist")
+    if not (folder / "done.json").exists():
+        if not (folder / "begun.json").exists():
+            raise SegtoolError(f"{folder} is not a {what} (no done.json)")
+        begun = read_json(folder / "begun.json", Stamp)
+        mend = shards.missing_text(folder, begun) or f"run its `segtool {begun.get('command')}` again to resume"
+        raise SegtoolError(f"{what} {folder} is not finished: {mend}")
+    stamp: dict[str, Any] = read_json(folder / "done.json", shape)
+    return stamp

@@ -1,0 +1,1 @@
+"""Everything behind `segtool swa`: runs, their checkpoints, averages of weights."""

@@ -1,1 +1,0 @@
-"""Data for training: samples, augmentation and the random choices behind them."""

@@ -1,0 +1,108 @@
+"""A micro-batch, and putting images of any size together into one."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from segtool.core.dataloading.mixing import Sample, Snap
+from segtool.core.geometry import pad_into, round_up
+from segtool.core.images import IGNORE, Array
+
+
+class Sources(NamedTuple):
+    """What the images that SnapMix made come from; of others in the batch nothing that means anything.
+
+    mixed bool (N,), which images it made; images uint8 (N, 2, H, W, C), the image and its partner, padded like the
+    batch; sizes int64 (N, 2), height and width before that; boxes int64 (N, 2, 4), top, left, height and width of what
+    is covered in the image and of the partner's region that covers it; held bool (N, 2, 256), the values in both masks.
+    """
+
+    mixed: torch.Tensor
+    images: torch.Tensor
+    sizes: torch.Tensor
+    boxes: torch.Tensor
+    held: torch.Tensor
+
+
+class Batch(NamedTuple):
+    """A micro-batch before normalisation, images padded at the bottom and right to one size.
+
+    images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,). Where images are mixed by
+    mixup also their second masks, like the first, and how much these count, float32 (N,) from 0 to 1. In a run with
+    soft targets also these, float16 (N, classes, H, W).
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    weights: torch.Tensor
+    masks2: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+    sources: Sources | None = None
+    soft: torch.Tensor | None = None
+
+    def first(self, count: int) -> "Batch":
+        """The first images of the batch, each with its one mask or the first of two."""
+        soft = None if self.soft is None else self.soft[:count]
+        return Batch(self.images[:count], self.masks[:count], self.weights[:count], soft=soft)
+
+
+class Collate:
+    """Puts samples of any size into one `Batch`, padded to a multiple of `divisor`; padding is ignored in the mask."""
+
+    def __init__(self, fill: tuple[int, ...], divisor: int) -> None:
+        self.fill, self.divisor = fill, divisor
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        height = round_up(max(sample.mask.shape[0] for sample in samples), self.divisor)
+        width = round_up(max(sample.mask.shape[1] for sample in samples), self.divisor)
+        images = np.empty((len(samples), height, width, len(self.fill)), np.uint8)
+        for slot, sample in enumerate(samples):
+            pad_into(images[slot], sample.image, self.fill)
+        masks = _stack_masks([sample.mask for sample in samples], height, width)
+        weights = torch.tensor([sample.weight for sample in samples], dtype=torch.float32)
+        batch = Batch(torch.from_numpy(images), masks, weights, soft=_stack_soft(samples, height, width))
+        if any(sample.second is not None for sample in samples):
+            share = torch.tensor([sample.share for sample in samples], dtype=torch.float32)
+            seconds = _stack_masks([sample.second for sample in samples], height, width)
+            batch = batch._replace(masks2=seconds, share=share)
+        if any(sample.snap is not None for sample in samples):
+            batch = batch._replace(sources=self._sources([sample.snap for sample in samples], images.shape))
+        return batch
+
+    def _sources(self, snaps: Sequence[Snap | None], shape: tuple[int, ...]) -> Sources:
+        """What SnapMix made a batch's images from; their shape is (N, H, W, C)."""
+        count = len(snaps)
+        images = np.empty((count, 2, *shape[1:]), np.uint8)
+        sizes, boxes = np.zeros((count, 2), np.int64), np.zeros((count, 2, 4), np.int64)
+        held = np.zeros((count, 2, IGNORE + 1), np.bool_)
+        for slot, snap in enumerate(snaps):
+            if snap is None:
+                continue
+            sizes[slot], boxes[slot] = snap.sample.mask.shape, (snap.target_box, snap.source_box)
+            for side, sample in enumerate((snap.sample, snap.partner)):
+                pad_into(images[slot, side], sample.image, self.fill)
+                held[slot, side, sample.mask.ravel()] = True
+        mixed = np.array([snap is not None for snap in snaps])
+        return Sources(*map(torch.from_numpy, (mixed, images, sizes, boxes, held)))
+
+
+def _stack_masks(masks: Sequence[Array | None], height: int, width: int) -> torch.Tensor:
+    """Masks in the upper left corners of (N, height, width), ignored elsewhere."""
+    stacked = np.full((len(masks), height, width), IGNORE, np.uint8)
+    for slot, mask in enumerate(masks):
+        if mask is not None:
+            stacked[slot, : mask.shape[0], : mask.shape[1]] = mask
+    return torch.from_numpy(stacked)
+
+
+def _stack_soft(samples: Sequence[Sample], height: int, width: int) -> torch.Tensor | None:
+    """Soft targets in the upper left corners of (N, classes, height, width)."""
+    if samples[0].soft is None:
+        return None
+    stacked = np.zeros((len(samples), len(samples[0].soft), height, width), np.float16)
+    for slot, sample in enumerate(samples):
+        assert sample.soft is not None
+        stacked[slot, :, : sample.mask.shape[0], : sample.mask.shape[1]] = sample.soft
+    return torch.from_numpy(stacked)

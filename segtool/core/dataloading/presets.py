@@ -1,0 +1,121 @@
+"""What the augmentation presets hold beyond the basics, and pipelines from files; with `augmentation` and `crops` the
+only modules that know albumentations."""
+
+import inspect
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import cv2
+
+from segtool.core.dataloading.pipeline_file import existing_pipeline
+from segtool.core.documents import read_yaml
+from segtool.core.images import IGNORE, MASK_INTERPOLATION
+from segtool.errors import SegtoolError
+
+# At import the library asks a package index for its latest version unless told not to.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import albumentations as A
+
+Steps = list[A.BasicTransform]
+
+# What changes sizes by cv2.resize; what warps rounds to the nearest centre already, and takes no other rule.
+RESIZING = (
+    A.CropAndPad,
+    A.LongestMaxSize,
+    A.RandomResizedCrop,
+    A.RandomScale,
+    A.RandomSizedCrop,
+    A.Resize,
+    A.SmallestMaxSize,
+)
+
+
+def geometry(preset: str, outside: dict[str, Any]) -> Steps:
+    """A preset's changes of shape, before the crop; `outside` says what lies beyond the image's border."""
+    if preset == "medium":
+        return [A.Affine(rotate=(-10, 10), p=0.5, **outside)]
+    if preset == "heavy":
+        shear = {"x": (-8, 8), "y": (-8, 8)}
+        bend = [A.Perspective(scale=(0.03, 0.08), p=1, **outside), A.GridDistortion(distort_limit=0.2, p=1, **outside)]
+        return [A.Affine(rotate=(-20, 20), shear=shear, p=0.7, **outside), A.OneOf(bend, p=0.3)]
+    return []
+
+
+def colours(preset: str, channels: int) -> Steps:
+    """A preset's changes of colour, after the crop; those that only colour images have are left out for others."""
+    if preset not in ("medium", "heavy"):
+        return []
+    heavy = preset == "heavy"
+    hue, share = ((15, 40, 20), 0.7) if heavy else ((8, 20, 10), 0.5)
+    colour = channels == 3
+    steps: Steps = [A.HueSaturationValue(*hue, p=share)] if colour else []
+    tones: Steps = [A.RandomGamma(gamma_limit=(70, 140) if heavy else (80, 125), p=1)]
+    if heavy and channels != 4:
+        tones.append(A.CLAHE(clip_limit=(1, 3), p=1))
+    blurs = [A.GaussianBlur(sigma_limit=(0.3, 1.5 if heavy else 1.0), p=1)]
+    noises: Steps = [A.GaussNoise(std_range=(0.01, 0.06 if heavy else 0.03), p=1)]
+    if heavy:
+        # Symmetric about the pixel: the library's defaults move the image by up to 2 pixels, and the mask stays.
+        blurs.append(A.MotionBlur(blur_limit=(3, 7), allow_shifted=False, direction_range=(0, 0), p=1))
+        if channels != 4:
+            noises.append(A.ImageCompression(quality_range=(40, 90), p=1))
+    # Each one of its kind: chances within a OneOf are relative.
+    return [*steps, A.OneOf(tones, p=0.3), A.OneOf([*blurs, *noises], p=0.4 if heavy else 0.3)]
+
+
+def load_pipeline(path: Path) -> A.BaseCompose:
+    """The pipeline that `A.to_dict` wrote as JSON or YAML.
+
+    Where its transforms label what lies outside the image 0, as the library does unless told otherwise, it is 255. A 0
+    that is not the library's default, as of holes (whose labels it keeps), stays. Masks are resized as everywhere here.
+
+    Raises:
+        SegtoolError: not such a file, an unknown transform, or a wrong argument.
+    """
+    content = _read(path)
+    try:
+        with warnings.catch_warnings():
+            # Unknown arguments only warn, and the default is used in their place.
+            warnings.simplefilter("error", UserWarning)
+            pipeline = A.from_dict(content)
+    except KeyError as error:
+        raise SegtoolError(f"{path}: albumentations {A.__version__} knows no {error} to build the pipeline") from error
+    except (TypeError, ValueError, AttributeError, UserWarning) as error:
+        raise SegtoolError(
+            f"{path} is not a pipeline that albumentations {A.__version__} can build: {error}"
+        ) from error
+    if not isinstance(pipeline, A.BaseCompose):
+        pipeline = A.Compose([pipeline])
+    for transform in leaves(pipeline):
+        # `A.to_dict` writes every argument: a 0 that is the default says nothing of what was wanted.
+        default = inspect.signature(type(transform)).parameters.get("fill_mask")
+        if default and default.default == getattr(transform, "fill_mask", None) == 0:
+            transform.fill_mask = IGNORE
+        if isinstance(transform, RESIZING) and transform.mask_interpolation == cv2.INTER_NEAREST:
+            transform.mask_interpolation = MASK_INTERPOLATION
+    return pipeline
+
+
+def leaves(pipeline: A.BaseCompose) -> Iterator[A.BasicTransform]:
+    """All transforms of a pipeline, those of the pipelines within it too."""
+    for transform in pipeline.transforms:
+        if isinstance(transform, A.BaseCompose):
+            yield from leaves(transform)
+        else:
+            yield transform
+
+
+class PipelineFile(TypedDict):
+    """What albumentations' A.to_dict writes."""
+
+    transform: dict[str, Any]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    # JSON is YAML too.
+    content: dict[str, Any] = read_yaml(existing_pipeline(path), PipelineFile)
+    return content

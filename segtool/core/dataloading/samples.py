@@ -1,0 +1,77 @@
+"""Reading, resizing, cutting, augmenting and mixing the images of a micro-batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch.utils.data import Dataset as TorchDataset
+
+from segtool.core.dataloading.augmentation import Augmentation
+from segtool.core.dataloading.mixing import Sample, apply_mix, draw_mix
+from segtool.core.dataloading.sampling import Key
+from segtool.core.dataloading.soft_targets import number_pixels, soft_target
+from segtool.core.dataloading.training_units import TrainingUnits
+from segtool.core.dataset.dataset import Dataset
+from segtool.core.images import IGNORE, resize_image, resize_mask
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+# Ends the key of an image that is mixed into another.
+PARTNER = 1
+
+
+class TrainingSamples(TorchDataset[Sample]):
+    """Reads, resizes, cuts and augments the image or window of a `Key`, and mixes another into it."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        units: TrainingUnits,
+        resize: Size | None,
+        augmentation: Augmentation,
+        seed: int,
+        mean_weight: float = 1.0,
+    ) -> None:
+        """
+        Args:
+            mean_weight: mean weight of the images of an epoch; samples are weighted relative to it.
+        """
+        self.dataset, self.units, self.resize = dataset, units, resize
+        self.augmentation, self.seed, self.mean_weight = augmentation, seed, mean_weight
+        self.soft = any(record.soft for record in units.records)
+
+    def __getitem__(self, key: Key) -> Sample:
+        sample = self._augmented(key.sample, *key)
+        mix = draw_mix(self.augmentation.settings, key.sample, len(self.units), self.seed, *key)
+        if mix is None:
+            return sample
+        # The longer key is another one: a partner is not augmented as it would be in its own place.
+        return apply_mix(sample, self._augmented(mix.partner, *key, PARTNER), mix)
+
+    def _augmented(self, index: int, *key: int) -> Sample:
+        record = self.units.records[index]
+        image, mask = self.dataset.read_pair(record)
+        if record.weight == 0:
+            # Left out of every mean, whatever its mask holds.
+            mask = np.full_like(mask, IGNORE)
+        size = Size(*mask.shape)
+        numbers = number_pixels(size) if record.soft else None
+        if self.resize:
+            image, mask = resize_image(image, self.resize), resize_mask(mask, self.resize)
+            numbers = None if numbers is None else resize_mask(numbers, self.resize)
+        if self.units.boxes:
+            box = self.units.boxes[index]
+            image, mask = box.cut(image), box.cut(mask)
+            numbers = None if numbers is None else box.cut(numbers)
+        try:
+            image, mask, numbers = self.augmentation.numbered(image, mask, numbers, self.seed, *key)
+        except SegtoolError as error:
+            raise SegtoolError(f"{record.image}: {error}") from error
+        soft = soft_target(self.dataset, record, size, mask, numbers) if self.soft else None
+        return Sample(image, mask, record.weight / self.mean_weight, soft=soft)
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample] | SegtoolError:
+        """What a loader asks for. An error is returned: raised in a worker, torch would wrap it in its traceback."""
+        try:
+            return [self[key] for key in keys]
+        except SegtoolError as error:
+            return error

@@ -1,0 +1,103 @@
+"""The units that an epoch draws: training images or windows of them, and the pixels of each class in each."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.geometry import Rectangle, starts
+from segtool.core.images import IGNORE, Array, resize_mask
+from segtool.core.reporting.progress import Track
+from segtool.core.tables import read_csv, to_whole_number, write_csv
+from segtool.errors import SegtoolError
+from segtool.settings.data import SizeSettings
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("source", "image_id", "top", "left", "height", "width")
+# Before a class's name: it may be that of a column.
+PIXELS = "pixels of "
+
+
+@dataclass(frozen=True)
+class TrainingUnits:
+    """The images or windows that an epoch draws.
+
+    records: the record of each unit; the same for all windows of an image.
+    boxes: the window of each unit; None if units are whole images.
+    counts: pixels of each class in each unit, int64 (N, C); None if no option needs them.
+    """
+
+    records: tuple[Record, ...]
+    boxes: tuple[Rectangle, ...] | None = None
+    counts: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Each class's share of all counted pixels; empty if nothing was counted."""
+        if self.counts is None:
+            return ()
+        pixels = self.counts.sum(axis=0)
+        return tuple((pixels / max(1, pixels.sum())).tolist())
+
+
+def count_units(path: Path, dataset: Dataset, records: Sequence[Record], size: SizeSettings, track: Track) -> None:
+    """Go through the masks once, one in memory, and write the place of each unit and its pixels per class.
+
+    Windows with less than `size.min_foreground` are left out.
+
+    Raises:
+        SegtoolError: a mask is at fault, or no window is left.
+    """
+    columns = (*COLUMNS, *(PIXELS + name for name in dataset.classes))
+    found = kept = 0
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        nonlocal found, kept
+        for record in track(records, total=len(records), label="reading masks"):
+            for box, counts in _units_of(dataset.read_mask(record), size, len(dataset.classes)):
+                found += 1
+                if not size.min_foreground or counts[1:].sum() >= size.min_foreground * box.height * box.width:
+                    kept += 1
+                    yield (dataset.source(record), record.image_id, *box, *counts.tolist())
+
+    write_csv(path, columns, rows())
+    if not kept:
+        path.unlink()
+        raise SegtoolError(
+            f"--min-foreground {size.min_foreground:g}: none of {found} windows of {len(records)} images has so much"
+        )
+    if size.window:
+        log.info("%d of %d windows of %d images", kept, found, len(records))
+
+
+def read_units(path: Path, dataset: Dataset, records: Sequence[Record], *, windows: bool) -> TrainingUnits:
+    """Read what `count_units` wrote for these records."""
+    by_name = {(dataset.source(record), record.image_id): record for record in records}
+    names = [PIXELS + name for name in dataset.classes]
+    rows = read_csv(path, (*COLUMNS, *names))
+    try:
+        found = tuple(by_name[row["source"], row["image_id"]] for row in rows)
+        boxes = tuple(Rectangle(*(to_whole_number(row[column], path) for column in COLUMNS[2:])) for row in rows)
+        counts = np.array([[to_whole_number(row[name], path) for name in names] for row in rows], np.int64)
+    except (KeyError, SegtoolError) as error:
+        raise SegtoolError(f"{path} does not belong to this run ({error}); remove it and it is made again") from error
+    return TrainingUnits(found, boxes if windows else None, counts)
+
+
+def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[Rectangle, npt.NDArray[np.int64]]]:
+    if size.resize:
+        mask = resize_mask(mask, size.resize)
+    height, width = size.window or mask.shape
+    down, right = size.stride or (height, width)
+    for top in starts(mask.shape[0], height, down):
+        for left in starts(mask.shape[1], width, right):
+            part = mask[top : top + height, left : left + width]
+            yield Rectangle(top, left, *part.shape), np.bincount(part.ravel(), minlength=IGNORE + 1)[:classes]

@@ -1,0 +1,244 @@
+"""`dataset.yaml` and its CSVs: which images there are, their masks, groups and weights."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import yaml
+
+from segtool.core import images
+from segtool.core.dataset.dataset_yaml import read_dataset_yaml, read_palette
+from segtool.core.files import atomic, digest_bytes, digest_stats
+from segtool.core.tables import read_csv, to_number, write_csv
+from segtool.errors import SegtoolError
+
+# Folders within folders that an image_id may have.
+DEEPEST = 50
+
+
+class Origin(Protocol):
+    """Another data set, and how its masks are read."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dataset(self) -> "Dataset": ...
+
+    @property
+    def ids(self) -> tuple[int, ...]: ...
+
+    def read_mask(self, record: "Record") -> images.Array: ...
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: its id, where its pixels are, and what the CSV says about it."""
+
+    image_id: str
+    image: Path
+    mask: Path | None = None
+    group: str = ""
+    weight: float = 1.0
+    # Probabilities of the classes, as targets of the pixels that the mask does not ignore.
+    soft: Path | None = None
+    # Set where it is another data set's, added to the training images.
+    origin: Origin | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: classes, what its masks mean, and its images in the order of its CSVs."""
+
+    path: Path
+    classes: tuple[str, ...]
+    ignore_index: int = images.IGNORE
+    # Stated in the file, rather than taken by default: a 0/255 mask of two classes is binary only when it is not.
+    ignore_stated: bool = True
+    channels: int = 3
+    palette: tuple[tuple[int, int, int], ...] | None = None
+    train: tuple[Record, ...] = ()
+    test: tuple[Record, ...] = ()
+
+    @property
+    def binary(self) -> bool:
+        """Two classes: background and foreground."""
+        return len(self.classes) == 2
+
+    @cached_property
+    def by_id(self) -> dict[str, Record]:
+        """The training part's records by image_id."""
+        return {record.image_id: record for record in self.train}
+
+    def source(self, record: Record) -> str:
+        """The name of the data set a record comes from, as tables show it."""
+        return record.origin.name if record.origin else self.path.name
+
+    def read_image(self, record: Record) -> images.Array:
+        """The image as uint8 (H, W, channels)."""
+        return images.read_image(record.image, self.channels)
+
+    def read_mask(self, record: Record) -> images.Array:
+        """The mask as uint8 (H, W): class ids, 255 = ignore. Raises SegtoolError where the record has none."""
+        if record.origin:
+            return record.origin.read_mask(record)
+        if record.mask is None:
+            raise SegtoolError(f"image {record.image_id!r} has no mask in {self.path}")
+        return images.to_mask(
+            images.read_indices(record.mask),
+            len(self.classes),
+            self.ignore_index,
+            record.mask,
+            binary_255=self.binary and not self.ignore_stated,
+        )
+
+    def read_pair(self, record: Record) -> tuple[images.Array, images.Array]:
+        """Image and mask; raises SegtoolError when their sizes differ."""
+        image, mask = self.read_image(record), self.read_mask(record)
+        if image.shape[:2] != mask.shape:
+            raise SegtoolError(
+                f"mask {record.mask} is {mask.shape[0]}x{mask.shape[1]} (HxW),"
+                f" its image {record.image} is {image.shape[0]}x{image.shape[1]}"
+            )
+        return image, mask
+
+    def digests(self, records: Iterable[Record]) -> dict[str, str]:
+        """Digests of what a command that uses `records` reads: classes and settings, rows, and files by their stats."""
+        rows = list(records)
+        facts = (self.classes, self.ignore_index, self.ignore_stated, self.channels)
+        listed = [(r.image_id, r.group, r.weight) for r in rows]
+        files = [path for r in rows for path in (r.image, r.mask, r.soft) if path is not None]
+        return {
+            "dataset": digest_bytes(repr(facts).encode()),
+            "rows": digest_bytes(repr(listed).encode()),
+            "files": digest_stats(files, self.path.parent),
+        }
+
+
+def load_dataset(data: Path) -> Dataset:
+    """Read `dataset.yaml` (given itself or by its folder) and the CSVs it names.
+
+    Raises:
+        SegtoolError: anything in the files is missing or wrong; the line says where.
+    """
+    path = data / "dataset.yaml" if data.is_dir() else data
+    content = read_dataset_yaml(path)
+    classes = content["classes"]
+    if taken := [name for name in classes if name is None or isinstance(name, bool | dict | list)]:
+        raise SegtoolError(f"{path}: YAML reads a class name as {taken[0]!r}; put it in quotes, such as 'no'")
+    names = tuple(str(name) for name in classes)
+    if len(set(names)) != len(names) or not all(names):
+        raise SegtoolError(f"{path}: class names must be distinct and not empty")
+    if not 2 <= len(names) <= images.MAX_CLASSES:
+        raise SegtoolError(f"{path}: {len(names)} classes; segtool takes 2 to {images.MAX_CLASSES}")
+    channels = content.get("channels", 3)
+    if channels not in (1, 3, 4):
+        raise SegtoolError(f"{path}: channels is {channels!r}; segtool reads images of 1, 3 or 4")
+    ignore = content.get("ignore_index", images.IGNORE)
+    return Dataset(
+        path=path,
+        classes=names,
+        ignore_index=ignore,
+        ignore_stated="ignore_index" in content,
+        channels=channels,
+        palette=read_palette(content.get("palette"), path),
+        train=_read_rows(path, content.get("train")),
+        test=_read_rows(path, content.get("test")),
+    )
+
+
+def write_dataset(
+    folder: Path, dataset: Dataset, *, name: str = "dataset.yaml", train: str = "train.csv"
+) -> list[Path]:
+    """Write `dataset.yaml`, `train.csv` and, where there are test images, `test.csv`; returns their paths.
+
+    Paths in the CSVs are relative to their folder. `name` and `train` may be other names, relative to `folder`.
+    """
+    content: dict[str, Any] = {"classes": list(dataset.classes)}
+    # Where it was not stated, stating it would change what 255 means in a 0/255 mask.
+    if dataset.ignore_stated:
+        content["ignore_index"] = dataset.ignore_index
+    content |= {"channels": dataset.channels, "train": train}
+    written = [folder / train]
+    _write_rows(folder / train, dataset.train)
+    if dataset.test:
+        content["test"] = "test.csv"
+        written.append(folder / "test.csv")
+        _write_rows(folder / "test.csv", dataset.test)
+    if dataset.palette:
+        content["palette"] = [list(colour) for colour in dataset.palette]
+    with atomic(folder / name) as file:
+        yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return [folder / name, *written]
+
+
+def check_image_id(image_id: str, where: object) -> str:
+    """The id itself; raises SegtoolError when it is no path inside a folder, or not in its shortest spelling.
+
+    Else two ids, such as `a/b` and `a//b`, would share one file.
+    """
+    path = PurePosixPath(image_id)
+    if not image_id or path.is_absolute() or ".." in path.parts or "\0" in image_id or image_id.endswith("/"):
+        raise SegtoolError(f"{where}: image_id {image_id!r} cannot be a file name inside a folder")
+    if not image_id.isascii():
+        try:
+            image_id.encode()
+        except UnicodeEncodeError:
+            raise SegtoolError(f"{where}: image_id {image_id!r} is not text in UTF-8; rename the file") from None
+    if len(path.parts) > DEEPEST:
+        raise SegtoolError(f"{where}: image_id {image_id[:40]!r}... is {len(path.parts)} folders deep")
+    if image_id != str(path):
+        raise SegtoolError(f"{where}: image_id {image_id!r} names the same file as {str(path)!r}; write that")
+    return image_id
+
+
+def relative_to(path: Path, folder: Path) -> str:
+    """`path` as it is written in a CSV of `folder`."""
+    # Without links: the system takes `..` from where a linked folder really is.
+    return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
+
+
+def with_masks(records: Sequence[Record]) -> list[Record]:
+    """Those records that have a mask."""
+    return [record for record in records if record.mask is not None]
+
+
+def _read_rows(dataset: Path, name: str | None) -> tuple[Record, ...]:
+    if name is None:
+        return ()
+    path = dataset.parent / name
+    records: dict[str, Record] = {}
+    for row in read_csv(path, ("image_id", "image")):
+        image_id = check_image_id(row["image_id"], path)
+        if image_id in records:
+            raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
+        mask, soft = (path.parent / name if (name := row.get(column)) else None for column in ("mask", "soft"))
+        weight = to_number(row.get("weight") or "1", f"{path}: the weight of {image_id!r}")
+        if weight < 0:
+            raise SegtoolError(f"{path}: the weight of {image_id!r} is {weight:g}, not a number from 0")
+        records[image_id] = Record(image_id, path.parent / row["image"], mask, row.get("group", ""), weight, soft)
+    return tuple(records.values())
+
+
+def _write_rows(path: Path, records: Sequence[Record]) -> None:
+    """Write the columns that any of the records needs."""
+    columns = ["image_id", "image"]
+    columns += ["mask"] if any(r.mask for r in records) else []
+    columns += ["group"] if any(r.group for r in records) else []
+    columns += ["weight"] if any(r.weight != 1 for r in records) else []
+    columns += ["soft"] if any(r.soft for r in records) else []
+    rows = []
+    for record in records:
+        cells = {
+            "image_id": record.image_id,
+            "image": relative_to(record.image, path.parent),
+            "mask": relative_to(record.mask, path.parent) if record.mask else "",
+            "group": record.group,
+            "weight": f"{record.weight:g}",
+            "soft": relative_to(record.soft, path.parent) if record.soft else "",
+        }
+        rows.append([cells[column] for column in columns])
+    write_csv(path, columns, rows)

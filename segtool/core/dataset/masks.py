@@ -1,0 +1,88 @@
+"""Index masks on their way into a data set: written once, checked when an earlier call left them, and counted."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segtool.core import images
+from segtool.core.dataset.dataset import Record
+from segtool.core.reporting.progress import Track
+from segtool.core.reporting.tables import Table
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+log = logging.getLogger(__name__)
+
+
+class Tally:
+    """For each mask value (0 to 255): how many pixels have it, and how many images hold it."""
+
+    def __init__(self) -> None:
+        self.pixels = np.zeros(256, np.int64)
+        self.images = np.zeros(256, np.int64)
+
+    def add(self, mask: images.Array) -> None:
+        """Count one more mask."""
+        counts = np.bincount(mask.ravel(), minlength=256)
+        self.pixels += counts
+        self.images += counts > 0
+
+    def table(self, classes: Sequence[str]) -> Table:
+        """Each class's share of the scored pixels; the last row is the share of all pixels that is ignored."""
+        scored = max(1, int(self.pixels[: len(classes)].sum()))
+        rows = [(i, name, int(self.pixels[i]) / scored, int(self.images[i])) for i, name in enumerate(classes)]
+        ignored = int(self.pixels[images.IGNORE]) / max(1, int(self.pixels.sum()))
+        rows.append((images.IGNORE, "(ignored, of all pixels)", ignored, int(self.images[images.IGNORE])))
+        return Table("Classes", ("id", "class", "pixel share", "images"), rows)
+
+
+def mask_path(folder: Path, image_id: str) -> Path:
+    """Where the data set in `folder` keeps the mask of an image."""
+    return folder / "masks" / f"{image_id}.png"
+
+
+def write_masks(
+    records: Sequence[Record],
+    classes: int,
+    make: Callable[[Record, Size], images.Array],
+    track: Track,
+    palette: Sequence[Sequence[int]] | None = None,
+) -> Tally:
+    """Write the mask of every record that has no whole one yet.
+
+    Args:
+        records: images and the paths of their masks to be.
+        classes: number of classes.
+        make: gives a record's mask, uint8 (H, W), from the record and the size of its image.
+        palette: colours of the class ids, stored in the files.
+
+    Raises:
+        SegtoolError: an image cannot be read, or whatever `make` finds.
+    """
+    tally, kept = Tally(), 0
+    for record in track(records, total=len(records), label="masks"):
+        assert record.mask is not None
+        size = images.image_size(record.image)
+        mask = _finished(record.mask, size, classes)
+        if mask is None:
+            mask = make(record, size)
+            images.write_mask(record.mask, mask, palette)
+        else:
+            kept += 1
+        tally.add(mask)
+    if kept:
+        log.info("%d masks of an earlier, interrupted call are kept", kept)
+    return tally
+
+
+def _finished(path: Path, size: Size, classes: int) -> images.Array | None:
+    """The mask at `path` where it decodes to the end, has this size and holds nothing but class ids and 255."""
+    if not path.is_file():
+        return None
+    try:
+        values = images.read_indices(path)
+        return images.to_mask(values, classes, images.IGNORE, path) if values.shape == size else None
+    except SegtoolError:
+        return None

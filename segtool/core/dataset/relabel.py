@@ -1,0 +1,68 @@
+"""Corrected masks for some training images, in place of the data set's own."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset
+from segtool.core.dataset.extra import Extra
+from segtool.core.dataset.image_identity import same_picture
+from segtool.core.images import IGNORE, check_size, image_size
+from segtool.errors import SegtoolError, UsageError
+from segtool.settings.data import ExtraSettings
+
+log = logging.getLogger(__name__)
+
+# What `samples.csv` and the stamps call them.
+RELABELLED = "relabel"
+
+
+def relabel(settings: ExtraSettings, dataset: Dataset, train: Sequence[Record]) -> list[Record]:
+    """The training records, with the masks of `settings.relabel` for the images that it lists.
+
+    Args:
+        train: of `dataset`; listed images that are not among them (held out, say) keep their masks.
+
+    Raises:
+        UsageError: it is the data set itself.
+        SegtoolError: it has other classes, or lists an image that the data set has not, has without a mask, or has with
+            other content, or a mask of another size.
+    """
+    if settings.relabel is None:
+        return list(train)
+    other = load_dataset(settings.relabel)
+    if other.path.resolve() == dataset.path.resolve():
+        raise UsageError(f"--relabel {other.path} is the data set itself")
+    if other.classes != dataset.classes:
+        raise SegtoolError(
+            f"--relabel {other.path} has the classes {', '.join(other.classes)};"
+            f" {dataset.path} has {', '.join(dataset.classes)}"
+        )
+    for record in other.train:
+        _check(record, other, dataset)
+    ids = tuple(value if value < len(dataset.classes) else IGNORE for value in range(IGNORE + 1))
+    origin = Extra(RELABELLED, replace(other, train=(), test=()), ids)
+    masks = {record.image_id: record.mask for record in other.train}
+    changed = [
+        replace(r, mask=masks[r.image_id], soft=None, origin=origin) if r.image_id in masks else r for r in train
+    ]
+    count = sum(record.origin is not None for record in changed)
+    log.info("%d of %d masks of %s take the place of training masks", count, len(masks), other.path)
+    return changed
+
+
+def _check(record: Record, other: Dataset, dataset: Dataset) -> None:
+    """Refuse what would be the mask of another image."""
+    where = f"--relabel {other.path}: image {record.image_id!r}"
+    own = dataset.by_id.get(record.image_id)
+    if own is None:
+        raise SegtoolError(f"{where} is not in the training part of {dataset.path}")
+    if own.mask is None:
+        raise SegtoolError(f"{where} has no mask in {dataset.path} that could be replaced; --extra adds images")
+    if record.mask is None:
+        raise SegtoolError(f"{where} has no mask there")
+    if record.soft:
+        raise SegtoolError(f"{where} has soft targets, which --extra takes and --relabel does not")
+    if not same_picture(record.image, own.image):
+        raise SegtoolError(f"{where} is another picture ({record.image}) than in {dataset.path} ({own.image})")
+    check_size(own.image, image_size(record.mask), f"--relabel mask {record.mask}")

@@ -1,0 +1,197 @@
+"""Which images a model has seen (`samples.csv`), and which runs may therefore predict an image out-of-fold."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.image_identity import Identity, identify_all
+from segtool.core.tables import read_csv, write_csv
+from segtool.errors import SegtoolError, UsageError
+
+COLUMNS = ("source", "image_id", "role", "digest", "pixels")
+# The same without `pixels`, as runs of earlier versions have it.
+REQUIRED = COLUMNS[:-1]
+# What `segtool pseudo` writes: the images that the models which made the labels were trained on.
+TEACHERS = "teachers.csv"
+ROLES = ("train", "init", "valid", "twin", "teacher")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a run has seen, as its `samples.csv` says.
+
+    trained: digests, of files and of pixels, of the images that its weights have been trained on.
+    taught: the same of the images that the makers of its pseudo-labels were trained on.
+    held: image_id and identity of the images it was validated on.
+    known: digest of a file → digest of its pixels.
+    """
+
+    trained: frozenset[str]
+    held: frozenset[tuple[str, Identity]]
+    taught: frozenset[str] = frozenset()
+    known: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+def write_samples(
+    path: Path,
+    dataset: Dataset,
+    train: Sequence[Record],
+    valid: Sequence[Record],
+    *,
+    init: Path | None = None,
+    teachers: Mapping[str, Path] | None = None,
+) -> int:
+    """Write `samples.csv`, and return the number of duplicates.
+
+    The source is the data set's file name, or `extra 1` and so on for those of the --extra options. Roles are
+
+        train      an image that the run trains on
+        valid      an image it is validated on
+        init       an image that the weights it starts from were trained on
+        teacher    an image that the makers of its pseudo-labels were trained on
+        twin       a training image with the pixels of a validation image: left out, as the score would mean nothing
+
+    Args:
+        init: `samples.csv` of the run whose weights it starts from.
+        teachers: name of a source → its `teachers.csv`.
+    """
+    inherited = read_roles(init) if init else []
+    known = {row["digest"]: row["pixels"] for row in inherited if row["pixels"]}
+    held = list(zip(valid, identify_all((record.image for record in valid), known), strict=True))
+    contents = frozenset(digest for _, identity in held for digest in identity if digest)
+    seen = list(zip(train, identify_all((record.image for record in train), known), strict=True))
+    rows = [(r, "twin" if identity.among(contents) else "train", identity) for r, identity in seen]
+    rows += [(r, "valid", identity) for r, identity in held]
+    lines = [(dataset.source(r), r.image_id, role, *identity) for r, role, identity in rows]
+    lines += [("init", *_line(row, "init")) for row in inherited if row["role"] in ("train", "init")]
+    lines += [("init", *_line(row, "teacher")) for row in inherited if row["role"] == "teacher"]
+    for name, file in (teachers or {}).items():
+        lines += [(f"{name} teacher", *_line(row, "teacher")) for row in read_roles(file)]
+    write_csv(path, COLUMNS, dict.fromkeys(lines))
+    return sum(role == "twin" for _, role, _ in rows)
+
+
+def read_samples(path: Path) -> Samples:
+    """Read what the run that wrote `path` has seen."""
+    rows = read_roles(path)
+    return Samples(
+        trained=_digests(rows, ("train", "init")),
+        held=frozenset((r["image_id"], Identity(r["digest"], r["pixels"])) for r in rows if r["role"] == "valid"),
+        taught=_digests(rows, ("teacher",)),
+        known={row["digest"]: row["pixels"] for row in rows if row["pixels"]},
+    )
+
+
+def read_roles(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a `samples.csv`; `pixels` is empty in those of earlier versions."""
+    rows = [{**row, "pixels": row.get("pixels") or ""} for row in read_csv(path, REQUIRED)]
+    for row in rows:
+        if row["role"] not in ROLES:
+            raise SegtoolError(f"{path}: role {row['role']!r} of {row['image_id']!r} is not {', '.join(ROLES)}")
+    return rows
+
+
+def merge_samples(path: Path, parts: Sequence[Path]) -> None:
+    """Write the `samples.csv` of a model made of several: it has seen what any of them was trained on."""
+    rows = [row for part in parts for row in read_roles(part)]
+    trained, inherited = ({row["digest"] for row in rows if row["role"] == role} for role in ("train", "init"))
+    held = {(row["image_id"], row["digest"]) for row in rows if row["role"] == "valid"}
+
+    def role(row: Mapping[str, str]) -> str:
+        if row["role"] == "teacher":
+            return "teacher"
+        seen = "train" if row["digest"] in trained else "init" if row["digest"] in inherited else ""
+        return seen or ("valid" if (row["image_id"], row["digest"]) in held else "twin")
+
+    write_csv(path, COLUMNS, dict.fromkeys((row["source"], *_line(row, role(row))) for row in rows))
+
+
+def write_teachers(path: Path, parts: Iterable[Path]) -> None:
+    """Write the images that the runs with these `samples.csv` were trained on."""
+    rows = [row for part in parts for row in read_roles(part) if row["role"] in ("train", "init", "teacher")]
+    write_csv(path, COLUMNS, dict.fromkeys(("", *_line(row, "teacher")) for row in rows))
+
+
+def refuse_trained(samples: Path, start: Path) -> None:
+    """Raise UsageError if the run that this one starts from has been trained on validation images of this one."""
+    trained = read_samples(start / "samples.csv").trained
+    if seen := sorted(image_id for image_id, identity in read_samples(samples).held if identity.among(trained)):
+        raise UsageError(
+            f"--init {start} was trained on {len(seen)} of the validation images (such as {seen[0]}), so that their"
+            " scores would mean nothing; use the run of the same fold, or --fold all"
+        )
+
+
+def without_duplicates(path: Path, dataset: Dataset, train: Iterable[Record]) -> list[Record]:
+    """Return the training records that `samples.csv` does not call duplicates of validation images."""
+    left_out = {(row["source"], row["image_id"]) for row in read_roles(path) if row["role"] == "twin"}
+    return [record for record in train if (dataset.source(record), record.image_id) not in left_out]
+
+
+def members_for(
+    subset: str, identities: Mapping[str, Identity], runs: Mapping[str, Samples]
+) -> dict[str, tuple[str, ...]]:
+    """Which runs predict each image of a subset: image_id → names of runs, for those images that belong to it.
+
+    Args:
+        subset: `valid`: the images the runs held out, by all runs. `oof`: all images, each by the runs that were not
+            trained on it.
+        identities: image_id → identity of the image.
+        runs: name → `read_samples` of the run.
+
+    Raises:
+        UsageError: `valid` without held-out images, or with one that another of the runs was trained on; `oof` with
+            an image that every run was trained on.
+    """
+    everyone = tuple(runs)
+    unseen = {
+        image_id: tuple(name for name, samples in runs.items() if not identity.among(samples.trained))
+        for image_id, identity in identities.items()
+    }
+    if subset == "oof":
+        seen = [image_id for image_id, names in unseen.items() if not names]
+        if seen:
+            raise UsageError(
+                f"--subset oof: every run was trained on {seen[0]!r} (and {len(seen) - 1} more images); give the runs"
+                " of all folds, or use --subset valid where images of fold -1 are in none"
+            )
+        return unseen
+    held = {
+        (image_id, digest) for samples in runs.values() for image_id, each in samples.held for digest in each if digest
+    }
+    chosen = {
+        image_id: names
+        for image_id, names in unseen.items()
+        if any((image_id, digest) in held for digest in identities[image_id])
+    }
+    if not chosen:
+        raise UsageError("--subset valid: the runs held out no image of this data set (trained with --fold all?)")
+    for image_id, names in chosen.items():
+        if names != everyone:
+            other = next(name for name in everyone if name not in names)
+            raise UsageError(
+                f"--subset valid: {other} was trained on {image_id!r}; --subset oof takes the other runs only"
+            )
+    return chosen
+
+
+def out_of_fold(
+    members: Mapping[str, Sequence[str]], identities: Mapping[str, Identity], runs: Mapping[str, Samples]
+) -> set[str]:
+    """Ids of images that none of the runs which predict them (as `members_for` says) was trained on."""
+    return {
+        image_id
+        for image_id, names in members.items()
+        if not any(identities[image_id].among(runs[name].trained) for name in names)
+    }
+
+
+def _digests(rows: Iterable[Mapping[str, str]], roles: Sequence[str]) -> frozenset[str]:
+    """Digests of files and of pixels of the images with one of these roles."""
+    chosen = (row for row in rows if row["role"] in roles)
+    return frozenset(digest for row in chosen for digest in (row["digest"], row["pixels"]) if digest)
+
+
+def _line(row: Mapping[str, str], role: str) -> tuple[str, str, str, str]:
+    return row["image_id"], role, row["digest"], row["pixels"]

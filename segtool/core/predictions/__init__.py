@@ -1,0 +1,1 @@
+"""Prediction folders: masks, probabilities, and what is decided from them."""

@@ -1,0 +1,124 @@
+"""Merging stored predictions of an image, band by band: what is held does not grow with images or their size."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.images import Array
+from segtool.core.predictions.folder import Predictions
+from segtool.core.predictions.probability_maps import SCALE, Probs, decide
+
+Levels = npt.NDArray[np.uint16]
+Floats = npt.NDArray[np.float32]
+
+# Of a mask, which is decoded as a whole.
+MASK_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How members are merged; with weights w that add up to one:
+
+    mean: Σ w p. gmean: Π p^w, a stored 0 standing for half of the smallest step. vote: Σ w [the member's arg-max].
+    tsharpen: Σ w p^exponent. max, min: over the members. All but mean and vote are then divided by their sum over the
+    classes. `predict` merges views and runs in the same way.
+    """
+
+    mode: str
+    weights: tuple[float, ...]
+    exponent: float
+
+    @property
+    def used(self) -> list[int]:
+        """The members that have a weight."""
+        return [member for member, weight in enumerate(self.weights) if weight]
+
+    @cached_property
+    def _terms(self) -> Floats | None:
+        """What a stored level contributes, float32 (65536,); None where that is the level itself, or a vote."""
+        probs = np.arange(SCALE + 1, dtype=np.float64) / SCALE
+        if self.mode == "gmean":
+            return np.log(np.maximum(probs, 0.5 / SCALE)).astype(np.float32)
+        if self.mode == "tsharpen":
+            return (probs**self.exponent).astype(np.float32)
+        return None
+
+    def term(self, levels: Levels) -> Floats:
+        """A member's contribution to the (weighted) sum, float32 (C, rows, W); the sum's arg-max is the blend's."""
+        if self.mode == "vote":
+            return votes(decide(levels), len(levels)).astype(np.float32)
+        return levels.astype(np.float32) if self._terms is None else self._terms[levels]
+
+    def __call__(self, members: Sequence[Levels]) -> Probs:
+        """Merge the stored probabilities of the members `used`, uint16 (C, rows, W) each, into float32 in [0, 1]."""
+        if self.mode in ("max", "min"):
+            reduce = np.maximum if self.mode == "max" else np.minimum
+            return _renormalised(reduce.reduce(members).astype(np.float32))
+        weights = [weight for weight in self.weights if weight]
+        merged = self.term(members[0]) * np.float32(weights[0])
+        for levels, weight in zip(members[1:], weights[1:], strict=True):
+            merged += self.term(levels) * np.float32(weight)
+        if self.mode == "tsharpen":
+            return _renormalised(merged)
+        # Only now: sums of stored levels are whole numbers, in which classes that are equal stay so.
+        merged /= np.float32(sum(weights) * (SCALE if self.mode == "mean" else 1))
+        if self.mode == "gmean":
+            return _renormalised(np.exp(merged - merged.max(0)))
+        return np.minimum(merged, 1, out=merged)
+
+
+def _renormalised(values: Floats) -> Probs:
+    """Divided by their sum over the classes; where all are 0, all are equal."""
+    values = np.maximum(values, np.finfo(np.float32).tiny)
+    return values / values.sum(0)
+
+
+def votes(mask: Array, classes: int) -> npt.NDArray[np.bool_]:
+    """One-hot (C, rows, W) of class ids (rows, W)."""
+    return mask == np.arange(classes, dtype=np.uint8)[:, None, None]
+
+
+class Reader(Protocol):
+    """What gives a member's rows."""
+
+    @property
+    def band_rows(self) -> int:
+        """Rows that are best read together."""
+
+    def levels(self, top: int = 0, bottom: int | None = None) -> Levels:
+        """Rows [top, bottom), uint16 (C, rows, W)."""
+
+
+class MaskReader:
+    """A member of which only masks are stored: all of a pixel's probability is its class's."""
+
+    band_rows = MASK_ROWS
+
+    def __init__(self, mask: Array, classes: int) -> None:
+        self.mask, self.classes = mask, classes
+
+    def levels(self, top: int = 0, bottom: int | None = None) -> Levels:
+        """Rows [top, bottom), uint16 (C, rows, W): 0 or 65535."""
+        return np.where(votes(self.mask[top:bottom], self.classes), np.uint16(SCALE), np.uint16(0))
+
+
+def bands(members: Sequence[Predictions], image_id: str) -> Iterator[tuple[int, list[Levels]]]:
+    """An image's rows from the top: the first row of each band, and every member's stored probabilities of it.
+
+    Raises:
+        SegtoolError: a member's file is missing, broken, or of another size than its index says.
+    """
+    readers = [_reader(preds, image_id) for preds in members]
+    rows, height = readers[0].band_rows, members[0].sizes[image_id].height
+    for top in range(0, height, rows):
+        yield top, [reader.levels(top, min(top + rows, height)) for reader in readers]
+
+
+def _reader(preds: Predictions, image_id: str) -> Reader:
+    if not preds.has_probs:
+        return MaskReader(preds.read_mask(image_id), len(preds.classes))
+    return preds.open_probs(image_id)

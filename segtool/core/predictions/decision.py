@@ -1,0 +1,258 @@
+"""How probabilities become a mask: a threshold and a minimum object area per class, and the file that holds them.
+
+A class with a threshold T takes a pixel where its stored probability q reaches it, q >= floor(T * 65535). Where several
+classes reach theirs, the one takes it whose weight * (q - floor(T * 65535)) is highest, the lowest id of equals. The
+weight says what one more pixel is worth to the score: much for a rare class, little for a large one. (The best decision
+for a mean of such ratios has this form: Narasimhan et al. 2015, Consistent Multiclass Algorithms for Complex
+Performance Measures.) Where none reaches its own, the pixel goes to the most probable class without a threshold, or,
+if all classes have one, to the most probable class.
+
+So in two classes, with a threshold for the foreground alone, the background takes what does not reach it. Thresholds
+and weights that are equal for all classes, or no thresholds at all, are the arg-max.
+
+Then the 8-connected components of a class with fewer pixels than its minimum area are taken out: each of their pixels
+goes to the class that would have taken it if that class had not been there. In two classes that is the other one.
+
+    {"classes": {"ground": {"threshold": null, "weight": 1, "min_area": 0},
+                 "box": {"threshold": 0.43, "weight": 1, "min_area": 12}}, ...}
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Required, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.documents import read_json
+from segtool.core.files import digest_file
+from segtool.core.images import Array
+from segtool.core.predictions.probability_maps import SCALE, Probs, decide, lowest_level, open_probs, quantise
+from segtool.core.scoring.fits import THRESHOLDS, Fit, read_fits
+from segtool.core.scoring.objects import bounds, components
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+Levels = npt.NDArray[np.uint16]
+
+# More than any level; as float32 exact, like all levels less twice this.
+OFFSET = np.float32(SCALE + 1)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The rule of this module's docstring.
+
+    Attributes:
+        thresholds: of each class in [0, 1], or None.
+        weights: of each class, above 0; only their ratios count.
+        min_areas: pixels of each class's smallest object; 0 and 1 keep all.
+        fit: how the rule was fitted, where it was; the arg-max is not.
+    """
+
+    thresholds: tuple[float | None, ...]
+    weights: tuple[float, ...]
+    min_areas: tuple[int, ...]
+    fit: Fit | None = None
+
+    @classmethod
+    def argmax(cls, classes: int) -> "Decision":
+        """The most probable class, and nothing taken out."""
+        return cls((None,) * classes, (1.0,) * classes, (0,) * classes)
+
+    @cached_property
+    def cleans(self) -> bool:
+        """Whether some class has a minimum area."""
+        return max(self.min_areas) > 1
+
+    def choose(self, levels: Levels) -> tuple[Array, Array]:
+        """The class that takes each pixel, and the one that would without it (only where areas need it; else zeros).
+
+        Args:
+            levels: stored probabilities, uint16 (C, rows, W).
+
+        Returns:
+            Both uint8 (rows, W).
+        """
+        best = self._bids(levels[0], 0)
+        first, second = np.zeros(best.shape, np.uint8), np.zeros(best.shape, np.uint8)
+        next_best = np.full(best.shape, -np.inf, np.float32)
+        for index in range(1, len(levels)):
+            bids = self._bids(levels[index], index)
+            higher = bids > best
+            if self.cleans:
+                beaten = np.minimum(bids, best)
+                better = beaten > next_best
+                second[better] = np.where(higher, first, np.uint8(index))[better]
+                np.maximum(next_best, beaten, out=next_best)
+            first[higher] = index
+            np.maximum(best, bids, out=best)
+        return first, second
+
+    def _bids(self, levels: Levels, index: int) -> npt.NDArray[np.float32]:
+        """What a class bids for each pixel, float32.
+
+        From 0 where it reaches its threshold; else below 0, and above all that do not reach theirs when it has none.
+        """
+        bids = levels.astype(np.float32)
+        threshold = self.thresholds[index]
+        if threshold is None:
+            bids -= OFFSET
+            return bids
+        lowest = lowest_level(threshold)
+        excess = bids - np.float32(lowest)
+        excess *= np.float32(self.weights[index])
+        bids -= 2 * OFFSET
+        np.copyto(bids, excess, where=levels >= lowest)
+        return bids
+
+    def clean(self, first: Array, second: Array) -> Array:
+        """Take the small objects out of a whole image's choice; both as `choose` gives them."""
+        mask = first.copy()
+        for index, area in enumerate(self.min_areas):
+            where = first == index
+            if area <= 1 or not where.any():
+                continue
+            box = bounds(where)
+            labels, areas = components(where[box])
+            small = areas < area
+            small[0] = False
+            gone = small[labels]
+            mask[box][gone] = second[box][gone]
+        return mask
+
+    def read(self, path: Path, size: Size, whose: object) -> Array:
+        """The mask of stored probabilities, uint8 (H, W).
+
+        Raises:
+            SegtoolError: they are missing, broken, or of other classes or another size than `size`, which `whose` says.
+        """
+        reader = open_probs(path, (len(self.thresholds), *size), whose)
+        growing = GrowingMask(self, size)
+        for top in range(0, size.height, reader.band_rows):
+            growing.add(top, reader.levels(top, min(top + reader.band_rows, size.height)))
+        return growing.finish()
+
+
+class GrowingMask:
+    """One image's mask, decided band by band (without a decision by the arg-max); objects are whole only at its end."""
+
+    def __init__(self, decision: Decision | None, size: Size) -> None:
+        self.decision = decision
+        self.first = np.empty(size, np.uint8)
+        self.second = np.empty(size, np.uint8) if decision and decision.cleans else None
+
+    def add_probs(self, top: int, probs: Probs) -> None:
+        """Decide the rows from `top` on, float32 (C, rows, W); by a decision as if they had been stored."""
+        if self.decision is None:
+            self.first[top : top + probs.shape[1]] = decide(probs)
+        else:
+            self.add(top, quantise(probs))
+
+    def add(self, top: int, levels: Levels) -> None:
+        """Decide the rows from `top` on, uint16 (C, rows, W)."""
+        assert self.decision is not None
+        rows = slice(top, top + levels.shape[1])
+        self.first[rows], second = self.decision.choose(levels)
+        if self.second is not None:
+            self.second[rows] = second
+
+    def finish(self) -> Array:
+        """The mask, uint8 (H, W)."""
+        if self.decision is None or self.second is None:
+            return self.first
+        return self.decision.clean(self.first, self.second)
+
+
+def shortest(level: int) -> float:
+    """A threshold of five decimals that `level` is the lowest stored level to reach.
+
+    >>> lowest_level(shortest(32768))
+    32768
+    """
+    return -(-level * 10**5 // SCALE) / 10**5
+
+
+def file_rows(classes: Sequence[str], decision: Decision) -> dict[str, dict[str, Any]]:
+    """What the file says of the classes."""
+    rows = zip(classes, decision.thresholds, decision.weights, decision.min_areas, strict=True)
+    return {
+        name: {"threshold": threshold, "weight": weight, "min_area": area} for name, threshold, weight, area in rows
+    }
+
+
+class ClassRule(TypedDict, total=False):
+    """What the file says of a class."""
+
+    threshold: float | None
+    weight: float
+    min_area: float
+
+
+class DecisionFile(TypedDict, total=False):
+    """What stands in a file of `segtool threshold`."""
+
+    classes: Required[dict[str, ClassRule]]
+    fitted_on: list[str] | None
+
+
+def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
+    """The rule of a file of `segtool threshold`, None where there is no file.
+
+    Raises:
+        SegtoolError: it is missing, is no such file, or is for other classes.
+    """
+    if path is None:
+        return None
+    content = read_json(path, DecisionFile)
+    rows = content["classes"]
+    if tuple(rows) != tuple(classes):
+        raise SegtoolError(f"{path} is for the classes {', '.join(rows)}; here they are {', '.join(classes)}")
+    made = [
+        (_threshold(row, name, path), _weight(row, name, path), _area(row, name, path)) for name, row in rows.items()
+    ]
+    thresholds, weights, areas = zip(*made, strict=True)
+    decision = Decision(thresholds, weights, areas)
+    fitted = decision.cleans or any(threshold is not None for threshold in thresholds)
+    return replace(decision, fit=_fit(content, path) if fitted else None)
+
+
+def _fit(content: Mapping[str, Any], path: Path) -> Fit | None:
+    """How the file says that it was fitted, None where it says nothing (it may be written by hand)."""
+    if not (ids := content.get("fitted_on")):
+        return None
+    fit = {"kind": THRESHOLDS, "source": str(path), "images": ids, "metric": content.get("metric", "miou")}
+    scores = content.get("scores")
+    nested = scores.get("nested") if isinstance(scores, dict) else None
+    return read_fits([{**fit, "exclude": content.get("excluded", []), "nested": nested}], path)[0]
+
+
+def decision_digest(path: Path | None) -> dict[str, str]:
+    """The digest of the file among a command's inputs."""
+    return {"thresholds": digest_file(path)} if path else {}
+
+
+def _threshold(row: Mapping[str, Any], name: str, path: Path) -> float | None:
+    value = row.get("threshold")
+    if value is None:
+        return None
+    if not 0 <= value <= 1:
+        raise SegtoolError(f"{path}: the threshold of {name} is {value!r}; write a number from 0 to 1, or null")
+    return float(value)
+
+
+def _weight(row: Mapping[str, Any], name: str, path: Path) -> float:
+    value = row.get("weight", 1)
+    # Outside this, float32 would run out.
+    if not 1e-12 <= value <= 1e12:
+        raise SegtoolError(f"{path}: the weight of {name} is {value!r}; write a number above 0, such as 1")
+    return float(value)
+
+
+def _area(row: Mapping[str, Any], name: str, path: Path) -> int:
+    value = row.get("min_area", 0)
+    if value < 0 or value != int(value):
+        raise SegtoolError(f"{path}: the min_area of {name} is {value!r}; write a whole number of pixels from 0")
+    return int(value)

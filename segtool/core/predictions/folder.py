@@ -1,0 +1,265 @@
+"""Prediction folders: where masks and probabilities stand, and what may be trusted about them.
+
+masks/<image_id>.png    class ids (index PNG) at the image's own size
+probs/<image_id>.b2nd   probabilities, see probability_maps.py (unless left out)
+index.csv               image_id,height,width,oof in the order of the subset; oof 1: no member was trained on it
+meta.json               {classes: [...], subset: ..., members: [{run, checkpoint, digest}], out_of_fold: [ids],
+                        data: the dataset.yaml, from here, fitted: what was fitted to masks of these images, see
+                        core/scoring/fits.py}; a member from elsewhere has a `claim` (or null)
+done.json               written last
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Required, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core import images
+from segtool.core.artifacts import output as artifacts
+from segtool.core.dataset.dataset import check_image_id
+from segtool.core.dataset.image_names import ImageNames
+from segtool.core.documents import read_json
+from segtool.core.files import digest_file, digest_stats
+from segtool.core.predictions.probability_maps import ProbReader, open_probs
+from segtool.core.scoring.fits import WEIGHTS, Fit, read_fits
+from segtool.core.tables import read_csv
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size, parse_size
+
+
+def mask_path(folder: Path, image_id: str) -> Path:
+    """Where a prediction folder holds an image's mask."""
+    return folder / "masks" / f"{image_id}.png"
+
+
+def probs_path(folder: Path, image_id: str) -> Path:
+    """Where a prediction folder holds an image's probabilities."""
+    return folder / "probs" / f"{image_id}.b2nd"
+
+
+class MemberFacts(TypedDict, total=False):
+    """What is said of one model behind a prediction."""
+
+    digest: str
+    claim: str | None
+    members: "list[MemberFacts]"
+
+
+class Meta(TypedDict, total=False):
+    """What stands in `meta.json`."""
+
+    classes: Required[list[str]]
+    subset: Required[str]
+    members: list[MemberFacts]
+    data: str | None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A finished prediction folder.
+
+    Attributes:
+        path: the folder.
+        classes: class names in the order of their ids.
+        subset: test, train, valid or oof, as it was predicted.
+        sizes: image_id → height and width, in the order of index.csv.
+        oof: ids of images that no member which predicted them was trained on.
+        members: run, checkpoint and digest of each model.
+        data: the dataset.yaml whose images were predicted, where that is known.
+        fits: what made the masks and was fitted on some of these images.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    subset: str
+    sizes: Mapping[str, Size]
+    oof: frozenset[str]
+    members: tuple[Mapping[str, Any], ...] = ()
+    data: Path | None = None
+    fits: tuple[Fit, ...] = ()
+
+    @property
+    def ids(self) -> list[str]:
+        """The image_ids in the order of the subset."""
+        return list(self.sizes)
+
+    @property
+    def has_probs(self) -> bool:
+        """Whether probabilities are stored beside the masks."""
+        return (self.path / "probs").is_dir()
+
+    def mask_path(self, image_id: str) -> Path:
+        """The file of an image's mask."""
+        return mask_path(self.path, image_id)
+
+    def probs_path(self, image_id: str) -> Path:
+        """The file of an image's probabilities."""
+        return probs_path(self.path, image_id)
+
+    def read_mask(self, image_id: str) -> images.Array:
+        """The predicted class ids, uint8 (H, W). Raises SegtoolError when the file is missing, broken or of another
+        size than index.csv says, or holds what is no class."""
+        return read_class_ids(
+            self.mask_path(image_id), len(self.classes), self.sizes[image_id], self.path / "index.csv"
+        )
+
+    def open_probs(self, image_id: str) -> ProbReader:
+        """The probabilities. Raises SegtoolError when the file is missing, broken or of another size than index.csv
+        says."""
+        shape = (len(self.classes), *self.sizes[image_id])
+        return open_probs(self.probs_path(image_id), shape, self.path / "index.csv")
+
+    @property
+    def runs(self) -> list[Path]:
+        """The folders of the runs that predicted, where they are known and still there."""
+        named = (Path(str(member.get("run", ""))) for member in _origins(self.members))
+        return [path for path in dict.fromkeys(named) if (path / "samples.csv").is_file()]
+
+    @property
+    def unproven(self) -> bool:
+        """Whether a member comes from elsewhere, so that what it was trained on can only be claimed."""
+        return any("claim" in member for member in _origins(self.members))
+
+    @property
+    def claims(self) -> list[str]:
+        """What is claimed of such members."""
+        claims = (member.get("claim") for member in _origins(self.members))
+        return list(dict.fromkeys(str(claim) for claim in claims if claim))
+
+    def fitted(self, *, probs: bool) -> tuple[Fit, ...]:
+        """What made the masks, or the probabilities, and was fitted on some of these images."""
+        return tuple(fit for fit in self.fits if not probs or fit.kind == WEIGHTS)
+
+    def digests(self, *, probs: bool = False) -> dict[str, str]:
+        """Digests of what a command reads that reads the masks, or the probabilities.
+
+        Raises:
+            SegtoolError: files are missing, such as the probabilities of `predict --no-probs`.
+        """
+        if probs and not self.has_probs:
+            raise SegtoolError(f"{self.path} holds masks alone; predict without --no-probs")
+        tables = {name: digest_file(self.path / name) for name in ("meta.json", "index.csv")}
+        files = map(self.probs_path if probs else self.mask_path, self.ids)
+        return {**tables, "predictions": digest_stats(files, self.path)}
+
+
+def _origins(members: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The members, and those of the ensembles among them."""
+    for member in members:
+        yield member
+        yield from _origins(member.get("members", ()))
+
+
+def read_class_ids(path: Path, classes: int, size: Size | None = None, whose: object = None) -> images.Array:
+    """An index PNG of class ids alone as uint8 (H, W).
+
+    Args:
+        size: the size it must have, where that is known.
+        whose: what says so, for the error.
+
+    Raises:
+        SegtoolError: it is missing, truncated, of another size, or holds another value.
+    """
+    values = images.read_indices(path)
+    if size and values.shape != size:
+        raise SegtoolError(f"{path} is {Size(*values.shape)} (HxW), but {size} by {whose}; predict it again")
+    return class_ids(values, classes, path)
+
+
+def class_ids(values: npt.NDArray[np.integer], classes: int, where: object) -> images.Array:
+    """Class ids alone as uint8 (H, W); raises SegtoolError for any other value, `where` begins the line."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if low < 0 or high >= classes:
+        raise SegtoolError(
+            f"{where} holds the value {low if low < 0 else high}, but a prediction holds class ids alone"
+            f" and there are {classes} classes (0 to {classes - 1})"
+        )
+    return np.asarray(values, np.uint8)
+
+
+def find_predictions(path: Path) -> Path | None:
+    """The prediction folder that `path` is, finished or not, or whose `masks` it is; None for any other folder.
+
+    The latter because the masks alone would not say which images a model has seen.
+    """
+    folders = [path, path.parent] if path.name == "masks" else [path]
+    marks = ("done.json", "begun.json", "meta.json", "index.csv")
+    return next((folder for folder in folders if any((folder / mark).exists() for mark in marks)), None)
+
+
+def open_predictions(path: Path) -> Predictions:
+    """A finished prediction folder.
+
+    Raises:
+        SegtoolError: it is missing, unfinished or something else, or its index or meta.json is broken.
+    """
+    stamp = artifacts.require_done(path, "prediction folder")
+    if not (path / "meta.json").exists():
+        raise SegtoolError(f"{path} is not a prediction folder but an output of `segtool {stamp.get('command')}`")
+    meta = read_json(path / "meta.json", Meta)
+    sizes, oof = _read_index(path / "index.csv")
+    fits = read_fits(meta.get("fitted"), path / "meta.json")
+    data = path / meta["data"] if meta.get("data") else None
+    members = tuple(meta.get("members", ()))
+    return Predictions(path, tuple(meta["classes"]), meta["subset"], sizes, oof, members, data, fits)
+
+
+def open_mask_folder(
+    path: Path, ids: Iterable[str], suffixes: Sequence[str] = (".png",), kind: str = "image"
+) -> dict[str, Path]:
+    """The files in any folder of predictions that are named after the images: index PNGs, or those of other suffixes.
+
+    A file belongs to an image_id when their paths agree up to the suffixes of images: `a/b.png` or `a/b.jpg.png`
+    to `a/b` or `a/b.jpg`. Files of other suffixes do not count.
+
+    Args:
+        path: the folder; subfolders are part of the image_id.
+        ids: the image_ids that may occur.
+        kind: what they are of, as errors name it.
+
+    Returns:
+        image_id → file for the images that have one, in the order of `ids`.
+
+    Raises:
+        SegtoolError: no folder, no such file, one that belongs to no image, or one name for two images or files.
+    """
+    known = list(ids)
+    names = ImageNames(known, kind)
+    found: dict[str, Path] = {}
+    for file in list_files(path, suffixes):
+        name = file.relative_to(path).as_posix()
+        image_id = names.find(name.removesuffix(file.suffix), name, where=file)
+        if image_id in found:
+            raise SegtoolError(f"{found[image_id]} and {file} are both named after image {image_id!r}; keep one")
+        found[image_id] = file
+    if not found:
+        raise SegtoolError(f"{path} holds no {' or '.join(s[1:].upper() for s in suffixes)} named after an image_id")
+    return {image_id: found[image_id] for image_id in known if image_id in found}
+
+
+def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of these suffixes in a folder and its subfolders, sorted. Raises SegtoolError where it is no folder."""
+    if not folder.is_dir():
+        raise SegtoolError(f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+
+
+def _read_index(path: Path) -> tuple[dict[str, Size], frozenset[str]]:
+    sizes: dict[str, Size] = {}
+    oof = set()
+    for row in read_csv(path, ("image_id", "height", "width", "oof")):
+        image_id = check_image_id(row["image_id"], path)
+        if image_id in sizes:
+            raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
+        try:
+            sizes[image_id] = parse_size(f"{row['height']}x{row['width']}")
+        except ValueError as error:
+            raise SegtoolError(f"{path}: height and width in the row of {image_id!r}: {error}") from error
+        if row["oof"] not in ("0", "1"):
+            raise SegtoolError(f"{path}: oof in the row of {image_id!r} is {row['oof']!r}, not 0 or 1")
+        if row["oof"] == "1":
+            oof.add(image_id)
+    return sizes, frozenset(oof)

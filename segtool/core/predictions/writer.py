@@ -1,0 +1,235 @@
+"""Writing a prediction folder: masks and probabilities image by image, then the index."""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core import images
+from segtool.core.dataset.dataset import relative_to
+from segtool.core.files import digest_bytes, write_json
+from segtool.core.predictions.decision import Decision, GrowingMask
+from segtool.core.predictions.folder import mask_path, probs_path, read_class_ids
+from segtool.core.predictions.gate import gate
+from segtool.core.predictions.probability_maps import ProbReader, Probs, ProbWriter
+from segtool.core.reporting.progress import Track
+from segtool.core.scoring.fits import Fit, fits_on
+from segtool.core.tables import write_csv
+from segtool.errors import SegtoolError
+from segtool.settings.options import Size
+
+log = logging.getLogger(__name__)
+
+OWNS = ("masks", "probs", "index.csv", "meta.json")
+
+# Bytes of a band as float32, where the writer of one may choose.
+BAND_BYTES = 8 << 20
+
+# Bands waiting for the disk; more would only fill the memory.
+WAITING = 4
+
+# The text of a mask's PNG that holds the image-level probabilities.
+PRESENCE = "presence"
+
+Presence = npt.NDArray[np.float32]
+
+
+class PredictionWriter:
+    """Writes images' predictions in a thread of its own while the next are computed (compression frees Python's lock).
+
+    A context manager: it ends when all is on disk, and raises what went wrong there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_probs: bool,
+        palette: Sequence[Sequence[int]] | None,
+        gate_below: float | None = None,
+        decision: Decision | None = None,
+    ) -> None:
+        """
+        Args:
+            gate_below: classes whose image-level probability is below are taken out, see `predictions.gate`.
+            decision: makes the masks, from the probabilities as they are stored; without it the most probable class.
+        """
+        self.folder, self.keep_probs, self.gate_below, self.decision = folder, keep_probs, gate_below, decision
+        self.palette = [list(colour) for colour in palette] if palette else None
+        self.pool = ThreadPoolExecutor(1)
+        self.waiting: deque[Future[None]] = deque()
+        self.growing: dict[str, tuple[GrowingMask, ProbWriter | None]] = {}
+        self.aside: dict[str, ProbWriter] = {}
+
+    def write(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None = None) -> None:
+        """Write the rows of an image from `top` on, float32 (C, rows, W); those above have been written before.
+
+        With its last rows the image's mask appears, and its probabilities where they are kept.
+
+        Args:
+            presence: with the last rows, the image-level probabilities (C,), if there are any.
+        """
+        self.waiting.append(self.pool.submit(self._write, image_id, size, top, probs, presence))
+        while len(self.waiting) > WAITING:
+            self.waiting.popleft().result()
+
+    def _write(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None) -> None:
+        last = top + probs.shape[1] == size.height
+        if self.gate_below is None:
+            self._add(image_id, size, top, probs, presence)
+        elif top == 0 and last:
+            self._add(image_id, size, top, self._gated(probs, presence), presence)
+        else:
+            self._set_aside(image_id, size, top, probs)
+            if last:
+                self._gate_aside(image_id, size, presence)
+
+    def _add(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None) -> None:
+        if top == 0:
+            path = probs_path(self.folder, image_id)
+            stored = ProbWriter(path, (len(probs), *size)) if self.keep_probs else None
+            self.growing[image_id] = GrowingMask(self.decision, size), stored
+        mask, stored = self.growing[image_id]
+        mask.add_probs(top, probs)
+        if stored:
+            stored.write(probs)
+        if top + probs.shape[1] == size.height:
+            del self.growing[image_id]
+            if stored:
+                stored.finish()
+            # The mask last: where it is whole, so are the probabilities. What the head says of the image goes with it.
+            said = "" if presence is None else " ".join(f"{value:.6f}" for value in presence)
+            notes = {PRESENCE: said} if said else {}
+            images.write_mask(mask_path(self.folder, image_id), mask.finish(), self.palette, notes)
+
+    def _gated(self, probs: Probs, presence: Presence | None) -> Probs:
+        assert presence is not None and self.gate_below is not None
+        return gate(probs, presence, self.gate_below)
+
+    def _set_aside(self, image_id: str, size: Size, top: int, probs: Probs) -> None:
+        """Keep the rows of a large image on disk until its last window has told what the image holds."""
+        if top == 0:
+            self.aside[image_id] = ProbWriter(self._aside_path(image_id), (len(probs), *size))
+        self.aside[image_id].write(probs)
+
+    def _gate_aside(self, image_id: str, size: Size, presence: Presence | None) -> None:
+        self.aside.pop(image_id).finish()
+        path = self._aside_path(image_id)
+        reader = ProbReader(path)
+        rows = reader.band_rows
+        for top in range(0, size.height, rows):
+            self._add(image_id, size, top, self._gated(reader.probs(top, top + rows), presence), presence)
+        path.unlink()
+
+    def _aside_path(self, image_id: str) -> Path:
+        path = probs_path(self.folder, image_id)
+        return path.with_name(f".tmp-{os.getpid()}-{digest_bytes(image_id.encode())}.b2nd")
+
+    def __enter__(self) -> "PredictionWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=kind is not None)
+        try:
+            for future in self.waiting if kind is None else ():
+                future.result()
+        finally:
+            for unfinished in (*(stored for _, stored in self.growing.values()), *self.aside.values()):
+                if unfinished:
+                    unfinished.discard()
+
+
+def write_predictions(
+    folder: Path,
+    sizes: Mapping[str, Size],
+    classes: int,
+    bands: Callable[[str], Iterable[Probs]],
+    *,
+    palette: Sequence[Sequence[int]] | None,
+    track: Track,
+    label: str,
+) -> None:
+    """Write masks and probabilities of the images that are not there, whole.
+
+    Args:
+        sizes: image_id → height and width, of all images.
+        classes: number of classes C.
+        bands: gives an image's probabilities from its image_id: float32 (C, rows, W) from the top to the bottom.
+        label: what is being done, for the progress.
+    """
+    kept = 0
+    with PredictionWriter(folder, keep_probs=True, palette=palette) as writer:
+        for image_id, size in track(sizes.items(), total=len(sizes), label=label):
+            if is_whole(folder, image_id, size, classes, keep_probs=True):
+                kept += 1
+                continue
+            top = 0
+            for probs in bands(image_id):
+                writer.write(image_id, size, top, probs)
+                top += probs.shape[1]
+    if kept:
+        log.info("%d of %d images were there already", kept, len(sizes))
+
+
+def is_whole(folder: Path, image_id: str, size: Size, classes: int, *, keep_probs: bool) -> bool:
+    """Whether an image's files are there, whole and of the right shape."""
+    try:
+        read_class_ids(mask_path(folder, image_id), classes, size, "its image")
+        if not keep_probs:
+            return True
+        reader = ProbReader(probs_path(folder, image_id))
+        return reader.shape == (classes, *size) and reader.adds_up()
+    except SegtoolError:
+        return False
+
+
+def write_index(
+    folder: Path,
+    sizes: Mapping[str, Size],
+    oof: Iterable[str],
+    *,
+    classes: Sequence[str],
+    subset: str,
+    members: Sequence[Mapping[str, Any]],
+    data: Path | None = None,
+    fits: Iterable[Fit | None] = (),
+) -> None:
+    """Write `index.csv` (in the order of `sizes`) and `meta.json`.
+
+    Where networks had an auxiliary head, the index has a column `presence_CLASS` for each class.
+
+    Args:
+        data: the dataset.yaml the images are of.
+        fits: what was fitted to masks and made these predictions; it is noted where that was on some of the images.
+    """
+    unseen = set(oof)
+    said = {image_id: images.read_notes(mask_path(folder, image_id)).get(PRESENCE, "").split() for image_id in sizes}
+    heads = [f"presence_{name}" for name in classes] if any(said.values()) else []
+    rows = [
+        (image_id, size.height, size.width, int(image_id in unseen), *(said[image_id] or [""] * len(heads)))
+        for image_id, size in sizes.items()
+    ]
+    write_csv(folder / "index.csv", ("image_id", "height", "width", "oof", *heads), rows)
+    listed = [image_id for image_id in sizes if image_id in unseen]
+    meta: dict[str, Any] = {"classes": list(classes), "subset": subset, "members": list(members), "out_of_fold": listed}
+    if data:
+        meta["data"] = relative_to(data, folder)
+    if noted := fits_on(fits, sizes):
+        meta["fitted"] = [fit.as_json() for fit in noted]
+    write_json(folder / "meta.json", meta)
+
+
+def output_files(folder: Path, ids: Iterable[str], *, keep_probs: bool, index: bool = True) -> list[Path]:
+    """All files of a finished folder, for its stamp; without `index` those of some images alone."""
+    names: list[Callable[[Path, str], Path]] = [mask_path, probs_path] if keep_probs else [mask_path]
+    files = [name(folder, image_id) for image_id in ids for name in names]
+    return [*((folder / "index.csv", folder / "meta.json") if index else ()), *files]

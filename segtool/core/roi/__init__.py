@@ -1,0 +1,1 @@
+"""Crops around objects, and putting their predictions together."""

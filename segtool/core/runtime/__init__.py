@@ -1,0 +1,1 @@
+"""Processes, devices, random seeds, memory and signals."""

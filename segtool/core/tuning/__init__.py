@@ -1,0 +1,1 @@
+"""Thresholds and ensemble weights fitted to masks."""

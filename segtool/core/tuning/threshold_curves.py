@@ -1,0 +1,108 @@
+"""Scores of one class against the rest at every level at once, from histograms of levels.
+
+A pixel is predicted as the class when its level, 0 to 65535, is at least some bound. Two histograms of levels, of all
+scored pixels and of the class's own, therefore hold the score for each of the 65,536 bounds, exactly. Levels are stored
+probabilities, or the areas of the objects that pixels belong to: to keep objects of some size is the same.
+"""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.images import IGNORE, Array
+from segtool.core.scoring.objects import bounds, components
+from segtool.core.tuning.objective import Floats, Metric
+
+LEVELS = 65536
+
+# int64 (2, LEVELS): the class's own pixels, and all that are scored, by level.
+Histogram = npt.NDArray[np.int64]
+
+
+def level_histogram(levels: npt.NDArray[np.uint16], truth: Array, index: int) -> Histogram:
+    """The pixels of a class by its stored probability; both arrays of one shape."""
+    own = np.bincount(levels[truth == index], minlength=LEVELS)
+    return np.stack([own, np.bincount(levels[truth != IGNORE], minlength=LEVELS)])
+
+
+def area_histogram(mask: Array, truth: Array, index: int) -> Histogram:
+    """The pixels of a class by the area of the object they are predicted in, at most 65535; 0 where in none.
+
+    An object's area is that of its 8-connected component in the mask, ignored pixels included: where nobody looks,
+    nobody knows what to ignore.
+    """
+    histogram = np.zeros((2, LEVELS), np.int64)
+    own, scored = truth == index, truth != IGNORE
+    histogram[:, 0] = own.sum(), scored.sum()
+    where = mask == index
+    if not where.any():
+        return histogram
+    box = bounds(where)
+    labels, areas = components(where[box])
+    areas[0] = 0
+    for row, pixels in zip(histogram, (own, scored), strict=True):
+        inside = np.bincount(labels[pixels[box]], minlength=len(areas))
+        np.add.at(row, np.minimum(areas[1:], LEVELS - 1), inside[1:])
+        row[0] -= inside[1:].sum()
+    return histogram
+
+
+class Sweep:
+    """Adds images' histograms up, in slots: parts of the data, say. What it holds does not grow with the images."""
+
+    def __init__(self, metric: Metric, slots: int) -> None:
+        self.metric, self.classes = metric, len(metric.fitted)
+        self.per_image = metric.name == "image_dice"
+        # The histograms, or for a mean over images their curves, of score and worth; and how many these are.
+        kind = np.float64 if self.per_image else np.int64
+        self.sums = np.zeros((slots, self.classes, 2, LEVELS), kind)
+        self.images = np.zeros(slots, np.int64)
+        self.own = np.zeros((slots, self.classes), np.int64)
+
+    def add(self, slots: Collection[int], histograms: Sequence[Histogram]) -> None:
+        """Add one image, with a histogram for each fitted class, to some slots."""
+        scored = histograms[0][1].sum() > 0
+        for row, histogram in enumerate(histograms if scored else ()):
+            added = self._curves(histogram) if self.per_image else histogram
+            for slot in slots:
+                self.sums[slot, row] += added
+                self.own[slot, row] += histogram[0].sum()
+        for slot in slots:
+            self.images[slot] += scored
+
+    def curves(self, slots: Sequence[int]) -> Floats:
+        """Every fitted class at every level, over the images of some slots; float64 (classes, 2, LEVELS).
+
+        The score, and what one more pixel is worth to it. NaN where there is nothing to score, and throughout for a
+        class without a true pixel.
+        """
+        own, images = self.own[slots].sum(0), self.images[slots].sum()
+        curves = np.full((self.classes, 2, LEVELS), np.nan)
+        for row in np.flatnonzero(own):
+            added = self.sums[slots, row].sum(0)
+            curves[row] = added / images if self.per_image else self._curves(added)
+        return curves
+
+    def _curves(self, histogram: Histogram) -> Floats:
+        """Score and worth of one image, or of all; an image without the class has nothing more pixels could add to."""
+        hits, predicted = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1].astype(np.float64)
+        truth = hits[0]
+        worth = self.metric.worth(hits, predicted, truth) if truth else np.zeros(LEVELS)
+        return np.stack([self.metric.curve(hits, predicted, truth, predicted[0]), worth])
+
+
+def best_levels(curve: Floats, preferred: int) -> tuple[int, int] | None:
+    """The first and last of the neighbouring levels with the highest score, None where no level has one.
+
+    Of several such ranges the one nearest to `preferred`; where that is in it, it alone.
+    """
+    if np.isnan(curve).all():
+        return None
+    # Sums of images' scores are rounded.
+    best = np.flatnonzero(curve >= np.nanmax(curve) - 1e-12)
+    if preferred in best:
+        return preferred, preferred
+    ranges = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+    nearest = min(ranges, key=lambda levels: np.abs(levels - preferred).min())
+    return int(nearest[0]), int(nearest[-1])
