@@ -204,8 +204,9 @@ def _recipe_value(found: Option, value: Any, folder: Path) -> Any:
 
 
 def _typed(found: Option, value: Any, folder: Path) -> str:
-    path = folder / Path(str(value)).expanduser()
-    is_path = found.is_path or (found.field.metadata["file_or_word"] and path.is_file())
+    # Unlike those of Path these two take any text: `~nobody`, and words longer than a file's name.
+    path = folder / os.path.expanduser(str(value))  # noqa: PTH111
+    is_path = found.is_path or (found.field.metadata["file_or_word"] and os.path.isfile(path))  # noqa: PTH113
     return str(path if is_path else value)
 
 
@@ -227,6 +228,10 @@ def _execute(work: Callable[[], Result], quiet: bool) -> int:
         return _fail("stopped by SIGTERM; the same command goes on from here", Terminated.status)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
+    except UnicodeEncodeError as error:
+        # A path that was typed: names found in folders are checked as image_ids.
+        name = error.object[max(0, error.start - 60) : error.end + 60]
+        return _fail(f"{name!r} is not text in UTF-8; rename the file or folder", 1)
     except OSError as error:
         if error.errno is None:
             raise

@@ -274,6 +274,9 @@ def test_names_in_a_recipe_are_the_options_or_the_fields(go: Go, tmp_path: Path,
         ("num-epochs: 3", "unknown 'num-epochs' mean epochs?"),
         ("lr: [1, {a: 2}]", "lr takes one value"),
         ("lr: {a: 2}", "lr takes one value"),
+        ("lr: ~nobody", "--lr number"),
+        ("lr: 2001-99-99", "a.yaml not YAML"),
+        ("lr: 1\nlr: 2", "a.yaml key 'lr' twice"),
         ("epochs: 0", "--epochs greater"),
         ("epochs: true", "--epochs integer"),
         ("epochs: [1, 2]", "--epochs integer"),
@@ -338,6 +341,8 @@ def raising(error: BaseException) -> Callable[[Settings], None]:
         (OSError(errno.ENOSPC, "No space left on device", "out/a.png"), 1, "disk is full: out/a.png"),
         (PermissionError(errno.EACCES, "Permission denied", "out"), 1, "Permission denied: out"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (UnicodeEncodeError("utf-8", "out/\udcb0\udca1", 4, 6, "surrogates"), 1, "'out/\\udcb0\\udca1' is not text"),
+        (SegtoolError("begin" + "x" * 10**6 + "end"), 1, " ... xxx"),
     ],
 )
 def test_errors_become_one_line_and_a_status(go: Go, error: BaseException, status: int, words: str) -> None:
@@ -346,6 +351,7 @@ def test_errors_become_one_line_and_a_status(go: Go, error: BaseException, statu
     assert outcome.stdout == ""
     assert words in outcome.stderr
     assert outcome.stderr.count("\n") == 1
+    assert len(outcome.stderr) < 2100
 
 
 def test_sigterm_unwinds_the_command_and_leaves_with_143(go: Go) -> None:

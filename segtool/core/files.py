@@ -120,6 +120,7 @@ def digest_bytes(content: bytes) -> str:
 
 def digest_file(path: Path) -> str:
     """The digest of a file's content. Raises SegtoolError when it cannot be read."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -136,8 +137,8 @@ def digest_stats(paths: Iterable[Path], base: Path | None = None) -> str:
     for path in paths:
         try:
             stat = path.stat()
-        except OSError as error:
-            raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            raise SegtoolError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
         name = os.path.relpath(path, base) if base else path.absolute()
         digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()

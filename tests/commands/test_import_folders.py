@@ -111,6 +111,11 @@ def test_file_names_that_are_no_text_are_named(tmp_path: Path) -> None:
         folders.list_images(tmp_path / "images")
 
 
+def test_a_list_of_names_may_be_longer_than_a_file_name() -> None:
+    names = tuple(f"class {number}" for number in range(255))
+    assert folders.class_names(",".join(names)) == names
+
+
 def test_palette_index_not_its_colours(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.png")
     colours = [0, 0, 0, 255, 0, 0, 255, 255, 255]

@@ -12,8 +12,12 @@ import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.dataset.dataset import check_image_id
+from segtool.core.files import read_bytes
 from segtool.core.reporting.progress import Track
 from segtool.errors import SegtoolError, UsageError
+
+# Bytes of a file of class names.
+LARGEST_NAMES = 1 << 20
 
 
 def class_names(text: str) -> tuple[str, ...]:
@@ -23,12 +27,13 @@ def class_names(text: str) -> tuple[str, ...]:
         UsageError: fewer than 2, more than 255, an empty name, or one that stands twice.
         SegtoolError: the file cannot be read.
     """
-    path = Path(text)
-    if path.is_file():
+    # Unlike Path.is_file this takes a list of names that is too long for a file's.
+    if os.path.isfile(text):  # noqa: PTH113
         try:
-            names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            lines = read_bytes(Path(text), LARGEST_NAMES).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise SegtoolError(f"{path} is not a UTF-8 text with one class name per line ({error})") from error
+            raise SegtoolError(f"{text} is not a UTF-8 text with one class name per line ({error})") from error
+        names = [line.strip() for line in lines if line.strip()]
     else:
         names = [name.strip() for name in text.split(",")]
     if "" in names:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from segtool.core.probmaps import write_probs
 
 from segtool.core import images
 from segtool.core.files import write_json
@@ -108,6 +109,15 @@ def test_broken_masks_are_named(folder: Path) -> None:
     path.unlink()
     with pytest.raises(SegtoolError, match=r"a\.png is missing"):
         preds.read_mask("a")
+
+
+def test_probabilities_are_of_the_size_in_the_index(folder: Path) -> None:
+    write_probs(probs_path(folder, "a"), np.full((2, 3, 3), 0.5, np.float32))
+    assert open_predictions(folder).open_probs("a").shape == (2, 3, 3)
+    for shape in ((2, 3, 4), (3, 3, 3)):
+        write_probs(probs_path(folder, "a"), np.full(shape, 0.5, np.float32))
+        with pytest.raises(SegtoolError, match=r"a\.b2nd is .* but 2x3x3 by .*index\.csv"):
+            open_predictions(folder).open_probs("a")
 
 
 def test_wide_masks_are_read(tmp_path: Path) -> None:
