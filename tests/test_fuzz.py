@@ -22,7 +22,7 @@ from segtool import cli
 from segtool.core.averaging.runs import read_source
 from segtool.core.dataloading.presets import load_pipeline
 from segtool.core.dataset import dataset as catalog
-from segtool.core.dataset.selection import read_samples, write_samples
+from segtool.core.dataset.seen_images import read_samples, write_samples
 from segtool.core.files import write_json
 from segtool.core.losses.class_weights import read_class_weights
 from segtool.core.models.bundles import FORMAT, unpack_bundle
@@ -114,7 +114,7 @@ def write_others(here: Path, dataset: catalog.Dataset, records: list[catalog.Rec
     pipeline = {"transform": {"__class_fullname__": "HorizontalFlip", "p": 0.5}}
     (here / "pipeline.yaml").write_text(json.dumps(pipeline))
     (here / "ensemble").mkdir()
-    write_choice(here / "ensemble", [open_predictions(here / "preds")], Blend("mean", (1.0,), 1.0))
+    write_choice(here / "ensemble", [open_predictions(here / "preds")], Blend("mean", (1.0,), 1.0), None)
     (here / "run").mkdir()
     write_samples(here / "run" / "samples.csv", dataset, records[:2], records[2:])
     stamp = {"command": "train", "settings": {}, "inputs": {}, "outputs": {}, "epochs": 3, "planned": 3}

@@ -193,7 +193,7 @@ def test_a_run_that_has_not_ended_predicts_and_says_how_far_it_is(
     Path("run/last.pt").unlink()  # or epoch_002.pt, the same file, would change
     Path("run/last.pt").write_bytes(Path("run/epoch_001.pt").read_bytes())
     again = typed(f"{PREDICT} --run run --checkpoint {checkpoint} -o preds")
-    assert (again.status, "made with other input run 1" in again.stderr) == (
+    assert (again.status, "made from different inputs: run 1" in again.stderr) == (
         (0, False) if ":" in checkpoint else (2, True)
     )
 
@@ -201,13 +201,13 @@ def test_a_run_that_has_not_ended_predicts_and_says_how_far_it_is(
 def test_a_checkpoint_that_training_writes_meanwhile_is_named(
     folder: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = predict._begin
+    begin = predict.decision_digest
 
     def train_on(*args: Any) -> Any:
         Path("fold0/best.pt").write_bytes(Path("fold1/best.pt").read_bytes())
         return begin(*args)
 
-    monkeypatch.setattr(predict, "_begin", train_on)
+    monkeypatch.setattr(predict, "decision_digest", train_on)
     ended = typed(f"{PREDICT} --run fold0 -o preds")
     assert (ended.status, "fold0/best.pt was written again while it was read" in ended.stderr) == (1, True)
     assert not Path("preds").exists()

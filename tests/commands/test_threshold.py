@@ -240,7 +240,7 @@ def test_a_file_that_was_not_fitted_here_says_nothing(typed: Type, predict: Make
         assert content("s/summary.json")["fitted"] == []
     write_json(Path("r.json"), {"classes": dict.fromkeys(("ground", "box", "stripe"), row), "fitted_on": 5})
     ended = typed("evaluate tiny preds --thresholds r.json -o t")
-    assert (ended.status, "r.json: what it was fitted on is not" in ended.stderr) == (1, True)
+    assert (ended.status, "r.json: `fitted_on` must be" in ended.stderr) == (1, True)
 
 
 def test_nothing_to_fit(typed: Type, tmp_path: Path) -> None:
