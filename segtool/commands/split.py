@@ -65,8 +65,9 @@ def _assign(settings: SplitSettings, pixels: splits.Ints, groups: splits.Ints) -
     if settings.kind == "holdout":
         return splits.hold_out(len(groups), settings.valid, settings.seed)
     units = groups if settings.kind in GROUP_KINDS else np.arange(len(groups))
-    balanced = pixels if settings.kind.startswith("stratified") else pixels[:, :0]
-    return splits.spread(balanced, units, settings.n_folds, settings.seed)
+    if settings.kind.startswith("stratified"):
+        return splits.spread(pixels, units, settings.n_folds, settings.seed)
+    return splits.plain_folds(units, settings.n_folds, settings.seed)
 
 
 def _remarks(

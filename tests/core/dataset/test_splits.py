@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from segtool.core.dataset import splits
@@ -67,6 +67,26 @@ def test_holdout_keeps_its_share_and_leaves_both_sides_something(images: int, sh
     held = int((folds == 0).sum())
     assert set(folds.tolist()) == {-1, 0}
     assert held == min(max(round(images * share), 1), images - 1)
+
+
+@given(cases())
+def test_plain_folds_keep_groups_whole_and_leave_no_fold_empty(case: tuple[np.ndarray, np.ndarray, int, int]) -> None:
+    _, groups, folds, seed = case
+    assume(folds > 1)
+    assigned = splits.plain_folds(groups, folds, seed)
+    assert splits.torn_groups(groups, assigned) == 0
+    sizes = np.bincount(assigned, minlength=folds)
+    assert len(sizes) == folds and sizes.min() > 0
+    assert sizes.max() <= -(-len(groups) // folds) + np.bincount(groups).max()
+    alone = np.bincount(splits.plain_folds(np.arange(len(groups)), folds, seed), minlength=folds)
+    assert alone.max() - alone.min() <= 1
+
+
+@pytest.mark.parametrize("groups", [np.arange(20), np.arange(20) // 2])
+def test_the_seed_decides_which_images_go_into_which_plain_fold(groups: np.ndarray) -> None:
+    first = splits.plain_folds(groups, 4, 0)
+    assert (splits.plain_folds(groups, 4, 0) == first).all()
+    assert (splits.plain_folds(groups, 4, 1) != first).any()
 
 
 def test_seed_changes_the_folds_and_nothing_else_does() -> None:
