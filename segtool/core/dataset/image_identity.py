@@ -29,7 +29,7 @@ class Identity(NamedTuple):
 
     def among(self, digests: frozenset[str]) -> bool:
         """Whether the image is one of those with these digests, of files or of pixels."""
-        return self.file in digests or self.pixels in digests
+        return self.file in digests or (self.pixels != "" and self.pixels in digests)
 
     @property
     def notes(self) -> dict[str, str]:

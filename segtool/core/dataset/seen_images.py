@@ -1,5 +1,6 @@
 """Which images a model has seen (`samples.csv`), and which runs may therefore predict an image out-of-fold."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.image_identity import Identity, identify_all
 from segtool.core.tables import read_csv, write_csv
 from segtool.errors import SegtoolError, UsageError
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("source", "image_id", "role", "digest", "pixels")
 # The same without `pixels`, as runs of earlier versions have it.
@@ -75,6 +78,8 @@ def write_samples(
 def read_samples(path: Path) -> Samples:
     """Read what the run that wrote `path` has seen."""
     rows = read_roles(path)
+    if not any(row["pixels"] for row in rows):
+        log.info("%s is of an earlier version: copies of its images that were saved again are not recognised", path)
     return Samples(
         trained=_digests(rows, ("train", "init")),
         held=frozenset((r["image_id"], Identity(r["digest"], r["pixels"])) for r in rows if r["role"] == "valid"),
@@ -99,8 +104,9 @@ def merge_samples(path: Path, parts: Sequence[Path]) -> None:
     held = {(row["image_id"], row["digest"]) for row in rows if row["role"] == "valid"}
 
     def role(row: Mapping[str, str]) -> str:
-        if row["role"] == "teacher":
-            return "teacher"
+        # Rows of what was learnt elsewhere stay apart: their images need not be in the data set.
+        if row["role"] in ("init", "teacher"):
+            return row["role"]
         seen = "train" if row["digest"] in trained else "init" if row["digest"] in inherited else ""
         return seen or ("valid" if (row["image_id"], row["digest"]) in held else "twin")
 

@@ -118,6 +118,20 @@ def test_what_a_run_starts_from_counts_as_seen(tmp_path: Path) -> None:
     assert read_samples(tmp_path / "merged.csv") == read_samples(second)
 
 
+def test_crops_whose_pixels_are_unknown_are_not_alike() -> None:
+    assert not Identity("A", "").among(frozenset({"B", ""}))
+    assert Identity("A", "").among(frozenset({"A"}))
+
+
+def test_an_inherited_image_stays_inherited_in_an_average(tmp_path: Path) -> None:
+    """Else swa would look for it among the records of the data set."""
+    write_csv(tmp_path / "one.csv", COLUMNS, [("extra 1", "x", "train", "X", "pX")])
+    write_csv(tmp_path / "other.csv", COLUMNS, [("init", "x", "init", "X", "pX"), ("d", "a", "train", "A", "pA")])
+    merge_samples(tmp_path / "merged.csv", [tmp_path / "one.csv", tmp_path / "other.csv"])
+    roles = [(row["source"], row["role"]) for row in read_csv(tmp_path / "merged.csv")]
+    assert roles == [("extra 1", "train"), ("init", "init"), ("d", "train")]
+
+
 def test_the_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     write_csv(tmp_path / "samples.csv", REQUIRED, [("d", "a", "train", "A"), ("d", "b", "valid", "B")])
     assert read_samples(tmp_path / "samples.csv") == Samples(frozenset("A"), frozenset({("b", Identity("B", ""))}))
