@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from segtool.core.averaging.evaluator import Bench
 from segtool.core.averaging.job import read_job
 from segtool.core.averaging.runs import Checkpoint
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.models.inputs import network_input
 from segtool.core.runtime.distributed import World
@@ -369,6 +370,58 @@ def _launch(typed: Type, monkeypatch: pytest.MonkeyPatch, line: str, world: int 
         child.join()
     monkeypatch.delenv("WORLD_SIZE")
     return [child.exitcode for child in children if child.exitcode is not None]
+
+
+# Data as the run had them.
+
+
+def test_training_continues_on_the_masks_of_relabel(tiny: Path, typed: Type) -> None:
+    dataset = load_dataset(tiny)
+    corrected = _all_stripe(dataset, [record.image_id for record in dataset.train])
+    options = f"--relabel {corrected} --epochs 8 --keep-last 8 --lr 1e-2"
+    assert typed(f"train tiny {NETWORK} {options} -o run").status == 0
+    ended = typed(f"{SWA} run --start 0.75 --swa-lr 1e-4 -o out")
+    assert ended.status == 0, ended.stderr
+    before, after = ([float(row["train_loss"]) for row in table(Path(run) / "history.csv")] for run in ("run", "out"))
+    assert max(after[6:]) < 1.2 * before[5] < 0.5 * before[0]
+    # With the data set's own masks the loss is that of a network that has never seen them.
+    job = read_job(assemble(SwaSettings, {"runs": (Path("run"),), "out": Path("no"), "last": 2}), 1)
+    assert [dataset.source(record) for record in job.data.train] == ["relabel"] * 6
+    assert all((dataset.read_mask(record) == 2).all() for record in job.data.train)
+    assert all((dataset.read_mask(record) != 2).any() for record in job.data.valid)
+    # The corrected masks are inputs.
+    assert typed(f"{SWA} run --start 0.75 --swa-lr 1e-4 -o out").stdout == "out is up to date\n"
+    for mask in corrected.parent.glob("*.png"):
+        Image.new("L", (32, 32), 1).save(mask)
+    ended = typed(f"{SWA} run --start 0.75 --swa-lr 1e-4 -o out")
+    assert (ended.status, "relabel files" in ended.stderr) == (2, True), ended.stderr
+
+
+def test_only_the_images_that_the_run_relabelled_have_new_masks(tiny: Path, typed: Type) -> None:
+    dataset = load_dataset(tiny)
+    corrected = _all_stripe(dataset, ["train_1", "train_2"])
+    assert typed(f"train tiny {NETWORK} --relabel {corrected} --fold all --epochs 2 --keep-last 2 -o run").status == 0
+    expected = ["relabel" if record.image_id in ("train_1", "train_2") else "dataset.yaml" for record in dataset.train]
+    settings = assemble(SwaSettings, {"runs": (Path("run"),), "out": Path("no"), "last": 2})
+    _all_stripe(dataset, ["train_1", "train_2", "train_3"])
+    assert [dataset.source(record) for record in read_job(settings, 1).data.train] == expected
+    _all_stripe(dataset, ["train_1"])
+    ended = typed(f"{SWA} run --last 2 -o out")
+    assert ended.status == 1
+    assert "trained with a mask of image 'train_2' from --relabel" in ended.stderr
+    assert not Path("out").exists()
+
+
+def _all_stripe(dataset: Dataset, ids: list[str]) -> Path:
+    """Masks of nothing but stripe for some images."""
+    folder = dataset.path.parents[1] / "corrected"
+    folder.mkdir(exist_ok=True)
+    records = []
+    for image_id in ids:
+        Image.new("L", (32, 32), 2).save(folder / f"{image_id}.png")
+        records.append(Record(image_id, dataset.by_id[image_id].image, folder / f"{image_id}.png"))
+    write_dataset(folder, Dataset(folder, dataset.classes, train=tuple(records)))
+    return folder / "dataset.yaml"
 
 
 # What is refused.

@@ -12,6 +12,7 @@ from segtool.core.dataloading.pipeline_file import pipeline_digest
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
 from segtool.core.dataset.extra import read_extras
 from segtool.core.dataset.image_identity import file_digest
+from segtool.core.dataset.relabel import RELABELLED, relabel
 from segtool.core.dataset.seen_images import Samples, read_roles, read_samples
 from segtool.core.documents import read_json
 from segtool.core.models.checkpoint import epoch_files
@@ -151,14 +152,34 @@ def read_records(
         if data:
             raise
         raise SegtoolError(f"{error}; if the data of {source.path} has moved, say --data") from error
-    records = {("", record.image_id): record for record in with_masks(dataset.train)}
-    extras = read_extras(source.settings.extras, dataset, source.settings.folds.max_samples)
-    records |= {(dataset.source(record), record.image_id): record for record in extras}
     rows = [row for row in read_roles(source.path / "samples.csv") if row["role"] == "train"]
     # The data set's own name may have become another.
     trained = {_key(row["source"], row["image_id"]): row["digest"] for row in rows}
+    own = with_masks(dataset.train)
+    corrected = {row["image_id"] for row in rows if row["source"] == RELABELLED}
+    masks = _relabel(source, dataset, [record for record in own if record.image_id in corrected])
+    extras = read_extras(source.settings.extras, dataset, source.settings.folds.max_samples)
+    others = {(dataset.source(record), record.image_id): record for record in extras}
+    originals = {("", record.image_id): record for record in own}
+    train = _found({**originals, **masks, **others}, trained, source, dataset)
     validated = {("", image_id): digest for image_id, digest in held}
-    return dataset, _found(records, trained, source, dataset), _found(records, validated, source, dataset)
+    return dataset, train, _found(originals, validated, source, dataset)
+
+
+def _relabel(source: Source, dataset: Dataset, records: list[Record]) -> dict[tuple[str, str], Record]:
+    """Give records the masks that the run's --relabel gave them.
+
+    Raises:
+        SegtoolError: the corrected masks no longer include one of them.
+    """
+    settings = source.settings.extras
+    changed = relabel(settings, dataset, records)
+    if settings.relabel and (gone := [record.image_id for record in changed if record.origin is None]):
+        raise SegtoolError(
+            f"{source.path} was trained with a mask of image {gone[0]!r} from --relabel {settings.relabel}, which no"
+            " longer has one"
+        )
+    return {("", record.image_id): record for record in changed}
 
 
 def _found(
