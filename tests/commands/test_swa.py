@@ -424,6 +424,28 @@ def _all_stripe(dataset: Dataset, ids: list[str]) -> Path:
     return folder / "dataset.yaml"
 
 
+@pytest.mark.parametrize("extra", [False, True])
+def test_a_run_that_was_trained_on_crops(extra: bool, tiny: Path, typed: Type) -> None:
+    shutil.copytree(tiny, "other")
+    for image in Path("other/images").iterdir():
+        Image.open(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(image)
+    assert typed(f"roi crop {'other' if extra else 'tiny'} --masks --margin 0.5 --classes box -o crops").status == 0
+    data = "tiny --extra crops" if extra else "crops"
+    options = "--resize 32x32 --epochs 2 --keep-last 2"
+    assert typed(f"train {data} {NETWORK} {options} -o run").status == 0
+    ended = typed(f"{SWA} run --last 2 -o out")
+    assert ended.status == 0, ended.stderr
+    ended = typed(f"{SWA} run --start 0.5 --until 1.5 -o continued")
+    assert ended.status == 0, ended.stderr
+    # A crop that no longer tells which image it was cut from is another image.
+    rows = table(Path("run/samples.csv"))
+    image_id = next(r["image_id"] for r in rows if r["role"] == "train" and r["source"].startswith("extra") == extra)
+    path = load_dataset(Path("crops")).by_id[image_id].image
+    Image.open(path).save(path)
+    ended = typed(f"{SWA} run --last 2 -o refused")
+    assert (ended.status, f"{path.name} is no longer what run has seen" in ended.stderr) == (1, True), ended.stderr
+
+
 # What is refused.
 
 
