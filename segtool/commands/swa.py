@@ -9,7 +9,8 @@ from segtool.core.artifacts.output import Output
 from segtool.core.averaging.job import Job, read_job
 from segtool.core.averaging.soup import KEYS, Made, Row, average, in_order, name_of
 from segtool.core.dataset.seen_images import merge_samples
-from segtool.core.files import digest_file, write_json
+from segtool.core.files import write_json
+from segtool.core.models.checkpoint import digest_weights
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.runtime.distributed import compute
 from segtool.core.runtime.memory import memory_errors
@@ -66,7 +67,7 @@ def _finish(output: Output, settings: SwaSettings, job: Job, made: Made, history
     folder, kept = output.path, made.rows[name_of(made.kept)]
     rows = history or [{"epoch": made.epoch, **kept}]
     _write_history(folder / "history.csv", rows, made.rows[name_of(made.averaged)])
-    used = [{"run": str(c.run), "file": c.file.name, "digest": digest_file(c.file)} for c in made.averaged]
+    used = [{"run": str(c.run), "file": c.file.name, "digest": digest_weights(c.file)} for c in made.averaged]
     config = describe(job.settings, job.data.spec)
     write_json(folder / "config.json", {**config, "swa": {**comparable(settings), "averaged": used}})
     names = ["config.json", "samples.csv", "history.csv", "scores.csv", "swa.pt", "best.pt"]

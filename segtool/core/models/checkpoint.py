@@ -1,5 +1,6 @@
 """Checkpoints: plain tensors and values in one file, written whole, loaded without running anything in them."""
 
+import hashlib
 import pickle
 import re
 import zipfile
@@ -63,6 +64,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise SegtoolError(f"{path} is not a checkpoint of segtool (this version reads {FORMAT!r})")
     return content
+
+
+def digest_weights(path: Path) -> str:
+    """Return a digest of a checkpoint's weights, without the times that the rest of the file holds."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(load_checkpoint(path)["weights"].items()):
+        digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def restore_network(content: dict[str, Any], path: Path) -> tuple[NetworkSpec, nn.Module]:
