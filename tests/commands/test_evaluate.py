@@ -13,8 +13,8 @@ from conftest import Type
 from segtool.commands.evaluate import FILES, run
 from segtool.core import images
 from segtool.core.dataset.dataset import Dataset, load_dataset, write_dataset
+from segtool.core.dataset.masks import mask_path
 from segtool.core.files import write_json
-from segtool.core.predictions.folder import mask_path
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
@@ -209,7 +209,7 @@ def test_plain_folder_of_masks(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no prediction folder"):
         evaluate(tiny, plain, tmp_path / "t", subset="valid")
     images.write_mask(plain / "stranger.png", np.zeros((32, 32), np.uint8))
-    with pytest.raises(SegtoolError, match=r"stranger\.png is named after no image"):
+    with pytest.raises(SegtoolError, match=r"stranger\.png matches no image"):
         evaluate(tiny, plain, tmp_path / "t")
 
 

@@ -210,7 +210,7 @@ def test_what_makes_no_sense_is_refused(theirs: Path, typed: Type, options: str,
         (lambda f: (f / "test_1.npy").write_bytes(b"x"), "cannot read theirs/test_1.npy"),
         (
             lambda f: np.save(f / "stranger.npy", softmax(1)),
-            "stranger.npy is named after no test image (--subset test) of the data set",
+            "stranger.npy matches no test image (--subset test) of the data set",
         ),
         (lambda f: np.savez(f / "test_1.npz", softmax(1)), "both named after image 'test_1'"),
         (lambda f: [p.unlink() for p in f.iterdir()], "theirs holds no PNG named after an image_id"),

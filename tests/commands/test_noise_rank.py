@@ -12,9 +12,10 @@ import pytest
 from segtool.commands.noise_rank import run
 from segtool.core import images
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
+from segtool.core.dataset.masks import mask_path
 from segtool.core.dataset.synthetic import CLASSES, draw, make_scene
 from segtool.core.files import write_json
-from segtool.core.predictions.folder import mask_path, probs_path
+from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import decide, write_probs
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError, UsageError

@@ -13,9 +13,10 @@ from PIL import Image
 
 from segtool.core import images
 from segtool.core.dataset.dataset import Dataset, load_dataset, write_dataset
+from segtool.core.dataset.masks import mask_path
 from segtool.core.files import write_json
 from segtool.core.predictions import pseudo_task
-from segtool.core.predictions.folder import mask_path, probs_path
+from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import decide, write_probs
 from segtool.core.predictions.writer import write_index
 from segtool.settings.options import Size

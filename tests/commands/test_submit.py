@@ -11,8 +11,8 @@ import pytest
 
 from segtool.commands.submit import run
 from segtool.core import images
+from segtool.core.dataset.masks import mask_path
 from segtool.core.files import write_json
-from segtool.core.predictions.folder import mask_path
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings

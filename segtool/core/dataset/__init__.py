@@ -1,1 +1,1 @@
-"""Which images there are, and which of them a model trains on or has seen."""
+"""Data sets: images and masks, folds, and the images that a model trains on or has seen."""

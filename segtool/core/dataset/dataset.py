@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
+import cv2
+import numpy as np
 import yaml
 
 from segtool.core import images
@@ -15,48 +17,33 @@ from segtool.core.files import atomic, digest_bytes, digest_stats
 from segtool.core.tables import read_csv, to_number, write_csv
 from segtool.errors import SegtoolError
 
-# Folders within folders that an image_id may have.
+# Largest number of nested folders in an image_id.
 DEEPEST = 50
-
-
-class Origin(Protocol):
-    """Another data set, and how its masks are read."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def dataset(self) -> "Dataset": ...
-
-    @property
-    def ids(self) -> tuple[int, ...]: ...
-
-    def read_mask(self, record: "Record") -> images.Array: ...
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image: its id, where its pixels are, and what the CSV says about it."""
+    """One image: its id, the paths of its files, and its other columns in the CSV."""
 
     image_id: str
     image: Path
     mask: Path | None = None
     group: str = ""
     weight: float = 1.0
-    # Probabilities of the classes, as targets of the pixels that the mask does not ignore.
+    # Class probabilities, used as targets for the pixels that the mask does not ignore.
     soft: Path | None = None
-    # Set where it is another data set's, added to the training images.
-    origin: Origin | None = field(default=None, repr=False, compare=False)
+    # Set for a training image whose mask belongs to another data set.
+    origin: "Origin | None" = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set: classes, what its masks mean, and its images in the order of its CSVs."""
+    """A data set: classes, the meaning of its mask values, and its images in the order of its CSVs."""
 
     path: Path
     classes: tuple[str, ...]
     ignore_index: int = images.IGNORE
-    # Stated in the file, rather than taken by default: a 0/255 mask of two classes is binary only when it is not.
+    # Whether the file sets ignore_index: a 0/255 mask of two classes is read as binary only where it does not.
     ignore_stated: bool = True
     channels: int = 3
     palette: tuple[tuple[int, int, int], ...] | None = None
@@ -65,26 +52,27 @@ class Dataset:
 
     @property
     def binary(self) -> bool:
-        """Two classes: background and foreground."""
+        """Whether there are two classes, background and foreground."""
         return len(self.classes) == 2
 
     @cached_property
     def by_id(self) -> dict[str, Record]:
-        """The training part's records by image_id."""
+        """The training records by image_id."""
         return {record.image_id: record for record in self.train}
 
     def source(self, record: Record) -> str:
-        """The name of the data set a record comes from, as tables show it."""
+        """Return the name of the data set a record comes from, as tables show it."""
         return record.origin.name if record.origin else self.path.name
 
     def read_image(self, record: Record) -> images.Array:
-        """The image as uint8 (H, W, channels)."""
+        """Read the image as uint8 (H, W, channels)."""
         return images.read_image(record.image, self.channels)
 
     def read_mask(self, record: Record) -> images.Array:
-        """The mask as uint8 (H, W): class ids, 255 = ignore. Raises SegtoolError where the record has none."""
-        if record.origin:
-            return record.origin.read_mask(record)
+        """Read the mask as uint8 (H, W): class ids, 255 = ignore. Raises SegtoolError if the record has none."""
+        if origin := record.origin:
+            mask = origin.dataset.read_mask(replace(record, origin=None))
+            return np.asarray(cv2.LUT(mask, np.array(origin.ids, np.uint8)))
         if record.mask is None:
             raise SegtoolError(f"image {record.image_id!r} has no mask in {self.path}")
         return images.to_mask(
@@ -96,7 +84,7 @@ class Dataset:
         )
 
     def read_pair(self, record: Record) -> tuple[images.Array, images.Array]:
-        """Image and mask; raises SegtoolError when their sizes differ."""
+        """Read image and mask. Raises SegtoolError if their sizes differ."""
         image, mask = self.read_image(record), self.read_mask(record)
         if image.shape[:2] != mask.shape:
             raise SegtoolError(
@@ -106,7 +94,7 @@ class Dataset:
         return image, mask
 
     def digests(self, records: Iterable[Record]) -> dict[str, str]:
-        """Digests of what a command that uses `records` reads: classes and settings, rows, and files by their stats."""
+        """Return digests of all that is read for `records`: classes and settings, rows, and files by their stats."""
         rows = list(records)
         facts = (self.classes, self.ignore_index, self.ignore_stated, self.channels)
         listed = [(r.image_id, r.group, r.weight) for r in rows]
@@ -118,17 +106,32 @@ class Dataset:
         }
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The other data set that a training image or its mask comes from.
+
+    Attributes:
+        name: `extra 1` for the first --extra and so on, or `relabel`.
+        dataset: the other data set, without its records.
+        ids: for each of its mask values, 0 to 255, the class id in the data set being trained on, or 255.
+    """
+
+    name: str
+    dataset: Dataset
+    ids: tuple[int, ...]
+
+
 def load_dataset(data: Path) -> Dataset:
-    """Read `dataset.yaml` (given itself or by its folder) and the CSVs it names.
+    """Read `dataset.yaml` (its path or its folder) and the CSVs it names.
 
     Raises:
-        SegtoolError: anything in the files is missing or wrong; the line says where.
+        SegtoolError: something in the files is missing or wrong; the message says where.
     """
     path = data / "dataset.yaml" if data.is_dir() else data
     content = read_dataset_yaml(path)
     classes = content["classes"]
-    if taken := [name for name in classes if name is None or isinstance(name, bool | dict | list)]:
-        raise SegtoolError(f"{path}: YAML reads a class name as {taken[0]!r}; put it in quotes, such as 'no'")
+    if misread := [name for name in classes if name is None or isinstance(name, bool | dict | list)]:
+        raise SegtoolError(f"{path}: YAML reads a class name as {misread[0]!r}; put it in quotes, such as 'no'")
     names = tuple(str(name) for name in classes)
     if len(set(names)) != len(names) or not all(names):
         raise SegtoolError(f"{path}: class names must be distinct and not empty")
@@ -137,11 +140,10 @@ def load_dataset(data: Path) -> Dataset:
     channels = content.get("channels", 3)
     if channels not in (1, 3, 4):
         raise SegtoolError(f"{path}: channels is {channels!r}; segtool reads images of 1, 3 or 4")
-    ignore = content.get("ignore_index", images.IGNORE)
     return Dataset(
         path=path,
         classes=names,
-        ignore_index=ignore,
+        ignore_index=content.get("ignore_index", images.IGNORE),
         ignore_stated="ignore_index" in content,
         channels=channels,
         palette=read_palette(content.get("palette"), path),
@@ -153,12 +155,12 @@ def load_dataset(data: Path) -> Dataset:
 def write_dataset(
     folder: Path, dataset: Dataset, *, name: str = "dataset.yaml", train: str = "train.csv"
 ) -> list[Path]:
-    """Write `dataset.yaml`, `train.csv` and, where there are test images, `test.csv`; returns their paths.
+    """Write `dataset.yaml`, `train.csv` and, if there are test images, `test.csv`; return their paths.
 
-    Paths in the CSVs are relative to their folder. `name` and `train` may be other names, relative to `folder`.
+    Paths in the CSVs are relative to the CSV's folder. `name` and `train` rename the files, relative to `folder`.
     """
     content: dict[str, Any] = {"classes": list(dataset.classes)}
-    # Where it was not stated, stating it would change what 255 means in a 0/255 mask.
+    # Adding it where the file did not set it would change the meaning of 255 in a 0/255 mask.
     if dataset.ignore_stated:
         content["ignore_index"] = dataset.ignore_index
     content |= {"channels": dataset.channels, "train": train}
@@ -176,9 +178,9 @@ def write_dataset(
 
 
 def check_image_id(image_id: str, where: object) -> str:
-    """The id itself; raises SegtoolError when it is no path inside a folder, or not in its shortest spelling.
+    """Return the id. Raises SegtoolError unless it is a path inside a folder in its shortest spelling.
 
-    Else two ids, such as `a/b` and `a//b`, would share one file.
+    Otherwise two ids, such as `a/b` and `a//b`, would share one file.
     """
     path = PurePosixPath(image_id)
     if not image_id or path.is_absolute() or ".." in path.parts or "\0" in image_id or image_id.endswith("/"):
@@ -196,13 +198,13 @@ def check_image_id(image_id: str, where: object) -> str:
 
 
 def relative_to(path: Path, folder: Path) -> str:
-    """`path` as it is written in a CSV of `folder`."""
-    # Without links: the system takes `..` from where a linked folder really is.
+    """Return `path` as it is written in a CSV in `folder`."""
+    # Links resolved: the system takes `..` from where a linked folder really is.
     return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
 
 
 def with_masks(records: Sequence[Record]) -> list[Record]:
-    """Those records that have a mask."""
+    """Return the records that have a mask."""
     return [record for record in records if record.mask is not None]
 
 
@@ -214,17 +216,17 @@ def _read_rows(dataset: Path, name: str | None) -> tuple[Record, ...]:
     for row in read_csv(path, ("image_id", "image")):
         image_id = check_image_id(row["image_id"], path)
         if image_id in records:
-            raise SegtoolError(f"{path}: image_id {image_id!r} stands twice")
+            raise SegtoolError(f"{path}: duplicate image_id {image_id!r}")
         mask, soft = (path.parent / name if (name := row.get(column)) else None for column in ("mask", "soft"))
         weight = to_number(row.get("weight") or "1", f"{path}: the weight of {image_id!r}")
         if weight < 0:
-            raise SegtoolError(f"{path}: the weight of {image_id!r} is {weight:g}, not a number from 0")
+            raise SegtoolError(f"{path}: the weight of {image_id!r} is {weight:g}; it must be 0 or more")
         records[image_id] = Record(image_id, path.parent / row["image"], mask, row.get("group", ""), weight, soft)
     return tuple(records.values())
 
 
 def _write_rows(path: Path, records: Sequence[Record]) -> None:
-    """Write the columns that any of the records needs."""
+    """Write the columns that at least one record needs."""
     columns = ["image_id", "image"]
     columns += ["mask"] if any(r.mask for r in records) else []
     columns += ["group"] if any(r.group for r in records) else []

@@ -1,4 +1,4 @@
-"""What stands in a `dataset.yaml`."""
+"""The keys of a `dataset.yaml`, read and checked."""
 
 from pathlib import Path
 from typing import Any, Required, TypedDict
@@ -8,9 +8,9 @@ from segtool.errors import SegtoolError
 
 
 class DatasetYaml(TypedDict, total=False):
-    """What may stand in it."""
+    """The keys of a `dataset.yaml`."""
 
-    # Names, which YAML may read as numbers or dates; None and booleans are told from them later.
+    # Names, which YAML may read as numbers or dates; None and booleans are refused later.
     classes: Required[list[Any]]
     ignore_index: int
     channels: int
@@ -20,7 +20,7 @@ class DatasetYaml(TypedDict, total=False):
 
 
 def read_dataset_yaml(path: Path) -> dict[str, Any]:
-    """The content of a `dataset.yaml`; raises SegtoolError for what is no such file, and for unknown keys."""
+    """Read a `dataset.yaml`. Raises SegtoolError if the file is missing or malformed, or has unknown keys."""
     if not path.exists():
         raise SegtoolError(f"{path} is missing; `segtool import` or `segtool demo` makes one")
     content: dict[str, Any] = read_yaml(path, DatasetYaml)
@@ -33,7 +33,7 @@ def read_dataset_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_palette(value: list[list[int]] | None, path: Path) -> tuple[tuple[int, int, int], ...] | None:
-    """The colours of the classes, None where none are given; raises SegtoolError for what are none."""
+    """Return the colours of the classes, or None if none are given. Raises SegtoolError if they are malformed."""
     if value is None:
         return None
     if any(len(colour) != 3 for colour in value):

@@ -1,20 +1,17 @@
-"""Images of other data sets, for training only: their classes are matched by name."""
+"""Training images from other data sets, with classes matched by name."""
 
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
-from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
+from segtool.core.dataset.dataset import Dataset, Origin, Record, load_dataset, with_masks
 from segtool.core.dataset.selection import limit
 from segtool.core.documents import read_yaml
 from segtool.core.files import digest_bytes
-from segtool.core.images import IGNORE, Array
+from segtool.core.images import IGNORE
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.data import ExtraSettings
@@ -24,32 +21,14 @@ log = logging.getLogger(__name__)
 IGNORED = "ignore"
 
 
-@dataclass(frozen=True)
-class Extra:
-    """Where an extra image comes from.
-
-    name: `extra 1` for the first --extra, and so on.
-    dataset: the other data set, without its records.
-    ids: for each of its mask values, 0 to 255, the class id here or 255.
-    """
-
-    name: str
-    dataset: Dataset
-    ids: tuple[int, ...]
-
-    def read_mask(self, record: Record) -> Array:
-        """The mask with the class ids of the data set that is trained on."""
-        return np.asarray(cv2.LUT(self.dataset.read_mask(replace(record, origin=None)), np.array(self.ids, np.uint8)))
-
-
 def read_extras(settings: ExtraSettings, dataset: Dataset, max_samples: int) -> list[Record]:
-    """All extra images with a mask, their weights multiplied by that of their data set.
+    """Read all extra images that have a mask, with their weights multiplied by the weight of their data set.
 
     Args:
-        max_samples: at most so many of each data set; 0: all.
+        max_samples: the most images to take from each data set; 0: all.
 
     Raises:
-        UsageError: `settings` name a data set twice, or the one that is trained on.
+        UsageError: a data set is given twice, or is the one being trained on.
         SegtoolError: a data set or the map is wrong, or does not fit: other channels, no class in common.
     """
     others = [(load_dataset(path), weight) for path, weight in map(split_weight, settings.extra)]
@@ -57,22 +36,22 @@ def read_extras(settings: ExtraSettings, dataset: Dataset, max_samples: int) -> 
     for other, _ in others:
         if (path := other.path.resolve()) in seen:
             which = "the data set itself" if path == seen[0] else "given twice"
-            raise UsageError(f"--extra {other.path} is {which}: its images are there already")
+            raise UsageError(f"--extra {other.path} is {which}: its images are used already")
         seen.append(path)
     renamed = _read_map(settings.extra_map, dataset, [other for other, _ in others])
     records: list[Record] = []
     for number, (other, weight) in enumerate(others, 1):
         origin = _origin(f"extra {number}", other, dataset, renamed)
-        found = limit(with_masks(other.train), max_samples)
-        if not found:
+        labelled = limit(with_masks(other.train), max_samples)
+        if not labelled:
             raise SegtoolError(f"--extra {other.path}: no training image has a mask")
-        log.info("%s: %d images of %s, %s", origin.name, len(found), other.path, _told(origin, dataset))
-        records += [replace(record, weight=record.weight * weight, origin=origin) for record in found]
+        log.info("%s: %d images of %s, %s", origin.name, len(labelled), other.path, _class_list(origin, dataset))
+        records += [replace(record, weight=record.weight * weight, origin=origin) for record in labelled]
     return records
 
 
 def split_weight(text: Path) -> tuple[Path, float]:
-    """`other.yaml:0.5` → (other.yaml, 0.5); the weight is 1 where none is given."""
+    """Split `other.yaml:0.5` into path and weight, which is 1 if not given."""
     name, colon, tail = str(text).rpartition(":")
     try:
         weight = float(tail) if colon else math.nan
@@ -86,21 +65,19 @@ def split_weight(text: Path) -> tuple[Path, float]:
 
 
 def extra_digests(records: Iterable[Record]) -> dict[str, str]:
-    """Digests of what is read of the extra images among `records`: like `Dataset.digests`, and how ids are matched."""
-    by_origin: dict[str, list[Record]] = {}
+    """Return digests, as `Dataset.digests` does, of all records from other data sets, and of their class maps."""
+    by_origin: dict[Origin, list[Record]] = {}
     for record in records:
         if record.origin:
-            by_origin.setdefault(record.origin.name, []).append(record)
+            by_origin.setdefault(record.origin, []).append(record)
     digests = {}
-    for name, group in by_origin.items():
-        origin = group[0].origin
-        assert isinstance(origin, Extra)
-        digests.update({f"{name} {key}": value for key, value in origin.dataset.digests(group).items()})
-        digests[f"{name} classes"] = digest_bytes(bytes(origin.ids))
+    for origin, group in by_origin.items():
+        digests.update({f"{origin.name} {key}": value for key, value in origin.dataset.digests(group).items()})
+        digests[f"{origin.name} classes"] = digest_bytes(bytes(origin.ids))
     return digests
 
 
-def _origin(name: str, other: Dataset, dataset: Dataset, renamed: Mapping[str, str]) -> Extra:
+def _origin(name: str, other: Dataset, dataset: Dataset, renamed: Mapping[str, str]) -> Origin:
     if other.channels != dataset.channels:
         raise SegtoolError(
             f"--extra {other.path} has images of {other.channels} channels, {dataset.path} of {dataset.channels}"
@@ -113,13 +90,13 @@ def _origin(name: str, other: Dataset, dataset: Dataset, renamed: Mapping[str, s
     if set(ids) == {IGNORE}:
         raise SegtoolError(
             f"--extra {other.path}: none of its classes ({', '.join(other.classes[:6])}) is one of {dataset.path}"
-            f" ({', '.join(dataset.classes[:6])}); --extra-map FILE says which is which"
+            f" ({', '.join(dataset.classes[:6])}); match them with --extra-map FILE"
         )
-    return Extra(name, replace(other, train=(), test=()), tuple(ids))
+    return Origin(name, replace(other, train=(), test=()), tuple(ids))
 
 
-def _told(origin: Extra, dataset: Dataset) -> str:
-    """Which classes became which, for the log."""
+def _class_list(origin: Origin, dataset: Dataset) -> str:
+    """Say in the log which classes were matched and which are ignored."""
     pairs = [(theirs, origin.ids[index]) for index, theirs in enumerate(origin.dataset.classes)]
     matched = [
         theirs if theirs == dataset.classes[ours] else f"{theirs} as {dataset.classes[ours]}"
@@ -131,10 +108,10 @@ def _told(origin: Extra, dataset: Dataset) -> str:
 
 
 def _read_map(path: Path | None, dataset: Dataset, others: Sequence[Dataset]) -> dict[str, str]:
-    """Their class name → ours, or `ignore`.
+    """Read the map from their class names to ours, or to `ignore`.
 
     Raises:
-        SegtoolError: not such a file, or a name that neither side knows.
+        SegtoolError: the file is malformed, or has a name that neither side knows.
     """
     if path is None:
         return {}
@@ -153,13 +130,13 @@ def _map_of_csv(path: Path) -> dict[str, str]:
     renamed: dict[str, str] = {}
     for row in read_csv(path, ("theirs", "ours")):
         if row["theirs"] in renamed:
-            raise SegtoolError(f"{path}: class {row['theirs']!r} stands twice")
+            raise SegtoolError(f"{path}: duplicate class {row['theirs']!r}")
         renamed[row["theirs"]] = row["ours"]
     return renamed
 
 
 def _map_of_yaml(path: Path) -> dict[str, str]:
     content = read_yaml(path, dict[Any, Any])
-    if odd := [name for pair in content.items() for name in pair if name is None or isinstance(name, bool)]:
-        raise SegtoolError(f"{path}: YAML reads a class name as {odd[0]!r}; put it in quotes, such as 'no'")
+    if misread := [name for pair in content.items() for name in pair if name is None or isinstance(name, bool)]:
+        raise SegtoolError(f"{path}: YAML reads a class name as {misread[0]!r}; put it in quotes, such as 'no'")
     return {str(theirs): str(ours) for theirs, ours in content.items()}

@@ -1,6 +1,6 @@
-"""Which picture a file shows: images are the same if their pixels are, however they were saved.
+"""Identities of images: two files are the same image if their pixels are equal, whatever their format.
 
-A crop counts as the image it was cut from, so that a run that has seen the image is known to have seen the crop.
+A crop has the identity of the image it was cut from, so that a run that has seen the image has also seen the crop.
 """
 
 import hashlib
@@ -14,14 +14,14 @@ from segtool.core import images
 from segtool.core.files import digest_file
 from segtool.errors import SegtoolError
 
-# The texts in a crop's PNG that hold the digests of the image it was cut from.
+# PNG text keys in a crop for the digests of the image it was cut from.
 CUT_FROM, CUT_FROM_PIXELS = "segtool cut from", "segtool cut from pixels"
 
 
 class Identity(NamedTuple):
     """Digests of an image: of the bytes of its file, and of its decoded pixels.
 
-    `pixels` is empty for a crop made by a version that did not note it.
+    `pixels` is empty for a crop made by a version that did not store it.
     """
 
     file: str
@@ -33,7 +33,7 @@ class Identity(NamedTuple):
 
     @property
     def notes(self) -> dict[str, str]:
-        """The texts for the PNG of a crop of the image."""
+        """The PNG texts for a crop of the image."""
         return {CUT_FROM: self.file, CUT_FROM_PIXELS: self.pixels}
 
 
@@ -69,11 +69,11 @@ def same_picture(path: Path, other: Path) -> bool:
 
 
 def _file_digest(path: Path) -> tuple[str, str | None]:
-    """The digest of a file, and None; of a crop, the digests of the image it was cut from."""
+    """Return the digest of a file and None or, for a crop, both digests of the image it was cut from."""
     try:
         notes = images.read_notes(path) if path.suffix == ".png" else {}
     except SegtoolError:
-        # Whoever needs its pixels will say so.
+        # A broken file is reported where its pixels are read.
         notes = {}
     if CUT_FROM in notes:
         return notes[CUT_FROM], notes.get(CUT_FROM_PIXELS, "")

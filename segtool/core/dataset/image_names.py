@@ -1,4 +1,4 @@
-"""Files and entries of other tools are named after images, but not always with the whole image_id."""
+"""Match the names that other tools give to files and entries with image_ids."""
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -8,29 +8,35 @@ from segtool.errors import SegtoolError
 
 
 class ImageNames:
-    """Finds the image that a name means: its image_id, or one that agrees with it up to the suffixes of images.
+    """Finds the image that a name refers to: an equal image_id, or one that differs only in image suffixes.
 
-    So `a/b` and `a/b.jpg` mean the image `a/b` or `a/b.jpg`, whichever there is.
+    So `a/b` and `a/b.jpg` refer to the image `a/b` or `a/b.jpg`, whichever exists.
     """
 
     def __init__(self, ids: Iterable[str], kind: str = "image") -> None:
-        """`kind`: what the ids are of, as errors name it."""
+        """
+        Args:
+            kind: the noun for these ids in errors.
+        """
         self.kind = kind
         self.by_bare: dict[str, list[str]] = {}
         for image_id in ids:
             self.by_bare.setdefault(_bare(image_id), []).append(image_id)
 
     def find(self, *names: str, where: object) -> str:
-        """The image_id that a name means, given in one or several spellings.
+        """Return the image_id that a name, given in one or several spellings, refers to.
+
+        Args:
+            where: the start of an error message.
 
         Raises:
-            SegtoolError: none, or several; `where` begins the line.
+            SegtoolError: the name fits no image_id, or several.
         """
         candidates = self.by_bare.get(_bare(names[0]), [])
         if exact := next((name for name in names if name in candidates), None):
             return exact
         if not candidates:
-            raise SegtoolError(f"{where} is named after no {self.kind} of the data set")
+            raise SegtoolError(f"{where} matches no {self.kind} of the data set")
         if len(candidates) > 1:
             raise SegtoolError(
                 f"{where} could be {candidates[0]!r} or {candidates[1]!r}; name it after the whole image_id"
@@ -39,7 +45,7 @@ class ImageNames:
 
 
 def _bare(name: str) -> str:
-    """A relative path without its suffixes of images."""
+    """Return a relative path without its image suffixes."""
     while PurePosixPath(name).suffix.lower() in images.SUFFIXES:
         name = name[: -len(PurePosixPath(name).suffix)]
     return name

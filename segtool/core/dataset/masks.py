@@ -1,4 +1,4 @@
-"""Index masks on their way into a data set: written once, checked when an earlier call left them, and counted."""
+"""Write the index masks of a data set: keep those that an interrupted command finished, and count the pixels."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,20 +17,20 @@ log = logging.getLogger(__name__)
 
 
 class Tally:
-    """For each mask value (0 to 255): how many pixels have it, and how many images hold it."""
+    """The number of pixels with each mask value (0 to 255), and of images that contain it."""
 
     def __init__(self) -> None:
         self.pixels = np.zeros(256, np.int64)
         self.images = np.zeros(256, np.int64)
 
     def add(self, mask: images.Array) -> None:
-        """Count one more mask."""
+        """Add one mask."""
         counts = np.bincount(mask.ravel(), minlength=256)
         self.pixels += counts
         self.images += counts > 0
 
     def table(self, classes: Sequence[str]) -> Table:
-        """Each class's share of the scored pixels; the last row is the share of all pixels that is ignored."""
+        """Return each class's share of the scored pixels and, as the last row, the ignored share of all pixels."""
         scored = max(1, int(self.pixels[: len(classes)].sum()))
         rows = [(i, name, int(self.pixels[i]) / scored, int(self.images[i])) for i, name in enumerate(classes)]
         ignored = int(self.pixels[images.IGNORE]) / max(1, int(self.pixels.sum()))
@@ -39,7 +39,7 @@ class Tally:
 
 
 def mask_path(folder: Path, image_id: str) -> Path:
-    """Where the data set in `folder` keeps the mask of an image."""
+    """Return the path of the mask of an image in a data set or prediction folder."""
     return folder / "masks" / f"{image_id}.png"
 
 
@@ -50,16 +50,16 @@ def write_masks(
     track: Track,
     palette: Sequence[Sequence[int]] | None = None,
 ) -> Tally:
-    """Write the mask of every record that has no whole one yet.
+    """Write the mask of every record, except where a finished one exists already.
 
     Args:
-        records: images and the paths of their masks to be.
+        records: images, and the paths to write their masks to.
         classes: number of classes.
-        make: gives a record's mask, uint8 (H, W), from the record and the size of its image.
+        make: returns a record's mask, uint8 (H, W), from the record and the size of its image.
         palette: colours of the class ids, stored in the files.
 
     Raises:
-        SegtoolError: an image cannot be read, or whatever `make` finds.
+        SegtoolError: an image cannot be read, or `make` raises it.
     """
     tally, kept = Tally(), 0
     for record in track(records, total=len(records), label="masks"):
@@ -73,12 +73,12 @@ def write_masks(
             kept += 1
         tally.add(mask)
     if kept:
-        log.info("%d masks of an earlier, interrupted call are kept", kept)
+        log.info("%d masks of an earlier, interrupted call are reused", kept)
     return tally
 
 
 def _finished(path: Path, size: Size, classes: int) -> images.Array | None:
-    """The mask at `path` where it decodes to the end, has this size and holds nothing but class ids and 255."""
+    """Read the mask at `path` if it is complete, has this size and contains only class ids and 255; else None."""
     if not path.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Which images a model has seen (`samples.csv`), and which runs may therefore predict an image out-of-fold."""
+"""`samples.csv`: the images a model has seen, and so which runs may predict an image out-of-fold."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,21 +13,22 @@ from segtool.errors import SegtoolError, UsageError
 log = logging.getLogger(__name__)
 
 COLUMNS = ("source", "image_id", "role", "digest", "pixels")
-# The same without `pixels`, as runs of earlier versions have it.
+# Runs of earlier versions have no `pixels`.
 REQUIRED = COLUMNS[:-1]
-# What `segtool pseudo` writes: the images that the models which made the labels were trained on.
+# Written by `segtool pseudo`: the images that the models behind the pseudo-labels were trained on.
 TEACHERS = "teachers.csv"
 ROLES = ("train", "init", "valid", "twin", "teacher")
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a run has seen, as its `samples.csv` says.
+    """The images that a run has seen, according to its `samples.csv`.
 
-    trained: digests, of files and of pixels, of the images that its weights have been trained on.
-    taught: the same of the images that the makers of its pseudo-labels were trained on.
-    held: image_id and identity of the images it was validated on.
-    known: digest of a file → digest of its pixels.
+    Attributes:
+        trained: digests, of files and of pixels, of the images that its weights were trained on.
+        held: image_id and identity of the images it was validated on.
+        taught: digests, of files and of pixels, of the images that its teachers were trained on.
+        known: digest of a file → digest of its pixels.
     """
 
     trained: frozenset[str]
@@ -47,16 +48,16 @@ def write_samples(
 ) -> int:
     """Write `samples.csv`, and return the number of duplicates.
 
-    The source is the data set's file name, or `extra 1` and so on for those of the --extra options. Roles are
+    The source is the file name of the data set, or `extra 1` and so on for the --extra data sets. Roles are
 
         train      an image that the run trains on
-        valid      an image it is validated on
-        init       an image that the weights it starts from were trained on
-        teacher    an image that the makers of its pseudo-labels were trained on
-        twin       a training image with the pixels of a validation image: left out, as the score would mean nothing
+        valid      an image that it is validated on
+        init       an image that its initial weights were trained on
+        teacher    an image that the models behind its pseudo-labels were trained on
+        twin       a training image with the pixels of a validation image: left out, as it would spoil the score
 
     Args:
-        init: `samples.csv` of the run whose weights it starts from.
+        init: `samples.csv` of the run that the initial weights come from.
         teachers: name of a source → its `teachers.csv`.
     """
     inherited = read_roles(init) if init else []
@@ -76,7 +77,7 @@ def write_samples(
 
 
 def read_samples(path: Path) -> Samples:
-    """Read what the run that wrote `path` has seen."""
+    """Read the images that the run which wrote `path` has seen."""
     rows = read_roles(path)
     if not any(row["pixels"] for row in rows):
         log.info("%s is of an earlier version: copies of its images that were saved again are not recognised", path)
@@ -89,7 +90,7 @@ def read_samples(path: Path) -> Samples:
 
 
 def read_roles(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a `samples.csv`; `pixels` is empty in those of earlier versions."""
+    """Read the rows of a `samples.csv`; `pixels` is empty in files of earlier versions."""
     rows = [{**row, "pixels": row.get("pixels") or ""} for row in read_csv(path, REQUIRED)]
     for row in rows:
         if row["role"] not in ROLES:
@@ -98,7 +99,7 @@ def read_roles(path: Path) -> list[dict[str, str]]:
 
 
 def merge_samples(path: Path, parts: Sequence[Path]) -> None:
-    """Write the `samples.csv` of a model made of several: it has seen what any of them was trained on."""
+    """Write the `samples.csv` of a model made from several, which has seen whatever any of them was trained on."""
     rows = [row for part in parts for row in read_roles(part)]
     trained, inherited = ({row["digest"] for row in rows if row["role"] == role} for role in ("train", "init"))
     held = {(row["image_id"], row["digest"]) for row in rows if row["role"] == "valid"}
@@ -114,23 +115,23 @@ def merge_samples(path: Path, parts: Sequence[Path]) -> None:
 
 
 def write_teachers(path: Path, parts: Iterable[Path]) -> None:
-    """Write the images that the runs with these `samples.csv` were trained on."""
+    """Write the `teachers.csv` of the runs with these `samples.csv`."""
     rows = [row for part in parts for row in read_roles(part) if row["role"] in ("train", "init", "teacher")]
     write_csv(path, COLUMNS, dict.fromkeys(("", *_line(row, "teacher")) for row in rows))
 
 
 def refuse_trained(samples: Path, start: Path) -> None:
-    """Raise UsageError if the run that this one starts from has been trained on validation images of this one."""
+    """Raise UsageError if the run `start` was trained on validation images of the run with these `samples`."""
     trained = read_samples(start / "samples.csv").trained
     if seen := sorted(image_id for image_id, identity in read_samples(samples).held if identity.among(trained)):
         raise UsageError(
-            f"--init {start} was trained on {len(seen)} of the validation images (such as {seen[0]}), so that their"
-            " scores would mean nothing; use the run of the same fold, or --fold all"
+            f"--init {start} was trained on {len(seen)} of the validation images (such as {seen[0]}), so their scores"
+            " would mean nothing; use the run of the same fold, or --fold all"
         )
 
 
 def without_duplicates(path: Path, dataset: Dataset, train: Iterable[Record]) -> list[Record]:
-    """Return the training records that `samples.csv` does not call duplicates of validation images."""
+    """Return the training records that are not duplicates of validation images, according to `samples.csv`."""
     left_out = {(row["source"], row["image_id"]) for row in read_roles(path) if row["role"] == "twin"}
     return [record for record in train if (dataset.source(record), record.image_id) not in left_out]
 
@@ -138,17 +139,17 @@ def without_duplicates(path: Path, dataset: Dataset, train: Iterable[Record]) ->
 def members_for(
     subset: str, identities: Mapping[str, Identity], runs: Mapping[str, Samples]
 ) -> dict[str, tuple[str, ...]]:
-    """Which runs predict each image of a subset: image_id → names of runs, for those images that belong to it.
+    """Return the names of the runs that predict each image of a subset, by image_id.
 
     Args:
-        subset: `valid`: the images the runs held out, by all runs. `oof`: all images, each by the runs that were not
-            trained on it.
+        subset: `valid`: the images that the runs held out, predicted by all runs. `oof`: all images, each predicted by
+            the runs that were not trained on it.
         identities: image_id → identity of the image.
         runs: name → `read_samples` of the run.
 
     Raises:
-        UsageError: `valid` without held-out images, or with one that another of the runs was trained on; `oof` with
-            an image that every run was trained on.
+        UsageError: `valid`, and no image is held out, or another run was trained on one that is; `oof`, and every run
+            was trained on some image.
     """
     everyone = tuple(runs)
     unseen = {
@@ -160,11 +161,15 @@ def members_for(
         if seen:
             raise UsageError(
                 f"--subset oof: every run was trained on {seen[0]!r} (and {len(seen) - 1} more images); give the runs"
-                " of all folds, or use --subset valid where images of fold -1 are in none"
+                " of all folds, or use --subset valid if some images have fold -1"
             )
         return unseen
     held = {
-        (image_id, digest) for samples in runs.values() for image_id, each in samples.held for digest in each if digest
+        (image_id, digest)
+        for samples in runs.values()
+        for image_id, identity in samples.held
+        for digest in identity
+        if digest
     }
     chosen = {
         image_id: names
@@ -177,7 +182,7 @@ def members_for(
         if names != everyone:
             other = next(name for name in everyone if name not in names)
             raise UsageError(
-                f"--subset valid: {other} was trained on {image_id!r}; --subset oof takes the other runs only"
+                f"--subset valid: {other} was trained on {image_id!r}; --subset oof uses only the other runs"
             )
     return chosen
 
@@ -185,7 +190,7 @@ def members_for(
 def out_of_fold(
     members: Mapping[str, Sequence[str]], identities: Mapping[str, Identity], runs: Mapping[str, Samples]
 ) -> set[str]:
-    """Ids of images that none of the runs which predict them (as `members_for` says) was trained on."""
+    """Return the ids of images that no run which predicts them (by `members_for`) was trained on."""
     return {
         image_id
         for image_id, names in members.items()
@@ -194,7 +199,7 @@ def out_of_fold(
 
 
 def _digests(rows: Iterable[Mapping[str, str]], roles: Sequence[str]) -> frozenset[str]:
-    """Digests of files and of pixels of the images with one of these roles."""
+    """Return digests, of files and of pixels, of the images with one of these roles."""
     chosen = (row for row in rows if row["role"] in roles)
     return frozenset(digest for row in chosen for digest in (row["digest"], row["pixels"]) if digest)
 

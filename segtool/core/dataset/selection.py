@@ -1,4 +1,4 @@
-"""Which images a run trains on, and which it is validated on."""
+"""Select the training and the validation images of a run."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,46 +18,46 @@ HELD_OUT_SHARE = 0.2
 
 
 def select(dataset: Dataset, settings: FoldSettings) -> tuple[list[Record], list[Record]]:
-    """Training and validation records of a run.
+    """Return the training and the validation records of a run.
 
-    The choice depends on ids and groups only: never on the seed, nor on the order of the rows.
+    The choice depends on ids and groups alone, not on the seed or on the order of the rows.
 
     Raises:
-        SegtoolError: no image has a mask, or no training images are left; `--only` names an unknown image.
-        UsageError: the fold does not exist, or it holds no image.
+        SegtoolError: no image has a mask, no training image is left, or `--only` lists an unknown image.
+        UsageError: the fold does not exist, or holds no image with a mask.
     """
     records = with_masks(dataset.train)
     if not records:
         raise SegtoolError(f"{dataset.path}: no training image has a mask")
     held = _held_out(dataset, records, settings)
-    wanted = read_only(settings.only, dataset)
-    train = [r for r in records if r.image_id not in held and (wanted is None or r.image_id in wanted)]
+    only = read_only(settings.only, dataset)
+    train = [r for r in records if r.image_id not in held and (only is None or r.image_id in only)]
     valid = [r for r in records if r.image_id in held]
     if held and not valid:
         raise UsageError(f"fold {settings.fold} of {settings.folds} holds no image with a mask: no validation images")
     if not train:
-        named = f"{settings.only} names none of the training images: " if wanted is not None else ""
-        raise SegtoolError(f"{named}{dataset.path}: no training images are left beside {len(valid)} for validation")
+        reason = f"{settings.only} lists none of the training images: " if only is not None else ""
+        raise SegtoolError(f"{reason}{dataset.path}: no training images are left beside {len(valid)} for validation")
     return limit(train, settings.max_samples), limit(valid, settings.max_samples)
 
 
 def read_only(path: Path | None, dataset: Dataset) -> frozenset[str] | None:
-    """The image_ids that `--only` names, None without; raises SegtoolError where one is not in the data set."""
+    """Read the image_ids of the `--only` file, None without one. Raises SegtoolError for an unknown image_id."""
     if path is None:
         return None
     ids = [row["image_id"] for row in read_csv(path, ("image_id",))]
     if unknown := [image_id for image_id in ids if image_id not in dataset.by_id]:
-        raise SegtoolError(f"{path} names {unknown[0]!r}, which {dataset.path} has not ({len(unknown)} such ids)")
+        raise SegtoolError(f"{path} lists {unknown[0]!r}, which is not in {dataset.path} ({len(unknown)} unknown ids)")
     return frozenset(ids)
 
 
 def only_digest(path: Path | None) -> dict[str, str]:
-    """The digest of the file of `--only`, where there is one."""
+    """Return the digest of the `--only` file, if there is one."""
     return {"only": digest_file(path)} if path else {}
 
 
 def limit(records: Sequence[Record], count: int) -> list[Record]:
-    """At most `count` records (0: all), spread over the data by a digest of their ids, in their own order."""
+    """Return at most `count` records (0: all), chosen by a digest of their ids, in their original order."""
     if not count or len(records) <= count:
         return list(records)
     chosen = set(sorted((r.image_id for r in records), key=_rank)[:count])
@@ -75,7 +75,7 @@ def _held_out(dataset: Dataset, records: Sequence[Record], settings: FoldSetting
 
 
 def _default_holdout(records: Sequence[Record]) -> set[str]:
-    """About 20 % of the images, by a digest of group or id; groups stay whole where there are at least two."""
+    """Return the ids of about 20 % of the images, chosen by a digest of group or id; groups stay whole if several."""
     grouped = len({r.group or r.image_id for r in records}) > 1
     units: dict[str, list[str]] = {}
     for record in records:
@@ -84,7 +84,7 @@ def _default_holdout(records: Sequence[Record]) -> set[str]:
     for name in sorted(units, key=_rank)[:-1]:
         if len(held) >= HELD_OUT_SHARE * len(records):
             break
-        # A group so large that it would leave less than half for training is no validation set.
+        # At least half of the images must remain for training.
         if len(held) + len(units[name]) <= len(records) / 2:
             held.update(units[name])
     if not held:
@@ -99,10 +99,10 @@ def _rank(name: str) -> bytes:
 
 
 def cover_classes(counts: npt.NDArray[np.int64], wanted: int) -> list[int]:
-    """Rows of (images, classes) pixel counts, chosen so that every class that occurs is in at least two if possible.
+    """Choose rows of (images, classes) pixel counts so that every class that occurs is in at least two if possible.
 
-    Rarest class first (by the number of images that hold it), each time from the images that hold it the ones with
-    most of it; the rest are spread at random, by a fixed seed. Ascending.
+    Rarest class first (by the number of images that contain it), the images with most of its pixels first; the rest
+    are random, by a fixed seed. Ascending.
     """
     present = counts > 0
     chosen: set[int] = set()

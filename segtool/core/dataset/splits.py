@@ -1,4 +1,4 @@
-"""Folds: images spread so that every fold holds the classes alike and, where asked, no group stands on two sides.
+"""Assign images to folds with similar shares of every class and, optionally, with no group in two folds.
 
 All functions take images in one fixed order (callers sort by image_id); row i of every array is image i.
 """
@@ -19,10 +19,10 @@ Ints = npt.NDArray[np.int64]
 
 
 def count_pixels(dataset: Dataset, records: Sequence[Record], track: Track = silent) -> Ints:
-    """Pixels of each class in each mask, int64 (N, C); ignored pixels count nowhere.
+    """Count the pixels of each class in each mask, int64 (N, C), without ignored ones.
 
     Raises:
-        SegtoolError: a mask that is missing, broken, or holds a value outside the classes.
+        SegtoolError: a mask is missing or broken, or contains a value outside the classes.
     """
     classes = len(dataset.classes)
     counts = np.zeros((len(records), classes), np.int64)
@@ -33,7 +33,7 @@ def count_pixels(dataset: Dataset, records: Sequence[Record], track: Track = sil
 
 
 def number_groups(records: Sequence[Record]) -> Ints:
-    """A number from 0 for each image's group, int64 (N,); an image without a group is a group of its own."""
+    """Number the groups from 0 and return each image's, int64 (N,); an image without a group is its own group."""
     numbers: dict[tuple[str, str], int] = {}
     keys = [(record.group, "") if record.group else ("", record.image_id) for record in records]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
@@ -73,61 +73,61 @@ def plain_folds(groups: Ints, folds: int, seed: int) -> Ints:
 
 
 def spread(pixels: npt.NDArray[Any], groups: Ints, folds: int, seed: int) -> Ints:
-    """Assign groups, whole, to folds that get equal shares of the images and of every class; int64 (N,), 0 to folds-1.
+    """Assign whole groups to folds with equal shares of the images and of every class; int64 (N,), 0 to folds-1.
 
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011), with groups and amounts: the groups that hold
-    the class rarest among those still to be placed go first, the largest amount first. Each goes where images,
-    holders and pixels of its classes are least represented so far: that choice keeps the summed squares of the folds'
-    shares smallest. Folds are filled up to their quota (equal to within one image) while a group fits anywhere.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011), with groups and amounts: groups with the class
+    that is rarest among those not yet placed go first, the largest amount first. Each goes to the fold where images,
+    holders and pixels of its classes are least represented so far, which keeps the sum of squares of the folds' shares
+    smallest. Folds are filled up to their quota (equal to within one image) while a group fits anywhere.
 
     Args:
         pixels: amount of each class per image, (N, C). With C = 0 only the numbers of images are balanced.
         groups: group number per image, int64 (N,) from 0 without gaps; `arange(N)` to place images one by one.
-        folds: at most the number of groups; no fold stays empty.
+        folds: number of folds, at most that of the groups; no fold stays empty.
         seed: breaks ties.
     """
-    units = int(groups.max()) + 1
+    count = int(groups.max()) + 1
     size, holders, amount = (
-        _sum_by(groups, values, units) for values in (np.ones((len(groups), 1)), pixels > 0, pixels)
+        _sum_by(groups, values, count) for values in (np.ones((len(groups), 1)), pixels > 0, pixels)
     )
     shares = np.concatenate([values / np.maximum(values.sum(0), 1) for values in (size, holders, amount)], axis=1)
     quota = len(groups) // folds + (np.arange(folds) < len(groups) % folds)
     filled = np.zeros(folds)
     loads = np.zeros((folds, shares.shape[1]))
-    placed = np.full(units, -1, np.int64)
-    for unit in _rarest_first(size[:, 0], holders, amount, np.random.default_rng(seed)):
-        roomy = np.flatnonzero(filled + size[unit] <= quota)
+    fold_of = np.full(count, -1, np.int64)
+    for group in _rarest_first(size[:, 0], holders, amount, np.random.default_rng(seed)):
+        roomy = np.flatnonzero(filled + size[group] <= quota)
         open_folds = roomy if len(roomy) else np.arange(folds)
-        fold = open_folds[np.argmin(loads[open_folds] @ shares[unit])]
-        placed[unit] = fold
-        filled[fold] += size[unit, 0]
-        loads[fold] += shares[unit]
-    return placed[groups]
+        fold = open_folds[np.argmin(loads[open_folds] @ shares[group])]
+        fold_of[group] = fold
+        filled[fold] += size[group, 0]
+        loads[fold] += shares[group]
+    return fold_of[groups]
 
 
 def inner_parts(records: Sequence[Record], parts: int) -> Ints:
-    """The part of each image for a nested cross-validation, int64 (N,) from 0.
+    """Return the part of each image in a nested cross-validation, int64 (N,) from 0.
 
-    The parts hold equally many images, or nearly where groups are whole; there are at most as many parts as groups. In
-    data of one group alone the images are spread one by one. A function of ids and groups, not of the records' order.
+    Groups stay whole, so parts are of equal or nearly equal size, and there are at most as many as groups; if there is
+    only one group, its images are spread one by one. The result depends on ids and groups, not on the records' order.
     """
     order = sorted(range(len(records)), key=lambda row: records[row].image_id)
     groups = number_groups([records[row] for row in order])
     if groups.max() == 0:
         groups = np.arange(len(records))
-    found = np.empty(len(records), np.int64)
-    found[order] = spread(np.zeros((len(records), 0)), groups, min(parts, int(groups.max()) + 1), seed=0)
-    return found
+    part_of = np.empty(len(records), np.int64)
+    part_of[order] = spread(np.zeros((len(records), 0)), groups, min(parts, int(groups.max()) + 1), seed=0)
+    return part_of
 
 
 def torn_groups(groups: Ints, folds: Ints) -> int:
-    """How many groups have images in more than one fold (always-train, -1, is a side too)."""
+    """Return the number of groups with images in more than one fold (counting always-train, -1, as one)."""
     pairs = np.unique(np.stack([groups, folds]), axis=1)
     return int((np.bincount(pairs[0]) > 1).sum())
 
 
 def balance_tables(classes: Sequence[str], pixels: Ints, groups: Ints, folds: Ints) -> tuple[Table, Table]:
-    """What falls on each fold: numbers of images, of groups and of images that hold a class; classes' pixel shares."""
+    """Return two tables by fold: numbers of images, of groups and of images with each class; pixel share by class."""
     present = [int(fold) for fold in np.unique(folds)]
     columns = ["", *(f"fold {fold}" if fold != ALWAYS_TRAIN else "training" for fold in present)]
     members = [folds == fold for fold in present]
@@ -142,9 +142,9 @@ def balance_tables(classes: Sequence[str], pixels: Ints, groups: Ints, folds: In
     return Table("Images per fold", columns, counts), Table("Share of the scored pixels", columns, shares)
 
 
-def _sum_by(groups: Ints, values: npt.NDArray[Any], units: int) -> npt.NDArray[np.float64]:
-    """Sums of the rows of each group, float64 (groups, columns); exact for pixel counts."""
-    total = np.zeros((units, values.shape[1]))
+def _sum_by(groups: Ints, values: npt.NDArray[Any], count: int) -> npt.NDArray[np.float64]:
+    """Sum the rows of each of `count` groups, float64 (groups, columns); exact for pixel counts."""
+    total = np.zeros((count, values.shape[1]))
     np.add.at(total, groups, values)
     return total
 
@@ -155,18 +155,18 @@ def _rarest_first(
     amount: npt.NDArray[np.float64],
     rng: np.random.Generator,
 ) -> list[int]:
-    """The order in which units are placed; those without any class last, large ones first."""
+    """Return the order in which to place the groups; those without any class come last, large ones first."""
     left = rng.permutation(len(size))
     order: list[int] = []
     while len(left):
-        waiting = holders[left].sum(0)
-        occurring = np.flatnonzero(waiting)
+        remaining = holders[left].sum(0)
+        occurring = np.flatnonzero(remaining)
         if len(occurring):
-            rarest = occurring[np.argmin(waiting[occurring])]
-            takes, by = holders[left, rarest] > 0, amount[:, rarest]
+            rarest = occurring[np.argmin(remaining[occurring])]
+            is_next, key = holders[left, rarest] > 0, amount[:, rarest]
         else:
-            takes, by = np.ones(len(left), bool), size
-        taken = left[takes]
-        order += taken[np.argsort(-by[taken], kind="stable")].tolist()
-        left = left[~takes]
+            is_next, key = np.ones(len(left), bool), size
+        chosen = left[is_next]
+        order += chosen[np.argsort(-key[chosen], kind="stable")].tolist()
+        left = left[~is_next]
     return order

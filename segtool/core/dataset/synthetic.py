@@ -1,7 +1,7 @@
-"""The drawing of `segtool demo`: patterned objects on a clouded ground, seen in a few frames per scene.
+"""Draw the images of `segtool demo`: patterned objects on a cloudy background, in a few frames per scene.
 
-A class is a pattern, never a colour: each object has two colours of its own, and plain objects of every colour belong
-to the background. All is a pure function of (seed, part, scene, frame).
+A class is a pattern, never a colour: each object has its own two colours, and plain objects of any colour belong to the
+background. Every image is a pure function of (seed, part, scene, frame).
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from segtool.settings.options import Size
 CLASSES = ("background", "rows", "columns", "checks", "dots", "rings")
 PALETTE = ((40, 40, 40), (230, 160, 0), (90, 180, 230), (0, 160, 115), (240, 230, 70), (215, 95, 160))
 FRAMES = 3
-# Streams of random numbers: the two parts of the data set, and the choice of the wrong masks.
+# Random streams: the two parts of the data set, and the choice of wrong masks.
 TRAIN, TEST, FAULTS = 0, 1, 2
 
-# Number of objects of a scene and how they are shared out; `rings` is the rare class, in every third scene only.
+# Objects per scene, and the probability of each class; `rings` is the rare class, in every third scene only.
 OBJECTS = 7
 SHARES = (0.2, 0.3, 0.22, 0.16, 0.12, 0.0)
 RARE, RARE_EVERY = 5, 3
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Fault(Enum):
-    """What is wrong with a mask."""
+    """The ways in which a mask can be wrong."""
 
     OTHER = "mask of another image"
     MISSING = "objects not marked"
@@ -39,7 +39,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: its class (0 for a plain one), outline (x, y) around its centre, pattern and two colours."""
+    """One object: class (0 for a plain one), outline (x, y) around its centre, period of its pattern, two colours."""
 
     label: int
     centre: Floats
@@ -50,7 +50,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What all frames of a scene share; lengths are pixels."""
+    """What all frames of a scene share; lengths are in pixels."""
 
     key: tuple[int, ...]
     height: int
@@ -61,10 +61,10 @@ class Scene:
 
 
 def make_scene(seed: int, part: int, number: int, size: int) -> Scene:
-    """Scene `number` of a part (TRAIN or TEST). Scene 0 of a part is given every class, which others rarely hide.
+    """Make scene `number` of a part (TRAIN or TEST). Scene 0 of a part is given objects of every class.
 
     Args:
-        size: height the drawing is made for, in pixels; the scene's own height and width vary around it.
+        size: nominal height in pixels; the scene's height and width vary around it.
     """
     rng = np.random.default_rng([seed, part, number])
     height, width = int(size * rng.uniform(0.85, 1.15)), int(size * rng.uniform(0.95, 1.4))
@@ -84,7 +84,7 @@ def make_scene(seed: int, part: int, number: int, size: int) -> Scene:
 
 
 def draw(scene: Scene, frame: int) -> tuple[Array, Array]:
-    """Image uint8 (H, W, 3) and mask uint8 (H, W), 255 = ignore, of one frame: moved a little, lit anew, noisy."""
+    """Draw a frame, slightly moved, relit and noisy: image uint8 (H, W, 3) and mask uint8 (H, W), 255 = ignore."""
     rng = np.random.default_rng([*scene.key, frame])
     move = rng.uniform(-0.06, 0.06, 2) * scene.height
     image = cv2.resize(scene.ground, (scene.width, scene.height), interpolation=cv2.INTER_CUBIC)
@@ -103,7 +103,7 @@ def draw(scene: Scene, frame: int) -> tuple[Array, Array]:
 
 
 def choose_faults(seed: int, images: int) -> dict[int, Fault]:
-    """Which training images get a wrong mask (one in 24, at least one), by index, and what is wrong with each."""
+    """Choose the training images that get a wrong mask (one in 24, at least one): index → fault."""
     rng = np.random.default_rng([seed, FAULTS])
     chosen = rng.choice(images, max(1, round(images / 24)), replace=False)
     kinds = list(Fault)
@@ -111,7 +111,7 @@ def choose_faults(seed: int, images: int) -> dict[int, Fault]:
 
 
 def spoil(mask: Array, other: Array, fault: Fault) -> Array:
-    """A wrong mask in place of `mask`, uint8 (H, W); `other` is a mask of another image, of any size."""
+    """Return a wrong version of `mask`, uint8 (H, W); `other` is the mask of another image, of any size."""
     if fault is Fault.OTHER:
         return resize_mask(other, Size(*mask.shape))
     new_ids = np.arange(256, dtype=np.uint8)
@@ -135,14 +135,14 @@ def _thing(rng: np.random.Generator, label: int, centre: Floats, size: int) -> T
 
 
 def _fill(thing: Thing, move: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """The pixels inside the outline, bool (H, W)."""
+    """Return the pixels inside the outline, bool (H, W)."""
     filled = np.zeros(shape, np.uint8)
     cv2.fillPoly(filled, [np.rint(thing.centre + move + thing.outline).astype(np.int32)], 1)
     return filled.astype(bool)
 
 
 def _pattern(thing: Thing, move: Floats, shape: tuple[int, ...]) -> Floats:
-    """The share of the first colour at each pixel, float64 (H, W) in [0, 1]; the pattern moves with the object."""
+    """Return the share of the first colour at each pixel, float64 (H, W) in [0, 1]; it moves with the object."""
     y, x = np.ogrid[: shape[0], : shape[1]]
     wave = 2 * np.pi / thing.period
     x, y = (x - thing.centre[0] - move[0]) * wave, (y - thing.centre[1] - move[1]) * wave

@@ -21,6 +21,7 @@ from segtool.core import images
 from segtool.core.artifacts import output as artifacts
 from segtool.core.dataset.dataset import check_image_id
 from segtool.core.dataset.image_names import ImageNames
+from segtool.core.dataset.masks import mask_path
 from segtool.core.documents import read_json
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.predictions.probability_maps import ProbReader, open_probs
@@ -28,11 +29,6 @@ from segtool.core.scoring.fits import WEIGHTS, Fit, read_fits
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size, parse_size
-
-
-def mask_path(folder: Path, image_id: str) -> Path:
-    """Where a prediction folder holds an image's mask."""
-    return folder / "masks" / f"{image_id}.png"
 
 
 def probs_path(folder: Path, image_id: str) -> Path:

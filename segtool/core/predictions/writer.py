@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.dataset.dataset import relative_to
+from segtool.core.dataset.masks import mask_path
 from segtool.core.files import digest_bytes, write_json
 from segtool.core.predictions.decision import Decision, GrowingMask
-from segtool.core.predictions.folder import mask_path, probs_path, read_class_ids
+from segtool.core.predictions.folder import probs_path, read_class_ids
 from segtool.core.predictions.gate import gate
 from segtool.core.predictions.probability_maps import ProbReader, Probs, ProbWriter
 from segtool.core.reporting.progress import Track

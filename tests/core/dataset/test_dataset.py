@@ -128,7 +128,7 @@ def test_a_dataset_yaml_that_is_a_picture(tmp_path: Path) -> None:
     ("text", "line"),
     [
         ("image_id\nx\n", "has no column 'image'"),
-        ("image_id,image\nx,x.png\nx,y.png\n", "image_id 'x' stands twice"),
+        ("image_id,image\nx,x.png\nx,y.png\n", "duplicate image_id 'x'"),
         ("image_id,image\n,x.png\n", "image_id '' cannot be a file name"),
         ("image_id,image\n/x,x.png\n", "image_id '/x' cannot be a file name inside a folder"),
         ("image_id,image\na/../../x,x.png\n", r"image_id 'a/\.\./\.\./x' cannot"),
@@ -138,7 +138,7 @@ def test_a_dataset_yaml_that_is_a_picture(tmp_path: Path) -> None:
         ("image_id,image\na/./b,x.png\n", r"image_id 'a/\./b' names the same file as 'a/b'"),
         (f"image_id,image\n{'d/' * 2000}a,x.png\n", "is 2001 folders deep"),
         ("image_id,image,weight\nx,x.png,heavy\n", "the weight of 'x' is 'heavy', not a number"),
-        ("image_id,image,weight\nx,x.png,-1\n", "the weight of 'x' is -1, not a number from 0"),
+        ("image_id,image,weight\nx,x.png,-1\n", "the weight of 'x' is -1; it must be 0 or more"),
         ("image_id,image,weight\nx,x.png,nan\n", "the weight of 'x' is 'nan'"),
         ("image_id,image,weight\nx,x.png,inf\n", "the weight of 'x' is 'inf'"),
         ("image_id,image\nx\n", "line 2: not 2 cells"),
@@ -222,9 +222,9 @@ def test_folds_come_back_sorted_by_id(odd: Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        ([("a", "0"), ("a", "1"), ("b", "0")], "image_id 'a' stands twice"),
-        ([("a", "0")], r"lacks 'b' of .* \(1 such ids\)"),
-        ([("a", "0"), ("b", "0"), ("c", "0"), ("d", "0")], r"names 'c', which .* has not \(2 such ids\)"),
+        ([("a", "0"), ("a", "1"), ("b", "0")], "duplicate image_id 'a'"),
+        ([("a", "0")], r"lacks 'b' of .* \(1 missing ids\)"),
+        ([("a", "0"), ("b", "0"), ("c", "0"), ("d", "0")], r"lists 'c', which is not in .* \(2 unknown ids\)"),
         ([("a", "x"), ("b", "0")], "the fold of 'a' is 'x', not a whole number"),
         ([("a", "-2"), ("b", "0")], "the fold of 'a' is -2, not a whole number from -1"),
         ([("a", "1.0"), ("b", "0")], r"the fold of 'a' is '1\.0'"),

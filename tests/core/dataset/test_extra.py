@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused(dataset: Dataset, other: Path, tmp_path: P
         path.write_text(content)
         raises(says, SegtoolError, other, extra_map=path)
     (tmp_path / "map.csv").write_text("theirs,ours\nlamp,box\nlamp,ground\n")
-    raises("'lamp' stands twice", SegtoolError, other, extra_map=tmp_path / "map.csv")
+    raises("duplicate class 'lamp'", SegtoolError, other, extra_map=tmp_path / "map.csv")
     edit(other, channels=1)
     raises("1 channels, .* of 3", SegtoolError, other)
     edit(other, channels=3, classes=["x", "y", "z"])

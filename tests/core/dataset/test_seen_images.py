@@ -146,10 +146,10 @@ def test_only_some_images_are_trained_on_and_validation_stays(tiny: Path, tmp_pa
     assert fewer == [train[0], train[2]]
     assert same == valid
     write_csv(path, ("image_id",), [["train_0"], ["other"], ["third"]])
-    with pytest.raises(SegtoolError, match=r"keep.csv names 'other', which .* has not \(2 such ids\)"):
+    with pytest.raises(SegtoolError, match=r"keep.csv lists 'other', which is not in .* \(2 unknown ids\)"):
         select(dataset, FoldSettings(only=path))
     write_csv(path, ("image_id",), [[valid[0].image_id]])
-    with pytest.raises(SegtoolError, match=r"keep.csv names none of the training images"):
+    with pytest.raises(SegtoolError, match=r"keep.csv lists none of the training images"):
         select(dataset, FoldSettings(only=path))
 
 

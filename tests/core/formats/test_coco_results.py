@@ -55,7 +55,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"image_id": "z"}, "entry 0: 'z' is named after no image"),
+        ({"image_id": "z"}, "entry 0: 'z' matches no image"),
         ({"category_id": 3}, "entry 0 has the category_id 3, which is none of the data set"),
         ({"category_id": None}, "category_id None"),
         ({"bbox": [1, 2, 3]}, r"the bbox \[1, 2, 3\]"),

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from segtool.core.dataset.masks import mask_path
 from segtool.core.images import read_indices
 from segtool.core.predictions.decision import Decision, GrowingMask, read_decision, shortest
-from segtool.core.predictions.folder import mask_path, probs_path
+from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import decide, lowest_level, quantise, write_probs
 from segtool.core.predictions.writer import PredictionWriter
 from segtool.errors import SegtoolError

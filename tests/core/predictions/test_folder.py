@@ -5,18 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from segtool.core.probmaps import write_probs
 
 from segtool.core import images
+from segtool.core.dataset.masks import mask_path
 from segtool.core.files import write_json
 from segtool.core.predictions.folder import (
     find_predictions,
-    mask_path,
     open_mask_folder,
     open_predictions,
     probs_path,
     read_class_ids,
 )
+from segtool.core.predictions.probability_maps import write_probs
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError
 
@@ -162,7 +162,7 @@ def test_masks_belong_to_images_with_or_without_suffix(tmp_path: Path) -> None:
     [
         ([], ["a"], "holds no PNG"),
         (["notes.txt"], ["a"], "holds no PNG"),
-        (["a.png", "z.png"], ["a"], r"z\.png is named after no image"),
+        (["a.png", "z.png"], ["a"], r"z\.png matches no image"),
         (["a.png", "a.jpg.png"], ["a"], "both named after image 'a'"),
         (["a.png"], ["a.jpg", "a.bmp"], "could be 'a.jpg' or 'a.bmp'"),
     ],

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segtool.core.dataset.masks import mask_path
 from segtool.core.images import write_mask
-from segtool.core.predictions.folder import mask_path, probs_path
+from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.writer import PredictionWriter, is_whole
 from segtool.settings.options import Size
 
