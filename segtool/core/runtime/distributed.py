@@ -115,6 +115,8 @@ def join(device: str) -> Iterator[World]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
+        # One that ends at once, for a typing error, must not break the connection that another is still making.
+        dist.barrier()
         yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
     finally:
         dist.destroy_process_group()
