@@ -11,7 +11,7 @@ from segtool.core.averaging.weights import WeightSum, refresh_norms
 from segtool.core.dataloading.batches import Batch
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint
-from segtool.core.models.inputs import amp, network_input
+from segtool.core.models.inputs import amp, network_input, too_few_for_batch_norm
 from segtool.core.runtime.seeding import seed_torch
 from segtool.core.training.batch_loader import BatchLoader
 from segtool.core.training.context import RunContext, make_updater
@@ -85,7 +85,7 @@ class Bench:
             with amp(spec.precision, device):
                 self.network(network_input(batch.images, spec, device))
         except ValueError as error:
-            if world.size == 1 or "more than 1 value per channel" not in str(error):
+            if world.size == 1 or not too_few_for_batch_norm(error):
                 raise
             raise UsageError(
                 f"--batch {self.context.settings.optimizer.batch} of the run leaves one image to each of {world.size}"

@@ -14,7 +14,7 @@ from segtool.core.detection.network import build_detector, train_mode
 from segtool.core.images import Array
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
-from segtool.core.models.inputs import network_input
+from segtool.core.models.inputs import network_input, too_few_for_batch_norm
 from segtool.core.models.pretrained import load_encoder_weights
 from segtool.core.optim.optimizer import make_optimizer, set_lr
 from segtool.core.optim.schedule import scheduled
@@ -104,7 +104,7 @@ class Trainer:
         try:
             losses = self.network([self.inputs(example.image) for example in examples], targets)
         except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
+            if not too_few_for_batch_norm(error):
                 raise
             raise UsageError(
                 f"--encoder {self.spec.encoder} has batch norm over a single pixel and cannot learn from one image at a"

@@ -17,6 +17,11 @@ def network_input(images: torch.Tensor, spec: NetworkSpec, device: str) -> torch
     return pixels.sub_(mean).div_(std)
 
 
+def too_few_for_batch_norm(error: ValueError) -> bool:
+    """Return whether torch refused a batch norm in training over one value per channel: one image of one pixel."""
+    return "more than 1 value per channel" in str(error)
+
+
 def amp(precision: str, device: str) -> AbstractContextManager[object]:
     """Autocast for fp16 and bf16, nothing for fp32."""
     if precision == "fp32":

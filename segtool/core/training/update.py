@@ -12,7 +12,7 @@ from segtool.core.dataloading.batches import Batch
 from segtool.core.losses.criterion import Criterion, Mixed, UpdateTotals
 from segtool.core.losses.presence import presence_loss, presence_targets
 from segtool.core.models.build import NetworkSpec
-from segtool.core.models.inputs import amp, network_input
+from segtool.core.models.inputs import amp, network_input, too_few_for_batch_norm
 from segtool.core.models.outputs import read_answer
 from segtool.core.optim.ema import Average
 from segtool.core.optim.optimizer import set_lr
@@ -150,7 +150,7 @@ class Updater:
             with amp(self.spec.precision, self.device):
                 answer = read_answer(self.network(images))
         except ValueError as error:
-            if len(images) > 1 or "more than 1 value per channel" not in str(error):
+            if len(images) > 1 or not too_few_for_batch_norm(error):
                 raise
             if self.micro_splits > 1:
                 raise SegtoolError(
