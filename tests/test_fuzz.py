@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segtool import cli
-from segtool.core.averaging.runs import read_source
+from segtool.core.averaging.runs import read_run
 from segtool.core.dataloading.presets import load_pipeline
 from segtool.core.dataset import dataset as catalog
 from segtool.core.dataset.seen_images import read_samples, write_samples
@@ -149,8 +149,8 @@ COMMANDS = {
 }
 # Files of trained runs, whose commands load the engine: what reads them.
 READERS: dict[str, Callable[[Path], object]] = {
-    "run/done.json": lambda path: read_source(path.parent),
-    "run/config.json": lambda path: read_source(path.parent),
+    "run/done.json": lambda path: read_run(path.parent),
+    "run/config.json": lambda path: read_run(path.parent),
     "run/samples.csv": lambda path: read_samples(path),
     "ensemble/ensemble.json": lambda path: read_choice(path.parent),
     "weights.csv": lambda path: read_class_weights(path, CLASSES),

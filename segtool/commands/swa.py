@@ -1,4 +1,4 @@
-"""`segtool swa`: runs in, a run folder with the average of their weights out."""
+"""`segtool swa`: make a run folder with the average of runs' weights."""
 
 import math
 import shutil
@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from segtool.core.artifacts.output import Output
-from segtool.core.averaging.job import Job, read_job
-from segtool.core.averaging.soup import KEYS, Made, Row, average, in_order, name_of
+from segtool.core.averaging.job import AveragingJob, read_averaging_job
+from segtool.core.averaging.soup import KEYS, Row, SoupResult, average_name, make_soup, sort_key
 from segtool.core.dataset.seen_images import merge_samples
 from segtool.core.files import write_json
 from segtool.core.models.checkpoint import digest_weights
@@ -27,95 +27,96 @@ SHOWN = {"mIoU": "miou", "image mIoU": "image_miou", "dice": "dice", "valid loss
 
 
 def run(settings: SwaSettings) -> Result:
-    """Average, go on with what was begun, or find that all is done."""
+    """Average weights, resume, or find that everything is done."""
     with compute(settings.machine, deterministic=True) as (device, world):
-        job = read_job(settings, world.size)
+        job = read_averaging_job(settings, world.size)
         output = Output(settings.output, "swa", owns=OWNS)
         # Trained epochs and scores are expensive: keep them.
-        keep = "epoch_[0-9]*.pt" if job.branch else "scores.csv"
+        keep = "epoch_[0-9]*.pt" if job.continuation else "scores.csv"
         with (
             output.writing(settings, world.run_on_main(job.inputs), keep=keep, processes=world),
             memory_errors("try fewer --workers, or another --device"),
         ):
             if output.done:
                 return output.up_to_date()
-            world.run_on_main(lambda: _describe(output, job))
+            world.run_on_main(lambda: _begin_run(output.path, job))
             context = RunContext.create(job.settings, job.data, device, world)
             history: list[Row] = []
-            if job.branch:
-                trainer = Trainer(context, rate=job.branch.rate(job.settings))
+            if job.continuation:
+                trainer = Trainer(context, rate=job.continuation.rate(job.settings))
                 trainer.run()
                 world.barrier()
                 history = trainer.state.history
-                job = replace(job, checkpoints=job.branch.members(output.path))
-            made = average(job, context, settings.average)
-            return _finish(output, settings, job, made, history) if world.is_main else Result()
+                job = replace(job, checkpoints=job.continuation.checkpoints(output.path))
+            soup = make_soup(job, context, settings.average)
+            return _finish(output, settings, job, soup, history) if world.is_main else Result()
 
 
-def _describe(output: Output, job: Job) -> None:
-    """Write what the new run has seen and where it starts from."""
-    merge_samples(output.path / "samples.csv", [run.path / "samples.csv" for run in job.sources])
-    if (weights := job.sources[0].path / "class_weights.csv").exists():
-        # The loss is that of the run, wherever a file of weights is by now.
-        shutil.copyfile(weights, output.path / weights.name)
-    if job.branch:
-        job.branch.begin(output.path)
+def _begin_run(folder: Path, job: AveragingJob) -> None:
+    """Write the images that the new run has seen, its class weights, and the state that a continuation starts from."""
+    merge_samples(folder / "samples.csv", [run.path / "samples.csv" for run in job.runs])
+    if (weights := job.runs[0].path / "class_weights.csv").exists():
+        # The loss stays that of the run, even if its --class-weights file has moved.
+        shutil.copyfile(weights, folder / weights.name)
+    if job.continuation:
+        job.continuation.write_start(folder)
 
 
-def _finish(output: Output, settings: SwaSettings, job: Job, made: Made, history: list[Row]) -> Result:
-    """Write what the networks were made of, and how they score."""
-    folder, kept = output.path, made.rows[name_of(made.kept)]
-    rows = history or [{"epoch": made.epoch, **kept}]
-    _write_history(folder / "history.csv", rows, made.rows[name_of(made.averaged)])
-    used = [{"run": str(c.run), "file": c.file.name, "digest": digest_weights(c.file)} for c in made.averaged]
+def _finish(output: Output, settings: SwaSettings, job: AveragingJob, soup: SoupResult, history: list[Row]) -> Result:
+    """Write what was averaged and how it scores, and the stamp."""
+    folder, kept = output.path, soup.rows[average_name(soup.kept)]
+    rows = history or [{"epoch": soup.epoch, **kept}]
+    _write_history(folder / "history.csv", rows, soup.rows[average_name(soup.averaged)])
+    averaged = [{"run": str(c.run), "file": c.file.name, "digest": digest_weights(c.file)} for c in soup.averaged]
     config = describe(job.settings, job.data.spec)
-    write_json(folder / "config.json", {**config, "swa": {**comparable(settings), "averaged": used}})
+    write_json(folder / "config.json", {**config, "swa": {**comparable(settings), "averaged": averaged}})
     names = ["config.json", "samples.csv", "history.csv", "scores.csv", "swa.pt", "best.pt"]
-    best = kept[_column(job)]
+    names += ["per_image.csv"] if job.data.valid else []
+    best = kept[_monitored_column(job)]
     output.finish(
-        [folder / name for name in (*names, *(["per_image.csv"] if job.data.valid else []))],
+        [folder / name for name in names],
         epochs=job.epochs,
-        planned=job.settings.loop.epochs if job.branch else job.sources[0].stamp["planned"],
+        planned=job.settings.loop.epochs if job.continuation else job.runs[0].planned,
         stopped="",
-        best_epoch=made.epoch,
+        best_epoch=soup.epoch,
         monitor=job.settings.loop.monitor,
         best=None if math.isnan(best) else best,
-        kept=name_of(made.kept),
+        kept=average_name(soup.kept),
     )
-    return _result(folder, job, made)
+    return _result(folder, job, soup)
 
 
 def _write_history(path: Path, rows: list[Row], average: Row) -> None:
-    """The epochs' rows, and in the last of them the scores of the average."""
+    """Write the rows of the epochs, with the scores of the average in the last one."""
     rows = [{**row, **{f"swa_{key}": math.nan for key in KEYS}} for row in rows]
     rows[-1] |= {f"swa_{key}": value for key, value in average.items()}
     checkpoints.write_history(path, rows)
 
 
-def _result(folder: Path, job: Job, made: Made) -> Result:
-    """The networks that were looked at, and which of them best.pt is."""
-    count, column = len(made.averaged), _column(job)
-    what = f"{folder}: the average of {count} checkpoints"
+def _result(folder: Path, job: AveragingJob, soup: SoupResult) -> Result:
+    """Return the scores of all networks, and say which of them is in best.pt."""
+    count, column = len(soup.averaged), _monitored_column(job)
+    summary = f"{folder}: the average of {count} checkpoints"
     if not job.data.valid:
-        return Result(what)
-    rows = [_cells(one.name, one in made.averaged, made.rows[one.name]) for one in made.singles]
-    reached = made.rows[name_of(made.averaged)]
-    best = max(made.singles, key=lambda one: in_order(monitored(made.rows[one.name], job.settings.loop.monitor)))
-    scored = f"{column} {reached[column]:.4f}, of the best single one {made.rows[best.name][column]:.4f} ({best.name})"
+        return Result(summary)
+    rows = [_cells(c.name, c in soup.averaged, soup.rows[c.name]) for c in soup.singles]
+    average = soup.rows[average_name(soup.averaged)]
+    best = max(soup.singles, key=lambda c: sort_key(monitored(soup.rows[c.name], job.settings.loop.monitor)))
     if count > 1:
-        rows.append(_cells(f"average of {count}", True, reached))
+        rows.append(_cells(f"average of {count}", True, average))
     else:
-        what = f"{folder}: nothing that is added to {made.averaged[0].name} is of use"
+        summary = f"{folder}: no other checkpoint improves on {soup.averaged[0].name}"
     table = Table(f"Validation on {len(job.data.valid)} images", ["network", "averaged", *SHOWN], rows)
-    kept = "the average" if len(made.kept) > 1 else made.kept[0].name
-    return Result(f"{what}: {scored}; best.pt is {kept}", [table])
+    kept = "the average" if len(soup.kept) > 1 else soup.kept[0].name
+    scores = f"{column} {average[column]:.4f}, best single checkpoint {soup.rows[best.name][column]:.4f} ({best.name})"
+    return Result(f"{summary}: {scores}; best.pt is {kept}", [table])
 
 
 def _cells(name: str, averaged: bool, row: Row) -> list[object]:
     return [name, "yes" if averaged else "", *(row[key] for key in SHOWN.values())]
 
 
-def _column(job: Job) -> str:
-    """Where a row holds what the best is told by."""
+def _monitored_column(job: AveragingJob) -> str:
+    """Return the column of the monitored metric."""
     monitor = job.settings.loop.monitor
     return "valid_loss" if monitor == "loss" else monitor

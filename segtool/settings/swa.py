@@ -11,7 +11,7 @@ from segtool.settings.options import option
 
 
 class Epochs(NamedTuple):
-    """Epochs `first` to `last`, both included, typed as `20-30`."""
+    """Epochs `first` to `last` inclusive, typed as `20-30`."""
 
     first: int
     last: int
@@ -21,7 +21,7 @@ class Epochs(NamedTuple):
 
 
 def parse_epochs(text: str) -> Epochs:
-    """`20-30` → Epochs(20, 30)."""
+    """Return Epochs(20, 30) for `20-30`."""
     match = re.fullmatch(r"0*([1-9][0-9]{,5})-0*([1-9][0-9]{,5})", text.strip())
     if not match or int(match[1]) >= int(match[2]):
         raise ValueError(f"{text!r} is not a range of epochs: write FIRST-LAST, such as 20-30")
@@ -30,52 +30,56 @@ def parse_epochs(text: str) -> Epochs:
 
 @dataclass(frozen=True)
 class AverageSettings:
-    """Which checkpoints are averaged, and what comes of it."""
+    """Which checkpoints to average, and what to keep."""
 
     panel: ClassVar[str] = "Average"
 
-    last: int | None = option(None, min=2, metavar="N", help="The last N epochs that each run has kept")
-    epochs: Epochs | None = option(None, parse=parse_epochs, metavar="FIRST-LAST", help="These epochs of each run")
+    last: int | None = option(None, min=2, metavar="N", help="Average the last N epochs that each run has kept")
+    epochs: Epochs | None = option(
+        None, parse=parse_epochs, metavar="FIRST-LAST", help="Average these epochs of each run"
+    )
     greedy: bool = option(
         False,
         flags="--greedy",
-        help="From the best checkpoint down, add each to the average only where the validation score rises (a greedy"
-        " soup, Wortsman et al. 2022)",
+        help="Start from the best checkpoint, and add others only if they raise the validation score (a greedy soup,"
+        " Wortsman et al. 2022)",
     )
     keep: Literal["better", "average"] | None = option(
         None,
-        help="What best.pt holds: the best of the average, its members and the runs' best.pt, or the average whatever"
-        " it scores; better where there are validation images. swa.pt is the average anyway",
+        help="What best.pt holds: the best of the average, its members and the runs' best.pt (better, the default if"
+        " there are validation images), or always the average. swa.pt is the average in either case",
     )
 
     def __post_init__(self) -> None:
         if self.last and self.epochs:
-            raise UsageError("--last and --epochs both say which epochs are averaged: give one of them")
+            raise UsageError("--last and --epochs both choose the epochs to average: use one of them")
 
 
 @dataclass(frozen=True)
-class GoOnSettings:
-    """Going on with a run at another learning rate."""
+class ContinuationSettings:
+    """Continuing a run at another learning rate."""
 
-    panel: ClassVar[str] = "Going on"
+    panel: ClassVar[str] = "Continuation"
 
     start: float | None = option(
         None,
         min=0.01,
         max=1,
-        help="Train the run anew from this share of its epochs on, and average these; it must have kept the checkpoint"
-        " there (train --keep-last), its last one it has",
+        help="Resume from this fraction of the run's epochs, keep training, and average the new epochs. The run must"
+        " have a checkpoint there (train --keep-last); the last epoch always does",
     )
-    until: float = option(1.0, min=0.02, help="Train up to this share of its epochs; 1.25: a quarter longer")
+    until: float = option(
+        1.0, min=0.02, help="Train up to this fraction of the run's epochs; 1.25 trains a quarter longer"
+    )
     swa_lr: float | None = option(
-        None, min=0, help="The learning rate, reached within an epoch and then constant; by default a quarter of --lr"
+        None, min=0, help="Learning rate, reached within an epoch and then constant (default: a quarter of --lr)"
     )
     cycle: int | None = option(
         None,
         min=1,
         metavar="EPOCHS",
-        help="Have the rate fall from --swa-lr to a tenth of it again and again, and average the ends of these cycles;"
-        " by default it is constant and all epochs are averaged",
+        help="Lower the learning rate from --swa-lr to a tenth of it in cycles of this length, and average the last"
+        " epoch of each (default: a constant rate, and all epochs)",
     )
 
     def __post_init__(self) -> None:
@@ -91,24 +95,26 @@ class GoOnSettings:
 
 @dataclass(frozen=True)
 class SwaSettings:
-    """Average weights: of the epochs a run has kept, of a run that goes on, or of several runs of equal networks."""
+    """Average weights: of a run's epochs, of a continued run, or of several runs of equal networks."""
 
     output: OutputSettings
     runs: tuple[Path, ...] = option(
-        argument=True, metavar="RUN...", help="Folders of trained runs; without --last or --epochs several give best.pt"
+        argument=True,
+        metavar="RUN...",
+        help="Folders of trained runs; with several runs and neither --last nor --epochs, each contributes its best.pt",
     )
-    data: Path | None = option(None, help="dataset.yaml or its folder, where it is no longer where the run found it")
+    data: Path | None = option(None, help="dataset.yaml or its folder, if it has moved since the run")
     average: AverageSettings = AverageSettings()
-    going_on: GoOnSettings = GoOnSettings()
+    continuation: ContinuationSettings = ContinuationSettings()
     machine: MachineSettings = MachineSettings()
 
     def __post_init__(self) -> None:
         if len({path.resolve() for path in self.runs}) < len(self.runs):
             raise UsageError("the same run is given twice")
-        if self.going_on.start is None:
+        if self.continuation.start is None:
             return
         if len(self.runs) > 1:
-            raise UsageError(f"--start goes on with one run, and {len(self.runs)} are given")
+            raise UsageError(f"--start continues one run, but {len(self.runs)} are given")
         for name in ("last", "epochs"):
             if getattr(self.average, name):
                 raise UsageError(f"--{name} has no effect with --start, which averages the epochs it trains")

@@ -1,4 +1,4 @@
-"""`swa`: averages of epochs and runs, going on with a run, and what is refused."""
+"""`swa`: averages of epochs and runs, continued runs, and what is refused."""
 
 import csv
 import json
@@ -19,8 +19,8 @@ from conftest import Type
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from segtool.core.averaging.evaluator import Bench
-from segtool.core.averaging.job import read_job
+from segtool.core.averaging.evaluator import CheckpointEvaluator
+from segtool.core.averaging.job import read_averaging_job
 from segtool.core.averaging.runs import Checkpoint
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
@@ -61,17 +61,17 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def miou(path: Path) -> dict[str, float]:
-    """The score of each network that was looked at."""
+    """The score of each network that was evaluated."""
     return {row["network"]: float(row["miou"] or "nan") for row in table(path / "scores.csv")}
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = load_checkpoint(path)["weights"]
-    return found
+    state: dict[str, torch.Tensor] = load_checkpoint(path)["weights"]
+    return state
 
 
-def same(one: Path, other: Path) -> bool:
-    a, b = weights(one), weights(other)
+def same(path: Path, other: Path) -> bool:
+    a, b = weights(path), weights(other)
     return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
 
 
@@ -81,7 +81,7 @@ def stamp(run: Path) -> dict[str, Any]:
 
 
 def spoil(path: Path) -> None:
-    """Weights of no use to anyone, in a checkpoint that is whole."""
+    """Give an intact checkpoint random weights."""
     content = load_checkpoint(path)
     generator = torch.Generator().manual_seed(0)
     for value in content["weights"].values():
@@ -90,7 +90,7 @@ def spoil(path: Path) -> None:
     torch.save(content, path)
 
 
-# Averages of what is there.
+# Averages of existing checkpoints.
 
 
 def test_the_average_is_torchs_of_the_same_checkpoints(folder: Path, typed: Type) -> None:
@@ -103,13 +103,13 @@ def test_the_average_is_torchs_of_the_same_checkpoints(folder: Path, typed: Type
     made = weights(Path("out/swa.pt"))
     for name, value in average.module.named_parameters():
         torch.testing.assert_close(made[name], value, rtol=1e-6, atol=1e-7, msg=name)
-    # Statistics of few pixels magnify the last bit of a weight: from here on both have the same. The batches are those
-    # that the command made, the six training images once each.
+    # Statistics of few pixels magnify the last bit of a weight, so both networks get the same weights from here on. The
+    # batches are those of the command: the six training images, once each.
     average.module.load_state_dict({name: made[name] for name, _ in average.module.named_parameters()}, strict=False)
     values = {"runs": (Path("run"),), "out": Path("out"), "last": 3, "threads": 1, "workers": 0, "quiet": True}
-    job = read_job(assemble(SwaSettings, values), 1)
-    bench = Bench(RunContext.create(job.settings, job.data, "cpu", World()), epoch=4, frozen=False)
-    batches = list(bench.batches.load(bench.plan.everything(4)))
+    job = read_averaging_job(assemble(SwaSettings, values), 1)
+    evaluator = CheckpointEvaluator(RunContext.create(job.settings, job.data, "cpu", World()), epoch=4, frozen=False)
+    batches = list(evaluator.batches.load(evaluator.plan.everything(4)))
     assert [len(batch.images) for batch in batches] == [2, 2, 2]
     seed_torch(0, 4, 0)
     average.to(memory_format=torch.channels_last)
@@ -135,7 +135,7 @@ def test_the_output_is_a_run_like_any_other(folder: Path, typed: Type) -> None:
     for subset in ("valid", "oof"):
         options = "" if subset == "valid" else "--run tuned"
         ended = typed(f"predict tiny --run out {options} --subset {subset} --threads 1 -o {subset}")
-        # Both have seen the same images: out of fold there is nothing.
+        # Both were trained on the same images: nothing is out of fold.
         assert (ended.status, "every run was trained on" in ended.stderr) == ((0, False), (2, True))[subset == "oof"]
     assert typed("evaluate tiny valid -o scores").status == 0
     (row,) = table(Path("out/history.csv"))
@@ -157,18 +157,18 @@ def test_the_output_is_a_run_like_any_other(folder: Path, typed: Type) -> None:
     assert list(miou(Path("again"))) == ["out best", "tuned best", "out best + tuned best"]
 
 
-def test_an_average_that_hurts_is_told_and_kept_only_when_asked_for(folder: Path, typed: Type) -> None:
+def test_an_average_that_scores_lower_is_reported_and_not_kept_by_default(folder: Path, typed: Type) -> None:
     spoil(folder / "run" / "epoch_003.pt")
     ended = typed(f"{SWA} run --last 2 -o better")
     assert ended.status == 0
     scores = miou(Path("better"))
-    # What the state of an epoch says of itself is what it scored when it was trained.
+    # An epoch's checkpoint keeps the scores it had in training.
     assert scores["run epoch 4"] == pytest.approx(float(table(Path("run/history.csv"))[3]["miou"]))
     average = scores["run epoch 3 + run epoch 4"]
     assert average < max(scores.values())
     kept = stamp(Path("better"))["kept"]
     assert scores[kept] == max(scores.values())
-    assert f"better: the average of 2 checkpoints: miou {average:.4f}, of the best single one" in ended.stdout
+    assert f"better: the average of 2 checkpoints: miou {average:.4f}, best single checkpoint" in ended.stdout
     assert f"best.pt is {kept}" in ended.stdout
     assert same(Path("better/best.pt"), Path("run/best.pt"))
     assert typed(f"{SWA} run --last 2 --keep average -o average").status == 0
@@ -198,7 +198,7 @@ def test_norms_of_an_encoder_that_was_frozen_keep_their_statistics(folder: Path,
 # Greedy soups.
 
 
-def test_a_greedy_soup_leaves_out_what_does_not_help_and_never_falls_below_the_best(folder: Path, typed: Type) -> None:
+def test_a_greedy_soup_leaves_out_what_does_not_help_and_never_scores_below_the_best(folder: Path, typed: Type) -> None:
     shutil.copytree("run", "bad")
     spoil(Path("bad/best.pt"))
     ended = typed(f"{SWA} bad run tuned --greedy -o out")
@@ -208,58 +208,58 @@ def test_a_greedy_soup_leaves_out_what_does_not_help_and_never_falls_below_the_b
     assert "bad best" not in used
     assert scores[" + ".join(used)] >= max(scores[one] for one in ("bad best", "run best", "tuned best"))
     assert scores[stamp(Path("out"))["kept"]] == max(scores.values())
-    # With nothing but harm to add, it is the best one alone, as it is.
+    # If everything else lowers the score, the soup is the best checkpoint, unchanged.
     ended = typed(f"{SWA} bad run --greedy -o alone")
-    assert "nothing that is added to run best is of use" in ended.stdout
+    assert "no other checkpoint improves on run best" in ended.stdout
     assert "best.pt is run best" in ended.stdout
     assert same(Path("alone/swa.pt"), Path("run/best.pt"))
 
 
 def _averaged(run: str) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = json.loads((Path(run) / "config.json").read_text())["swa"]["averaged"]
-    return found
+    averaged: list[dict[str, str]] = json.loads((Path(run) / "config.json").read_text())["swa"]["averaged"]
+    return averaged
 
 
-def test_a_soup_that_was_stopped_goes_on_with_the_scores_it_has(
+def test_a_stopped_soup_resumes_with_the_scores_it_has(
     folder: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = f"{SWA} run tuned --last 2 --greedy"
-    taken: list[int] = []
-    take = Bench.take
+    evaluated: list[int] = []
+    evaluate = CheckpointEvaluator.evaluate
 
-    def counted(bench: Bench, checkpoints: Sequence[Checkpoint]) -> Any:
-        if len(taken) == stop:
+    def counted(evaluator: CheckpointEvaluator, checkpoints: Sequence[Checkpoint]) -> Any:
+        if len(evaluated) == stop:
             raise KeyboardInterrupt
-        taken.append(len(checkpoints))
-        return take(bench, checkpoints)
+        evaluated.append(len(checkpoints))
+        return evaluate(evaluator, checkpoints)
 
-    monkeypatch.setattr(Bench, "take", counted)
+    monkeypatch.setattr(CheckpointEvaluator, "evaluate", counted)
     stop = -1
     assert typed(f"{line} -o whole").status == 0
-    whole = taken.copy()
-    taken.clear()
+    whole = evaluated.copy()
+    evaluated.clear()
     stop = 4
     assert typed(f"{line} -o out").status == 130
     assert not Path("out/done.json").exists()
     stop = -1
     assert typed(f"{line} -o out").status == 0
-    assert taken == whole
+    assert evaluated == whole
     for name in ("scores.csv", "history.csv", "per_image.csv", "samples.csv"):
         assert (Path("out") / name).read_bytes() == (Path("whole") / name).read_bytes()
     assert same(Path("out/best.pt"), Path("whole/best.pt"))
 
 
-# Going on with a run.
+# Continued runs.
 
 
-def test_going_on_trains_the_rest_anew_at_its_own_rate_and_averages_its_epochs(folder: Path, typed: Type) -> None:
+def test_a_continuation_trains_at_its_own_rate_and_averages_its_epochs(folder: Path, typed: Type) -> None:
     ended = typed(f"{SWA} run --start 0.5 --until 1.25 --swa-lr 2e-4 -o out")
     assert ended.status == 0, ended.stderr
     before, rows = table(Path("run/history.csv")), table(Path("out/history.csv"))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
     assert [row["train_loss"] for row in rows[:2]] == [row["train_loss"] for row in before[:2]]
     assert rows[2]["train_loss"] != before[2]["train_loss"]
-    # Three updates an epoch: the rate of the last one is two thirds of the way there by a cosine, and then constant.
+    # Of three updates an epoch, the last has a rate two thirds along a cosine; after the epoch the rate is constant.
     first, last = float(before[1]["lr"]), 2e-4
     assert float(rows[2]["lr"]) == pytest.approx(last + (first - last) * 0.5 * (1 + math.cos(math.pi * 2 / 3)))
     assert [float(row["lr"]) for row in rows[3:]] == pytest.approx([last, last])
@@ -279,19 +279,19 @@ def _files(run: str) -> list[str]:
     return [one["file"] for one in _averaged(run)]
 
 
-def test_in_cycles_the_ends_are_averaged_and_the_last_epochs_state_will_do(folder: Path, typed: Type) -> None:
+def test_cycles_average_their_last_epochs_and_may_start_from_last_pt(folder: Path, typed: Type) -> None:
     for epoch in range(1, 5):
         (folder / "run" / f"epoch_00{epoch}.pt").unlink()
     ended = typed(f"{SWA} run --start 1 --until 2.25 --swa-lr 1e-3 --cycle 2 -o out")
     assert ended.status == 0, ended.stderr
     rows = table(Path("out/history.csv"))
-    # The ninth epoch would begin a cycle that does not end.
+    # A ninth epoch would begin an incomplete cycle.
     assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
     assert [float(row["lr"]) for row in rows[4:]] == pytest.approx([5.5e-4, 1e-4] * 2)
     assert _files("out") == ["epoch_006.pt", "epoch_008.pt"]
 
 
-def test_what_ended_the_run_or_moved_its_average_ends_where_the_run_is_left(tiny: Path, typed: Type) -> None:
+def test_a_continuation_has_no_patience_plateau_or_moving_average(tiny: Path, typed: Type) -> None:
     options = "--epochs 3 --keep-last 3 --ema 0.9 --patience 1 --schedule plateau --plateau-patience 1 --monitor loss"
     assert typed(f"train tiny {NETWORK} {options} -o run").status == 0
     ended = typed(f"{SWA} run --start 0.34 -o out")
@@ -300,13 +300,13 @@ def test_what_ended_the_run_or_moved_its_average_ends_where_the_run_is_left(tiny
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert not any("ema" in name for name in rows[0])
     assert rows[2]["swa_valid_loss"]
-    # A quarter of --lr, whatever a plateau made of it.
+    # A quarter of --lr, however far plateaus reduced it.
     assert float(rows[2]["lr"]) == 2.5e-4
     lowest = min(float(row["valid_loss"]) for row in table(Path("out/scores.csv")))
     assert stamp(Path("out"))["best"] == lowest
 
 
-def test_killed_and_started_again_it_ends_as_if_never_killed(folder: Path, typed: Type) -> None:
+def test_a_killed_continuation_resumes_to_the_same_result(folder: Path, typed: Type) -> None:
     line = f"{SWA} run --start 0.25 --until 2 --swa-lr 1e-3"
     assert typed(f"{line} -o out").status == 0
     Path("out").rename("whole")
@@ -338,7 +338,7 @@ def test_two_processes_give_what_one_gives(tiny: Path, typed: Type, monkeypatch:
     assert _launch(typed, monkeypatch, f"{line} -o two") == [0, 0]
     assert _launch(typed, monkeypatch, f"{line} -o two") == [0, 0]
     assert stamp(Path("two"))["best"] == pytest.approx(stamp(Path("one"))["best"], abs=0.2)
-    # The same weights by both ways to average, so that only the statistics are their own.
+    # The same checkpoints averaged by one process and by two: only the statistics may differ.
     assert typed(f"{SWA} two --last 2 -o alone").status == 0
     assert _launch(typed, monkeypatch, f"{SWA} two --last 2 -o both") == [0, 0]
     one, two = weights(Path("alone/swa.pt")), weights(Path("both/swa.pt"))
@@ -351,7 +351,7 @@ def test_two_processes_give_what_one_gives(tiny: Path, typed: Type, monkeypatch:
 
 
 def _launch(typed: Type, monkeypatch: pytest.MonkeyPatch, line: str, world: int = 2) -> list[int]:
-    """The exit statuses of as many processes as a launcher would start."""
+    """Start processes as a launcher does, and return their exit statuses."""
 
     def run(rank: int) -> None:
         monkeypatch.setenv("RANK", str(rank))
@@ -372,7 +372,7 @@ def _launch(typed: Type, monkeypatch: pytest.MonkeyPatch, line: str, world: int 
     return [child.exitcode for child in children if child.exitcode is not None]
 
 
-# Data as the run had them.
+# The data of the run.
 
 
 def test_training_continues_on_the_masks_of_relabel(tiny: Path, typed: Type) -> None:
@@ -385,7 +385,7 @@ def test_training_continues_on_the_masks_of_relabel(tiny: Path, typed: Type) -> 
     before, after = ([float(row["train_loss"]) for row in table(Path(run) / "history.csv")] for run in ("run", "out"))
     assert max(after[6:]) < 1.2 * before[5] < 0.5 * before[0]
     # With the data set's own masks the loss is that of a network that has never seen them.
-    job = read_job(assemble(SwaSettings, {"runs": (Path("run"),), "out": Path("no"), "last": 2}), 1)
+    job = read_averaging_job(assemble(SwaSettings, {"runs": (Path("run"),), "out": Path("no"), "last": 2}), 1)
     assert [dataset.source(record) for record in job.data.train] == ["relabel"] * 6
     assert all((dataset.read_mask(record) == 2).all() for record in job.data.train)
     assert all((dataset.read_mask(record) != 2).any() for record in job.data.valid)
@@ -404,7 +404,7 @@ def test_only_the_images_that_the_run_relabelled_have_new_masks(tiny: Path, type
     expected = ["relabel" if record.image_id in ("train_1", "train_2") else "dataset.yaml" for record in dataset.train]
     settings = assemble(SwaSettings, {"runs": (Path("run"),), "out": Path("no"), "last": 2})
     _all_stripe(dataset, ["train_1", "train_2", "train_3"])
-    assert [dataset.source(record) for record in read_job(settings, 1).data.train] == expected
+    assert [dataset.source(record) for record in read_averaging_job(settings, 1).data.train] == expected
     _all_stripe(dataset, ["train_1"])
     ended = typed(f"{SWA} run --last 2 -o out")
     assert ended.status == 1
@@ -443,7 +443,7 @@ def test_a_run_that_was_trained_on_crops(extra: bool, tiny: Path, typed: Type) -
     path = load_dataset(Path("crops")).by_id[image_id].image
     Image.open(path).save(path)
     ended = typed(f"{SWA} run --last 2 -o refused")
-    assert (ended.status, f"{path.name} is no longer what run has seen" in ended.stderr) == (1, True), ended.stderr
+    assert (ended.status, f"{path.name} has changed since run was trained" in ended.stderr) == (1, True), ended.stderr
 
 
 # What is refused.
@@ -461,14 +461,18 @@ def test_a_run_that_was_trained_on_crops(extra: bool, tiny: Path, typed: Type) -
         ("gone", 1, "run folder gone does not exist"),
         ("tiny", 1, "tiny is not a run folder"),
         ("run --start 0.6 --last 2", 2, "--last has no effect with --start"),
-        ("run tuned --start 0.6", 2, "--start goes on with one run, and 2 are given"),
+        ("run tuned --start 0.6", 2, "--start continues one run, but 2 are given"),
         ("run --cycle 2", 2, "--cycle needs --start"),
         ("run --swa-lr 0.1", 2, "--swa-lr needs --start"),
         ("run --until 2", 2, "--until needs --start"),
         ("run --start 0.5 --until 0.5", 2, "no epoch is left to train"),
-        ("run --start 0.75", 2, "from epoch 3 to 4 there are 1 epochs, an average takes two or more"),
-        ("run --start 0.25 --cycle 2", 2, "from epoch 1 to 4 there are 1 cycles of 2 epochs"),
-        ("bare --start 0.5", 2, "epoch 1 of 2, of which bare has no checkpoint (it has kept none); train with --keep"),
+        (
+            "run --start 0.75",
+            2,
+            "between the ends of epochs 3 and 4 there is 1 epoch, and an average needs two or more",
+        ),
+        ("run --start 0.25 --cycle 2", 2, "between the ends of epochs 1 and 4 there is 1 cycle of 2 epochs"),
+        ("bare --start 0.5", 2, "epoch 1 of 2, and bare has no checkpoint of it (it has kept none); train with --keep"),
         ("bare", 2, "bare has not kept these epochs (it has kept none); train with --keep-last N"),
         ("bare run --last 2", 2, "--last 2: bare has not kept these epochs"),
         ("run wider", 2, "only equal networks can be averaged: arch is unet in wider best, linknet in run best"),
@@ -486,7 +490,7 @@ def test_refusals(line: str, status: int, words: str, refused: Path, typed: Type
 
 @pytest.fixture
 def refused(folder: Path, typed: Type, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More runs beside `folder`'s, of which only what is read before the refusal need be right."""
+    """Further runs, valid only in the parts that are read before the refusal."""
     kept = tmp_path_factory.getbasetemp() / "swa_refused"
     if not kept.exists():
         assert typed(f"train tiny {NETWORK} --epochs 2 --keep-last 2 --fold all -o {kept / 'all'}").status == 0
@@ -522,12 +526,12 @@ def test_runs_of_other_folds_are_averaged_unscored_and_all_their_images_are_seen
 def test_data_that_moved_or_changed(folder: Path, typed: Type) -> None:
     (folder / "tiny").rename(folder / "moved")
     ended = typed(f"{SWA} run --last 2 -o out")
-    assert (ended.status, "if the data of run has moved, say --data" in ended.stderr) == (1, True)
+    assert (ended.status, "if the data of run has moved, give --data" in ended.stderr) == (1, True)
     assert typed(f"{SWA} run --last 2 --data moved -o out").status == 0
     path = folder / "moved" / "images" / "train_0.png"
     Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
     ended = typed(f"{SWA} run --last 2 --data moved -o other")
-    assert (ended.status, "train_0.png is no longer what run has seen" in ended.stderr) == (1, True)
+    assert (ended.status, "train_0.png has changed since run was trained" in ended.stderr) == (1, True)
     path.unlink()
     ended = typed(f"{SWA} run --last 2 --data moved -o other")
     assert ended.status == 1
@@ -540,7 +544,7 @@ def test_settings_that_are_gone_or_changed(folder: Path, typed: Type) -> None:
     Path("pipeline.json").write_text("{}")
     path.write_text(json.dumps({**config, "settings": {**config["settings"], "augment": "pipeline.json"}}))
     ended = typed(f"{SWA} run --last 2 -o out")
-    assert (ended.status, "pipeline.json is no longer what run was trained with" in ended.stderr) == (1, True)
+    assert (ended.status, "pipeline.json has changed since run was trained with it" in ended.stderr) == (1, True)
     path.write_text("{}")
     ended = typed(f"{SWA} run --last 2 -o out")
     assert (ended.status, "run/config.json lacks `settings`" in ended.stderr) == (1, True)
@@ -558,7 +562,7 @@ def test_a_broken_checkpoint_is_named_and_leaves_nothing(folder: Path, typed: Ty
     assert not Path("other").exists()
 
 
-def test_a_file_of_checkpoints_that_is_lost_is_made_again(folder: Path, typed: Type) -> None:
+def test_a_lost_checkpoint_file_is_made_again(folder: Path, typed: Type) -> None:
     assert typed(f"{SWA} run --start 0.5 -o out").status == 0
     before = weights(Path("out/best.pt"))
     Path("out/best.pt").unlink()

@@ -1,1 +1,1 @@
-"""Everything behind `segtool swa`: runs, their checkpoints, averages of weights."""
+"""Everything behind `segtool swa`: finished runs, their checkpoints, and averages of weights."""

@@ -1,98 +1,98 @@
-"""Going on from within a finished run: its state there becomes the start of another, with a rate made for averaging."""
+"""Continuing a run from one of its epochs, at a learning rate made for averaging."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from segtool.core.averaging.runs import Checkpoint, Source, start_of
+from segtool.core.averaging.runs import Checkpoint, FinishedRun, checkpoint_at
 from segtool.core.models.checkpoint import epoch_files, load_checkpoint, write_checkpoint
 from segtool.core.optim.schedule import averaging_factor
 from segtool.core.training.state import TrainingState
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.swa import GoOnSettings
+from segtool.settings.swa import ContinuationSettings
 from segtool.settings.train import TrainSettings
 
-# The learning rate where none is given, in units of the run's highest.
-SHARE_OF_LR = 0.25
-# Of the epochs' rows: the moving average ends where the run is gone on with.
-EMA = "ema_"
+# The default learning rate, relative to the highest of the run.
+DEFAULT_RATE = 0.25
+# Columns of the history that end where the run is continued, as its moving average does.
+EMA_PREFIX = "ema_"
 
 
 @dataclass(frozen=True)
-class Branch:
-    """The part of a run that is trained anew.
+class Continuation:
+    """The epochs that are trained again, or beyond the end of a run.
 
-    start: the state it goes on from.
-    ends: the epochs that are averaged, counted from 1; the last of them is the last that is trained.
+    start: the checkpoint to continue from, of epoch `first`.
+    averaged: the epochs to average, counted from 1; training ends with the last of them.
     """
 
     start: Checkpoint
-    ends: range
-    settings: GoOnSettings
+    first: int
+    averaged: range
+    settings: ContinuationSettings
 
     @property
     def last(self) -> int:
         """The last epoch."""
-        return self.ends[-1]
+        return self.averaged[-1]
 
     def train_settings(self, run: TrainSettings) -> TrainSettings:
-        """The run's own, without what would end the training or change its rate."""
-        first = self.start.epoch or 0
+        """Return the settings of the run without those that end the training early or change the learning rate."""
+        loop = replace(
+            run.loop, epochs=self.last, time_limit=None, patience=0, ema=0.0, keep_last=self.last - self.first
+        )
         return replace(
-            run,
-            optimizer=replace(run.optimizer, schedule="constant", restarts=None, warmup=None),
-            loop=replace(run.loop, epochs=self.last, time_limit=None, patience=0, ema=0.0, keep_last=self.last - first),
+            run, optimizer=replace(run.optimizer, schedule="constant", restarts=None, warmup=None), loop=loop
         )
 
-    def begin(self, folder: Path) -> None:
-        """Write the state as that of a run in `folder`, where there is none."""
+    def write_start(self, folder: Path) -> None:
+        """Write `last.pt` with the state to continue from, unless the training has begun."""
         if (folder / "last.pt").exists():
             return
         content = load_checkpoint(self.start.file)
         before = TrainingState.from_plain(content["course"])
-        rows = [{k: v for k, v in row.items() if not k.startswith(EMA)} for row in before.history]
-        state = TrainingState(self.last, before.epoch, seconds=before.seconds, history=rows)
+        history = [{k: v for k, v in row.items() if not k.startswith(EMA_PREFIX)} for row in before.history]
+        state = TrainingState(self.last, before.epoch, seconds=before.seconds, history=history)
         write_checkpoint(folder / "last.pt", {**content, "course": state.plain(), "ema": None})
 
     def rate(self, run: TrainSettings) -> Callable[[int, int, int], float]:
-        """The learning rate, as a loop asks for it."""
+        """Return the learning rate as a function of the update, the epochs and the updates per epoch."""
         group = load_checkpoint(self.start.file)["optimizer"]["param_groups"][0]
-        first = group["lr"] / (group["base_lr"] or 1.0)
-        high = SHARE_OF_LR if self.settings.swa_lr is None else self.settings.swa_lr / (run.optimizer.lr or 1.0)
-        return partial(_rate, self.start.epoch or 0, self.settings.cycle, first, high)
+        before = group["lr"] / (group["base_lr"] or 1.0)
+        swa_lr, cycle = self.settings.swa_lr, self.settings.cycle
+        high = DEFAULT_RATE if swa_lr is None else swa_lr / (run.optimizer.lr or 1.0)
 
-    def members(self, folder: Path) -> list[Checkpoint]:
-        """The checkpoints to be averaged, once they are trained."""
+        def factor(update: int, _: int, updates_per_epoch: int) -> float:
+            done = update - self.first * updates_per_epoch
+            return averaging_factor(done, updates_per_epoch, cycle, before, high)
+
+        return factor
+
+    def checkpoints(self, folder: Path) -> list[Checkpoint]:
+        """Return the trained checkpoints to average."""
         kept = epoch_files(folder)
-        if gone := [epoch for epoch in self.ends if epoch not in kept]:
+        if missing := [epoch for epoch in self.averaged if epoch not in kept]:
             raise SegtoolError(
-                f"{folder} has lost the checkpoint of epoch {gone[0]}: remove {folder / 'last.pt'}, then the same"
-                " command trains it again"
+                f"{folder} has lost the checkpoint of epoch {missing[0]}: remove {folder / 'last.pt'}, then run the"
+                " same command to train it again"
             )
-        return [Checkpoint(folder, kept[epoch], epoch) for epoch in self.ends]
+        return [Checkpoint(folder, kept[epoch], epoch) for epoch in self.averaged]
 
 
-def branch(source: Source, settings: GoOnSettings) -> Branch:
-    """Where to leave a run, and which epochs to average.
+def plan_continuation(run: FinishedRun, settings: ContinuationSettings) -> Continuation:
+    """Find the checkpoint to continue from and the epochs to average.
 
     Raises:
-        UsageError: the run has not kept the state there, or fewer than two checkpoints would be averaged.
+        UsageError: the run has not kept that checkpoint, or fewer than two epochs would be averaged.
     """
     assert settings.start is not None
-    start, cycle = start_of(source, settings.start), settings.cycle or 1
-    first, last = start.epoch or 0, round(settings.until * source.stamp["planned"])
-    ends = range(first + cycle, last + 1, cycle)
-    if len(ends) < 2:
-        what = f"cycles of {cycle} epochs" if settings.cycle else "epochs"
+    start, cycle = checkpoint_at(run, settings.start), settings.cycle or 1
+    first, last = start.epoch or 0, round(settings.until * run.planned)
+    averaged = range(first + cycle, last + 1, cycle)
+    if len(averaged) < 2:
+        unit = f"cycle of {cycle} epochs" if settings.cycle else "epoch"
         raise UsageError(
-            f"from epoch {first} to {last} there are {len(ends)} {what}, an average takes two or more: use an earlier"
-            " --start or a later --until"
+            f"between the ends of epochs {first} and {last} there is {len(averaged) or 'no'} {unit}, and an average"
+            " needs two or more: use an earlier --start or a later --until"
         )
-    return Branch(start, ends, settings)
-
-
-def _rate(
-    start: int, cycle: int | None, first: float, high: float, update: int, epochs: int, updates_per_epoch: int
-) -> float:
-    return averaging_factor(update - start * updates_per_epoch, updates_per_epoch, cycle, first, high)
+    return Continuation(start, first, averaged, settings)

@@ -1,4 +1,4 @@
-"""One network that takes averaged weights in turn, has its batch norms refreshed, and is scored as `train` scores."""
+"""Averages of checkpoints in one network, with refreshed batch norms, scored as `train` scores."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from segtool.core.averaging.runs import Checkpoint
-from segtool.core.averaging.weights import WeightSum, refresh_norms
+from segtool.core.averaging.weights import WeightAverage, refresh_norms
 from segtool.core.dataloading.batches import Batch
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint
@@ -19,21 +19,21 @@ from segtool.core.training.validation import Validation, Validator
 from segtool.errors import SegtoolError, UsageError
 
 # What checkpoints must have in common to be averaged.
-ALIKE = ("arch", "encoder", "classes", "channels", "mean", "std", "resize", "aux_head")
+SAME_IN_ALL = ("arch", "encoder", "classes", "channels", "mean", "std", "resize", "aux_head")
 
 
-class Bench:
-    """Makes and scores averages of checkpoints with the data, settings and validation images of one run."""
+class CheckpointEvaluator:
+    """Averages checkpoints and scores the average, with the data, settings and validation images of one run."""
 
     def __init__(self, context: RunContext, *, epoch: int, frozen: bool) -> None:
         """
         Args:
-            epoch: whose augmentation the batch norms see, counted from 0.
-            frozen: the encoder has kept its statistics all the time.
+            epoch: refresh batch norms on the augmented images of this epoch, counted from 0.
+            frozen: the encoder has kept its batch-norm statistics throughout training.
         """
         self.context, self.epoch, self.frozen = context, epoch, frozen
-        # The latest epoch of the checkpoints taken last.
-        self.newest = 0
+        # The latest epoch of the checkpoints evaluated last.
+        self.latest_epoch = 0
         self.updater = make_updater(context, pretrained=False)
         self.batches = BatchLoader(context)
         self.plan = self.batches.plan(range(epoch, epoch + 1))
@@ -41,45 +41,45 @@ class Bench:
 
     @property
     def network(self) -> nn.Module:
-        """The network with the weights taken last."""
+        """The network, with the weights evaluated last."""
         return self.updater.network
 
-    def take(self, checkpoints: Sequence[Checkpoint]) -> Validation | None:
-        """Give the network the mean of the checkpoints' weights and statistics that belong to it, and score it.
+    def evaluate(self, checkpoints: Sequence[Checkpoint]) -> Validation | None:
+        """Load the average of checkpoints, refresh its batch norms, and score it.
 
-        Of a single checkpoint it has both as they are. Without validation images there is no score.
+        A single checkpoint keeps its own batch-norm statistics. The result is None if there are no validation images.
 
         Raises:
             SegtoolError: a checkpoint is broken.
         """
-        total, self.newest, shapes = WeightSum(), 0, _shapes(self.network.state_dict())
+        average, self.latest_epoch, shapes = WeightAverage(), 0, _shapes(self.network.state_dict())
         for checkpoint in checkpoints:
             content = load_checkpoint(checkpoint.file)
             if _shapes(content["weights"]) != shapes:
                 raise SegtoolError(f"checkpoint {checkpoint.file} holds other weights than its network has")
-            total.add(content["weights"])
-            self.newest = max(self.newest, content["epoch"])
-        self.network.load_state_dict(total.mean())
-        several = len(checkpoints) > 1
-        if several:
-            self._refresh()
-        label = f"the average of {len(checkpoints)}" if several else checkpoints[0].name
+            average.add(content["weights"])
+            self.latest_epoch = max(self.latest_epoch, content["epoch"])
+        self.network.load_state_dict(average.mean())
+        label = checkpoints[0].name
+        if len(checkpoints) > 1:
+            self._refresh_norms()
+            label = f"the average of {len(checkpoints)}"
         return self.validator.validate(self.network, f"validating {label}") if self.context.valid else None
 
-    def _refresh(self) -> None:
+    def _refresh_norms(self) -> None:
         context = self.context
         plan = self.plan.everything(self.epoch)
         self.updater.train(frozen=self.frozen)
-        # Dropout is as it is in training.
+        # Dropout is active, as in training.
         seed_torch(context.settings.loop.seed, self.epoch, context.world.rank)
         refresh_norms(
             self.network,
             context.track(self.batches.load(plan), total=len(plan), label="refreshing batch norms"),
-            self._pass,
+            self._forward,
             context.world.all_reduce_sum if context.world.size > 1 else None,
         )
 
-    def _pass(self, batch: Batch) -> None:
+    def _forward(self, batch: Batch) -> None:
         spec, device, world = self.context.spec, self.context.device, self.context.world
         try:
             with amp(spec.precision, device):
@@ -89,38 +89,41 @@ class Bench:
                 raise
             raise UsageError(
                 f"--batch {self.context.settings.optimizer.batch} of the run leaves one image to each of {world.size}"
-                f" processes, and {spec.arch} has batch norm over a single pixel: start fewer"
+                f" processes, and {spec.arch} has batch norm over a single pixel: start fewer processes"
             ) from error
 
 
 def common_spec(checkpoints: Sequence[Checkpoint]) -> NetworkSpec:
-    """The network that checkpoints are of.
+    """Return the description of the network that all checkpoints share.
 
     Raises:
-        UsageError: they are of different ones, which cannot be averaged.
-        SegtoolError: one is broken.
+        UsageError: their networks differ.
+        SegtoolError: a checkpoint is broken.
     """
-    specs = [_spec(checkpoint.file) for checkpoint in checkpoints]
-    for checkpoint, spec in zip(checkpoints, specs, strict=True):
-        for name in ALIKE:
-            if getattr(spec, name) != getattr(specs[0], name):
+    first, *others = checkpoints
+    expected = _spec(first.file)
+    for checkpoint in others:
+        spec = _spec(checkpoint.file)
+        for name in SAME_IN_ALL:
+            value, wanted = getattr(spec, name), getattr(expected, name)
+            if value != wanted:
                 raise UsageError(
-                    f"only equal networks can be averaged: {name.replace('_', ' ')} is {_told(getattr(spec, name))} in"
-                    f" {checkpoint.name}, {_told(getattr(specs[0], name))} in {checkpoints[0].name}"
+                    f"only equal networks can be averaged: {name.replace('_', ' ')} is {_text(value)} in"
+                    f" {checkpoint.name}, {_text(wanted)} in {first.name}"
                 )
-    return specs[0]
+    return expected
 
 
 def _spec(file: Path) -> NetworkSpec:
     try:
         return NetworkSpec.from_plain(load_checkpoint(file)["network"])
     except (KeyError, TypeError) as error:
-        raise SegtoolError(f"checkpoint {file} does not say of which network it is") from error
+        raise SegtoolError(f"checkpoint {file} does not describe its network") from error
 
 
 def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in weights.items()}
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

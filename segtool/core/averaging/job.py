@@ -1,12 +1,20 @@
-"""What an averaging is to do: which checkpoints, with whose data and settings, scored on which images."""
+"""What to average, the data and settings that take part, and the images that score it."""
 
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from segtool.core.averaging.continuation import Branch, branch
+from segtool.core.averaging.continuation import Continuation, plan_continuation
 from segtool.core.averaging.evaluator import common_spec
-from segtool.core.averaging.runs import Checkpoint, Source, best_of, choose, held_out, read_records, read_source
+from segtool.core.averaging.runs import (
+    Checkpoint,
+    FinishedRun,
+    best_checkpoint,
+    choose_checkpoints,
+    held_out_by_all,
+    read_records,
+    read_run,
+)
 from segtool.core.dataloading.pipeline_file import pipeline_digest
 from segtool.core.dataset.extra import extra_digests
 from segtool.core.files import digest_file
@@ -19,101 +27,106 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is averaged, and what it is done with: data, settings and validation images of the first run.
+class AveragingJob:
+    """The checkpoints to average, with the data, settings and validation images of the first run.
 
-    checkpoints: those to be averaged; with `branch` they are yet to be trained.
-    bests: of the runs, as what the average is compared with.
-    scored_alike: the first run has scored its epochs on just these validation images.
+    checkpoints: the checkpoints to average; empty until a continuation has trained them.
+    best_checkpoints: the best of each run, to compare the average with.
+    same_validation: the first run was validated on exactly these images.
     """
 
-    sources: Sequence[Source]
+    runs: Sequence[FinishedRun]
     checkpoints: Sequence[Checkpoint]
-    branch: Branch | None
-    bests: Sequence[Checkpoint]
+    continuation: Continuation | None
+    best_checkpoints: Sequence[Checkpoint]
     settings: TrainSettings
     data: RunData
-    scored_alike: bool
+    same_validation: bool
 
     @property
     def epochs(self) -> int:
-        """Epochs of training that the newest checkpoint may have behind it."""
-        done = {run.path: run.stamp["epochs"] for run in self.sources}
-        return self.branch.last if self.branch else max(c.epoch or done[c.run] for c in self.checkpoints)
+        """The largest number of epochs that a checkpoint has been trained for."""
+        if self.continuation:
+            return self.continuation.last
+        epochs = {run.path: run.epochs for run in self.runs}
+        return max(checkpoint.epoch or epochs[checkpoint.run] for checkpoint in self.checkpoints)
 
     @property
-    def frozen(self) -> bool:
-        """Whether the encoders have kept their batch-norm statistics all the time."""
-        return self.epochs <= min(run.settings.loop.freeze_encoder for run in self.sources)
+    def encoder_frozen(self) -> bool:
+        """Whether the encoders have kept their batch-norm statistics throughout training."""
+        return self.epochs <= min(run.settings.loop.freeze_encoder for run in self.runs)
 
-    def knows(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint is a state of the loop that was scored on just these validation images."""
-        alike = self.branch is not None or (self.scored_alike and checkpoint.run == self.sources[0].path)
-        return alike and checkpoint.epoch is not None
+    def has_recorded_scores(self, checkpoint: Checkpoint) -> bool:
+        """Return whether training has scored an epoch's checkpoint on exactly these validation images."""
+        same = self.continuation is not None or (self.same_validation and checkpoint.run == self.runs[0].path)
+        return same and checkpoint.epoch is not None
 
     def inputs(self) -> dict[str, str]:
-        """Digests of everything that is read."""
-        starts = [self.branch.start] if self.branch else []
-        weights = {c.file: c.run for c in (*self.checkpoints, *self.bests, *starts)}
+        """Return digests of everything that is read."""
+        start = [self.continuation.start] if self.continuation else []
+        checkpoints = {c.file: c.run for c in (*self.checkpoints, *self.best_checkpoints, *start)}
         dataset, train = self.data.dataset, self.data.train
-        digests = {f"train {k}": v for k, v in dataset.digests([r for r in train if r.origin is None]).items()}
+        own = [record for record in train if record.origin is None]
+        digests = {f"train {key}": digest for key, digest in dataset.digests(own).items()}
         digests |= {**extra_digests(train), **pipeline_digest(self.settings.augmentation.augment)}
-        digests |= {f"valid {k}": v for k, v in dataset.digests(self.data.valid).items()}
-        for number, run in enumerate(self.sources, 1):
+        digests |= {f"valid {key}": digest for key, digest in dataset.digests(self.data.valid).items()}
+        for number, run in enumerate(self.runs, 1):
             files = [run.path / "config.json", run.path / "samples.csv"]
-            files += [file for file, path in weights.items() if path == run.path]
+            files += [file for file, path in checkpoints.items() if path == run.path]
             digests |= {f"run {number} {file.name}": digest_file(file) for file in files}
         return digests
 
 
-def read_job(settings: SwaSettings, processes: int) -> Job:
-    """Open the runs and the data set, and find what is averaged and how it can be scored.
+def read_averaging_job(settings: SwaSettings, processes: int) -> AveragingJob:
+    """Open the runs and their data set, and choose the checkpoints and the validation images.
 
     Raises:
-        SegtoolError: a run is unfinished, a file of it is gone, or the data are others than it has seen.
-        UsageError: checkpoints that are not there, or a choice by validation where there is none to trust.
+        SegtoolError: a run is unfinished, a file is missing, or the data have changed since the run.
+        UsageError: a checkpoint is missing, or a choice by validation scores would not be fair.
     """
-    sources = [read_source(path) for path in settings.runs]
-    first, going_on = sources[0], settings.going_on
-    if first.settings.optimizer.batch % processes:
-        raise UsageError(
-            f"--batch {first.settings.optimizer.batch} of {first.path} does not divide among {processes} processes"
-        )
-    part = branch(first, going_on) if going_on.start is not None else None
-    checkpoints = [] if part else choose(sources, settings.average)
-    held, lost = held_out(sources)
-    _check_validation(settings.average, held, lost)
-    bests = [best_of(run.path) for run in sources]
-    spec = common_spec([*([part.start] if part else checkpoints), *bests])
-    dataset, train, valid = read_records(first, settings.data, held)
+    runs = [read_run(path) for path in settings.runs]
+    first = runs[0]
+    if (batch := first.settings.optimizer.batch) % processes:
+        raise UsageError(f"--batch {batch} of {first.path} does not divide among {processes} processes")
+    continuation = None if settings.continuation.start is None else plan_continuation(first, settings.continuation)
+    checkpoints = [] if continuation else choose_checkpoints(runs, settings.average)
+    held_out, left_out = held_out_by_all(runs)
+    _check_validation(settings.average, held_out, left_out)
+    best_checkpoints = [best_checkpoint(run.path) for run in runs]
+    spec = common_spec([*([continuation.start] if continuation else checkpoints), *best_checkpoints])
+    dataset, train, valid = read_records(first, settings.data, held_out)
     if dataset.classes != spec.classes or dataset.channels != spec.channels:
         raise SegtoolError(
-            f"{dataset.path} has the classes {', '.join(dataset.classes)} and {dataset.channels} channels, {first.path}"
-            f" was trained with {', '.join(spec.classes)} and {spec.channels}"
+            f"{dataset.path} has the classes {', '.join(dataset.classes)} and {dataset.channels} channels, but"
+            f" {first.path} was trained with {', '.join(spec.classes)} and {spec.channels}"
         )
-    own = part.train_settings(first.settings) if part else first.settings
-    own = replace(own, data=settings.data or own.data, output=settings.output, machine=settings.machine)
-    data = RunData(dataset, train, valid, spec)
-    return Job(
-        sources,
+    train_settings = continuation.train_settings(first.settings) if continuation else first.settings
+    data = settings.data or train_settings.data
+    return AveragingJob(
+        runs,
         checkpoints,
-        part,
-        bests,
-        own,
-        data,
-        held == {(image_id, identity.file) for image_id, identity in first.samples.held},
+        continuation,
+        best_checkpoints,
+        replace(train_settings, data=data, output=settings.output, machine=settings.machine),
+        RunData(dataset, train, valid, spec),
+        same_validation=held_out == {(image_id, identity.file) for image_id, identity in first.samples.held},
     )
 
 
-def _check_validation(settings: AverageSettings, held: Collection[object], lost: str) -> None:
-    """Refuse to choose by scores that would mean nothing."""
-    if settings.greedy and lost:
-        raise UsageError(f"--greedy: {lost}, so that scores on them would mean nothing; take runs of the same fold")
-    if lost:
-        log.info("%s: these are not scored", lost)
-    if not held:
-        if settings.greedy or settings.keep == "better":
-            asked = "--greedy" if settings.greedy else "--keep better"
-            why = lost or "the runs have held out no images (trained with --fold all?)"
-            raise UsageError(f"{asked} needs validation images: {why}; --keep average takes the average unseen")
-        log.info("no validation: best.pt will be the average")
+def _check_validation(settings: AverageSettings, held_out: Collection[object], left_out: str) -> None:
+    """Raise UsageError if checkpoints would be chosen by meaningless scores.
+
+    Args:
+        left_out: why some validation images are left out.
+    """
+    if settings.greedy and left_out:
+        raise UsageError(f"--greedy: {left_out}, so their scores would mean nothing; use runs of the same fold")
+    if left_out:
+        log.info("%s: these are not scored", left_out)
+    if held_out:
+        return
+    if settings.greedy or settings.keep == "better":
+        option = "--greedy" if settings.greedy else "--keep better"
+        reason = left_out or "the runs have held out no images (trained with --fold all?)"
+        raise UsageError(f"{option} needs validation images: {reason}; use --keep average to keep the average unscored")
+    log.info("no validation: best.pt will be the average")

@@ -1,12 +1,12 @@
-"""Which checkpoints an average is made of: all, or greedily those with which the validation score rises."""
+"""The checkpoints of an average: all of them, or greedily those that raise the validation score."""
 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segtool.core.averaging.evaluator import Bench
-from segtool.core.averaging.job import Job
+from segtool.core.averaging.evaluator import CheckpointEvaluator
+from segtool.core.averaging.job import AveragingJob
 from segtool.core.averaging.runs import Checkpoint
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
 from segtool.core.tables import read_csv, to_number, write_csv
@@ -19,111 +19,118 @@ KEYS = ("valid_loss", *SCORES)
 Row = dict[str, float]
 
 
-class ScoreFile:
-    """`scores.csv`: the validation of each network that was looked at, written as it comes: a kill loses none."""
+class ScoreTable:
+    """`scores.csv`: the scores of each network that was evaluated, written at once so that a kill loses none."""
 
-    def __init__(self, path: Path, bench: Bench, monitor: str) -> None:
-        self.path, self.bench, self.monitor = path, bench, monitor
-        self.rows: dict[str, Row] = bench.context.world.run_on_main(self._read)
+    def __init__(self, path: Path, evaluator: CheckpointEvaluator, monitor: str) -> None:
+        self.path, self.evaluator, self.monitor = path, evaluator, monitor
+        self.rows: dict[str, Row] = evaluator.context.world.run_on_main(self._read)
 
-    def of(self, checkpoints: Sequence[Checkpoint], *, known: bool = False) -> float:
-        """What the best is told by, of the average of some checkpoints: the more the better, NaN for none.
+    def score(self, checkpoints: Sequence[Checkpoint], *, recorded: bool = False) -> float:
+        """Return the monitored score of the average of checkpoints; evaluate it if the table lacks it.
 
         Args:
-            known: take what a state of the loop says of itself.
+            recorded: take the scores that the one checkpoint recorded in training, if it did.
+
+        Returns:
+            The score, oriented so that higher is better; NaN if it is missing.
         """
-        name = name_of(checkpoints)
+        name = average_name(checkpoints)
         if name not in self.rows:
-            row = self.bench.context.world.run_on_main(lambda: own_row(checkpoints[0])) if known else None
-            self.put(name, row or scores(self.bench.take(checkpoints)))
+            world = self.evaluator.context.world
+            row = world.run_on_main(lambda: recorded_scores(checkpoints[0])) if recorded else None
+            self.add(name, row or score_row(self.evaluator.evaluate(checkpoints)))
         return monitored(self.rows[name], self.monitor)
 
-    def put(self, name: str, row: Row) -> None:
-        """Keep the row of a network."""
+    def add(self, name: str, row: Row) -> None:
+        """Add the scores of a network, and write the table."""
         self.rows[name] = row
-        if self.bench.context.world.is_main:
-            write_csv(
-                self.path, ("network", *KEYS), [[name, *(row[key] for key in KEYS)] for name, row in self.rows.items()]
-            )
+        if self.evaluator.context.world.is_main:
+            lines = [[name, *(row[key] for key in KEYS)] for name, row in self.rows.items()]
+            write_csv(self.path, ("network", *KEYS), lines)
 
     def _read(self) -> dict[str, Row]:
         if not self.path.exists():
             return {}
-        found = read_csv(self.path, ("network", *KEYS))
-        return {row["network"]: {key: to_number(row[key], f"{self.path}: {key}") for key in KEYS} for row in found}
+        lines = read_csv(self.path, ("network", *KEYS))
+        return {line["network"]: {key: to_number(line[key], f"{self.path}: {key}") for key in KEYS} for line in lines}
 
 
-def own_row(checkpoint: Checkpoint) -> Row | None:
-    """The validation that a state of the loop holds of itself; None where it holds none."""
+def recorded_scores(checkpoint: Checkpoint) -> Row | None:
+    """Return the validation scores that a checkpoint recorded for its own epoch, or None."""
     history = load_checkpoint(checkpoint.file).get("course", {}).get("history", [])
     if not history or history[-1].get("epoch") != checkpoint.epoch or math.isnan(history[-1]["valid_loss"]):
         return None
     return {key: history[-1][key] for key in KEYS}
 
 
-def greedy(checkpoints: Sequence[Checkpoint], score: Callable[[Sequence[Checkpoint]], float]) -> list[Checkpoint]:
-    """From the best checkpoint down, those that raise the score of the average (Wortsman et al. 2022, recipe 1).
-
-    The first is taken as it is, so that the result never scores below the best of them.
-    """
-    ranked = sorted(checkpoints, key=lambda one: in_order(score([one])), reverse=True)
-    chosen, best = ranked[:1], in_order(score(ranked[:1]))
-    for one in ranked[1:]:
-        if (reached := in_order(score([*chosen, one]))) > best:
-            chosen, best = [*chosen, one], reached
-    return chosen
-
-
-def scores(validation: Validation | None) -> Row:
-    """The row of a validation; NaN where there is nothing to score."""
+def score_row(validation: Validation | None) -> Row:
+    """Return the scores of a validation; NaN if there is none."""
     if validation is None:
         return dict.fromkeys(KEYS, math.nan)
     summary: dict[str, Any] = validation.board.summary()
     return {"valid_loss": validation.loss, **{k: math.nan if summary[k] is None else summary[k] for k in SCORES}}
 
 
-def name_of(checkpoints: Sequence[Checkpoint]) -> str:
-    """What the average of some checkpoints is called in `scores.csv`."""
-    return " + ".join(one.name for one in checkpoints)
+def greedy_soup(checkpoints: Sequence[Checkpoint], score: Callable[[Sequence[Checkpoint]], float]) -> list[Checkpoint]:
+    """Add checkpoints to the best one, in order of their scores, if that raises the average's score.
+
+    This is recipe 1 of Wortsman et al. 2022. The average never scores below the best checkpoint.
+    """
+    ranked = sorted(checkpoints, key=lambda checkpoint: sort_key(score([checkpoint])), reverse=True)
+    chosen, best = ranked[:1], sort_key(score(ranked[:1]))
+    for checkpoint in ranked[1:]:
+        if (reached := sort_key(score([*chosen, checkpoint]))) > best:
+            chosen, best = [*chosen, checkpoint], reached
+    return chosen
 
 
-def in_order(score: float) -> float:
-    """A score that can be compared: none is worse than any."""
+def average_name(checkpoints: Sequence[Checkpoint]) -> str:
+    """Return the name in `scores.csv` of the average of checkpoints."""
+    return " + ".join(checkpoint.name for checkpoint in checkpoints)
+
+
+def sort_key(score: float) -> float:
+    """Return a score with NaN below all others."""
     return -math.inf if math.isnan(score) else score
 
 
-class Made(NamedTuple):
-    """What was averaged, what best.pt holds, and the scores of all that was looked at."""
+class SoupResult(NamedTuple):
+    """The networks that were evaluated, and which of them are in swa.pt and best.pt.
 
-    # What the average was compared with: the runs' best, and the members.
+    singles: the single checkpoints the average was compared with.
+    averaged: the checkpoints of the average, in swa.pt.
+    kept: the checkpoints of the network in best.pt, and `epoch` the latest epoch of theirs.
+    rows: the scores of each network by its name.
+    """
+
     singles: list[Checkpoint]
     averaged: list[Checkpoint]
     kept: list[Checkpoint]
-    # Of what is kept.
     epoch: int
     rows: dict[str, Row]
 
 
-def average(job: Job, context: RunContext, settings: AverageSettings) -> Made:
-    """Score, choose, average, and write the networks."""
+def make_soup(job: AveragingJob, context: RunContext, settings: AverageSettings) -> SoupResult:
+    """Score checkpoints and their average, and write swa.pt and best.pt."""
     folder, monitor = context.settings.output.out, context.settings.loop.monitor
-    bench = Bench(context, epoch=job.epochs, frozen=job.frozen)
-    table = ScoreFile(folder / "scores.csv", bench, monitor)
-    singles = list(dict.fromkeys([*job.bests, *job.checkpoints]))
-    for one in singles if context.valid else []:
-        table.of([one], known=job.knows(one))
-    averaged = greedy(job.checkpoints, table.of) if settings.greedy else list(job.checkpoints)
-    validation = bench.take(averaged)
-    table.put(name_of(averaged), scores(validation))
+    evaluator = CheckpointEvaluator(context, epoch=job.epochs, frozen=job.encoder_frozen)
+    table = ScoreTable(folder / "scores.csv", evaluator, monitor)
+    singles = list(dict.fromkeys([*job.best_checkpoints, *job.checkpoints]))
+    for checkpoint in singles if context.valid else []:
+        table.score([checkpoint], recorded=job.has_recorded_scores(checkpoint))
+    averaged = greedy_soup(job.checkpoints, table.score) if settings.greedy else list(job.checkpoints)
+    validation = evaluator.evaluate(averaged)
+    table.add(average_name(averaged), score_row(validation))
     if context.world.is_main:
-        save_checkpoint(folder / "swa.pt", context.spec, bench.network, epoch=bench.newest)
+        save_checkpoint(folder / "swa.pt", context.spec, evaluator.network, epoch=evaluator.latest_epoch)
     kept = averaged
     if context.valid and settings.keep != "average":
-        kept = max([*([one] for one in singles), averaged], key=lambda some: in_order(table.of(some)))
+        kept = max([*([checkpoint] for checkpoint in singles), averaged], key=lambda some: sort_key(table.score(some)))
     if kept != averaged:
-        validation = bench.take(kept)
+        validation = evaluator.evaluate(kept)
     if context.world.is_main:
-        save_checkpoint(folder / "best.pt", context.spec, bench.network, epoch=bench.newest)
+        save_checkpoint(folder / "best.pt", context.spec, evaluator.network, epoch=evaluator.latest_epoch)
         if validation:
             write_csv(folder / "per_image.csv", validation.board.columns, validation.board.rows())
-    return Made(singles, averaged, kept, bench.newest, table.rows)
+    return SoupResult(singles, averaged, kept, evaluator.latest_epoch, table.rows)

@@ -1,4 +1,4 @@
-"""Averages of networks' weights (Izmailov et al. 2018), and the batch-norm statistics that belong to them."""
+"""Averages of weights (Izmailov et al. 2018), and batch-norm statistics that fit them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -13,11 +13,11 @@ T = TypeVar("T")
 Weights = Mapping[str, torch.Tensor]
 
 
-class WeightSum:
-    """The mean of networks' weights, taken in one after the other: a sum in float64, so that their order hardly counts.
+class WeightAverage:
+    """The mean of state dicts that are added one by one.
 
-    In memory are the sum and one network's weights. Torch's AveragedModel keeps a running mean in the weights' own
-    dtype: the same within its rounding.
+    Sums are in float64, so that the order hardly matters; memory holds the sums and one state dict. Torch's
+    AveragedModel keeps a running mean in the weights' own dtypes instead: the same within its rounding.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class WeightSum:
         self._last: Weights = {}
 
     def add(self, weights: Weights) -> None:
-        """Take in one more network's state dict, with the names and shapes of the others'."""
+        """Add a state dict with the same names and shapes as the others."""
         for name, value in weights.items():
             if value.is_floating_point() and self.count:
                 self._sums[name] += value
@@ -36,7 +36,7 @@ class WeightSum:
         self.count += 1
 
     def mean(self) -> dict[str, torch.Tensor]:
-        """The mean, in the weights' own dtypes; of integers, which are counts and indices, the last network's."""
+        """Return the mean in the weights' own dtypes; integers (counts and indices) are those added last."""
         return {
             name: (self._sums[name] / self.count).to(value.dtype) if name in self._sums else value
             for name, value in self._last.items()
@@ -47,50 +47,50 @@ class WeightSum:
 def refresh_norms(
     network: nn.Module,
     batches: Iterable[T],
-    answer: Callable[[T], object],
-    total: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    forward: Callable[[T], object],
+    all_reduce_sum: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> None:
-    """Replace the statistics of a network's batch norms by their means over batches: averaged weights have others.
+    """Replace the batch-norm statistics of a network, which do not fit averaged weights, by means over batches.
 
-    The network is as the caller has set it: norms in eval mode, those of a frozen encoder, keep theirs, and so does one
-    that nothing goes through. Without a norm to refresh, no batch is read. As with torch's `update_bn` it is the mean
-    of the batches' means and unbiased variances; here each batch weighs as much as it has images, and all norms have
-    their momentum back whatever happens.
+    Norms in eval mode (of a frozen encoder) keep their statistics, and so do norms that no batch passes through.
+    Without a norm to refresh, no batch is read. As in torch's `update_bn`, the result is the mean of the batches' means
+    and unbiased variances, but each batch is weighted by its number of images. The norms' momentum is restored even
+    after an error.
 
     Args:
-        batches: of this process.
-        answer: passes a batch through the network.
-        total: the sum of a tensor over all processes, in place; None for one process.
+        batches: the batches of this process.
+        forward: passes a batch through the network.
+        all_reduce_sum: sums a tensor over all processes in place; None for one process.
     """
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training and m.running_mean is not None]
     if not norms:
         return
-    seen: Counter[_BatchNorm] = Counter()
+    images: Counter[_BatchNorm] = Counter()
     momenta = [norm.momentum for norm in norms]
-    handles = [norm.register_forward_pre_hook(partial(_weigh, seen)) for norm in norms]
+    handles = [norm.register_forward_pre_hook(partial(_weight_batch, images)) for norm in norms]
     try:
         for batch in batches:
-            answer(batch)
+            forward(batch)
     finally:
         for handle, norm, momentum in zip(handles, norms, momenta, strict=True):
             handle.remove()
             norm.momentum = momentum
-    if total:
-        for norm, images in seen.items():
-            _pool(norm, images, total)
+    if all_reduce_sum:
+        for norm, count in images.items():
+            _average_processes(norm, count, all_reduce_sum)
 
 
-def _weigh(seen: Counter[_BatchNorm], norm: _BatchNorm, inputs: tuple[torch.Tensor]) -> None:
-    """Before a batch goes through a norm: its share of all images up to now."""
-    if not seen[norm]:
+def _weight_batch(images: Counter[_BatchNorm], norm: _BatchNorm, inputs: tuple[torch.Tensor]) -> None:
+    """Set the momentum of a norm to the batch's share of all images so far."""
+    if not images[norm]:
         norm.reset_running_stats()
-    seen[norm] += len(inputs[0])
-    norm.momentum = len(inputs[0]) / seen[norm]
+    images[norm] += len(inputs[0])
+    norm.momentum = len(inputs[0]) / images[norm]
 
 
-def _pool(norm: _BatchNorm, images: int, total: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """One mean over all processes."""
+def _average_processes(norm: _BatchNorm, count: int, all_reduce_sum: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Average the statistics of a norm over all processes, weighted by their number of images."""
     assert norm.running_mean is not None and norm.running_var is not None
-    count = total(torch.tensor(float(images), device=norm.running_mean.device))
+    total = all_reduce_sum(torch.tensor(float(count), device=norm.running_mean.device))
     for statistic in (norm.running_mean, norm.running_var):
-        statistic.copy_(total(statistic * images) / count)
+        statistic.copy_(all_reduce_sum(statistic * count) / total)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segtool.core.averaging.runs import Checkpoint
-from segtool.core.averaging.soup import greedy
+from segtool.core.averaging.soup import greedy_soup
 
 SCORES = st.one_of(st.floats(0, 1), st.just(math.nan))
 
@@ -27,7 +27,7 @@ def test_a_soup_never_scores_below_its_best_member(data: st.DataObject, count: i
         return known[tuple(some)]
 
     members = checkpoints(count)
-    soup = greedy(members, score)
+    soup = greedy_soup(members, score)
     singles = [known[(one,)] for one in members]
     reached = known[tuple(soup)]
     assert all(math.isnan(single) or reached >= single for single in singles)
@@ -40,4 +40,4 @@ def test_a_soup_never_scores_below_its_best_member(data: st.DataObject, count: i
 def test_only_what_raises_the_score_is_added() -> None:
     a, b, c, d = checkpoints(4)
     scores = {(a,): 0.5, (b,): 0.7, (c,): 0.6, (d,): 0.1, (b, c): 0.7, (b, a): 0.8, (b, a, d): 0.79}
-    assert greedy([a, b, c, d], lambda some: scores[tuple(some)]) == [b, a]
+    assert greedy_soup([a, b, c, d], lambda some: scores[tuple(some)]) == [b, a]

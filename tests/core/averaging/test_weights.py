@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from segtool.core.averaging.weights import WeightSum, refresh_norms
+from segtool.core.averaging.weights import WeightAverage, refresh_norms
 
 
 class Network(nn.Module):
@@ -42,7 +42,7 @@ def trained(seed: int) -> Network:
 
 def test_the_mean_is_that_of_torchs_averaged_model_and_integers_stay_integers() -> None:
     networks = [trained(seed) for seed in range(7)]
-    average, total = AveragedModel(networks[0], use_buffers=True), WeightSum()
+    average, total = AveragedModel(networks[0], use_buffers=True), WeightAverage()
     for network in networks:
         average.update_parameters(network)
         total.add(network.state_dict())
@@ -61,7 +61,7 @@ def test_the_mean_is_that_of_torchs_averaged_model_and_integers_stay_integers() 
 
 def test_the_order_does_not_count_and_equal_weights_stay_what_they_are() -> None:
     states = [trained(seed).state_dict() for seed in range(5)]
-    sums = [WeightSum(), WeightSum(), WeightSum()]
+    sums = [WeightAverage(), WeightAverage(), WeightAverage()]
     for state in states:
         sums[0].add(state)
         sums[2].add(states[0])
