@@ -169,7 +169,7 @@ def test_a_folder_of_something_else_is_left_alone(segtool: Any, tmp_path: Path) 
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     done = segtool("demo", "-o", "mine", "--overwrite")
     assert done.returncode == 2
-    assert done.stderr == "error: mine holds files that segtool did not write; choose an empty or new folder\n"
+    assert done.stderr == "error: mine contains files that segtool did not write; choose an empty or new folder\n"
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 

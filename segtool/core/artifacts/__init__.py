@@ -1,1 +1,1 @@
-"""What a command has finished or left unfinished: outputs, stamps, locks, shards."""
+"""Finished and unfinished outputs of commands: stamps, locks and shards."""

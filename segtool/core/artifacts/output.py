@@ -1,8 +1,8 @@
-"""The output of a command: what is there already, what is left to do, and the stamp that says it is finished.
+"""The output of a command: what exists already, what is left to do, and the stamp that marks it as finished.
 
-While a command works, its settings and input digests are in `begun.json`; as its last act it writes `done.json`. (For a
-single output FILE they are `FILE.begun.json` and `FILE.done.json`.) Whatever kills it, the next call sees which of the
-two is there, compares the settings, and resumes, has nothing to do, or refuses. `stamps` decides; what follows is here.
+While a command works, its settings and input digests are in `begun.json`; the last thing it writes is `done.json`. (For
+a single output FILE they are `FILE.begun.json` and `FILE.done.json`.) However it ended, the next call sees which of the
+two exists, compares the settings, and then resumes, has nothing to do, or refuses. `stamps` decides; this module acts.
 """
 
 import json
@@ -37,7 +37,7 @@ class Processes(Protocol):
         """Whether this is the main process."""
 
     def run_on_main(self, work: Callable[[], T]) -> T:
-        """The result of `work`, which the main process does and tells the others."""
+        """Run `work` in the main process, and return its result in all of them."""
 
 
 class Output:
@@ -54,9 +54,10 @@ class Output:
     ) -> None:
         """
         Args:
-            where: the folder, or with `file` the file, and whether what is there may be overwritten.
-            command: its name; an output of another command is refused.
+            where: the folder, or with `file` the file, and whether an existing output may be overwritten.
+            command: name of the command; an output of another command is refused.
             owns: glob patterns, relative to the folder, of what the command writes; only these are ever removed.
+            file: whether the output is a single file.
             shard: the part to write. Settings and inputs are those of the whole folder, equal for all its shards.
         """
         if file and not where.out.name:
@@ -90,23 +91,23 @@ class Output:
         processes: Processes | None = None,
         advice: Callable[[Mapping[str, Any]], str] = lambda found: "",
     ) -> Iterator["Output"]:
-        """Write what is not there yet, inside this context, and `finish` it; or find that it is `done`.
+        """Begin or resume the output, and write and `finish` it in this context unless it is `done`.
 
-        Faulty data or settings (SegtoolError) remove what was written: mending them changes what the stamp is compared
-        with anyway. Whatever else ends the command (a kill, a full disk) leaves what is finished to the next call.
+        A SegtoolError (faulty data or settings) removes what was written: the remedy changes settings or inputs, so it
+        could not be resumed. After any other end (a kill, a full disk) the next call resumes.
 
         Args:
-            settings: the command's settings object, or plain values where they alone decide.
+            settings: the command's settings object, or plain values to compare instead.
             inputs: digests of everything that is read.
-            keep: glob pattern, relative to the folder, of work too expensive to throw away; where it is there, all
-                stays.
-            resolved: what options come to once files and the machine are known; compared in their place.
-            processes: those that write this output together.
-            advice: the end of the line that refuses what is there, from its stamp.
+            keep: glob pattern, relative to the folder, of work too expensive to throw away; if any of it exists,
+                nothing is removed.
+            resolved: values of options that depend on files or the machine; they replace those in `settings`.
+            processes: the processes that write this output together.
+            advice: returns the end of the message that refuses an existing output, given its stamp.
 
         Raises:
-            UsageError: the place is taken by something else, or settings or inputs differ and may not be overwritten,
-                or another process is writing the folder.
+            UsageError: something else is in this place, settings or inputs differ and may not be overwritten, or
+                another process is writing the folder.
         """
         self._advice = advice
         self._main = processes.is_main if processes else True
@@ -133,7 +134,7 @@ class Output:
         resolved: Mapping[str, Any] | None = None,
         advice: Callable[[Mapping[str, Any]], str] = lambda found: "",
     ) -> bool:
-        """Return whether nothing is left to do, without beginning anything; arguments and errors as of `writing`."""
+        """Return whether nothing is left to do, without beginning anything; arguments and errors as in `writing`."""
         self._advice = advice
         found = self._find()
         wanted = stamps.make_stamp(self.command, settings, inputs, resolved or {})
@@ -143,56 +144,53 @@ class Output:
         return self.done
 
     def up_to_date(self) -> Result:
-        """What a command returns that has nothing to do."""
+        """Return the result of a command that has nothing to do."""
         missing = self.missing_shards() if self._main else []
         others = f"; shards {', '.join(map(str, missing))} are missing" if missing else ""
         return Result(f"{self.path} is up to date{others}") if self._main else Result()
 
     def missing_shards(self) -> list[int]:
-        """The shards, out of this one's total, that are not done; in a finished folder, none."""
+        """Return the shards, out of this one's total, that are not done; none in a finished folder."""
         if not self.shard or self.done_json.exists():
             return []
         return shards.missing(self.path, self.shard.total, self._stamp)
 
     def finish_shard(self, outputs: Iterable[Path]) -> list[int]:
-        """Write the stamp of the shard; where none is missing any more, the caller must go on to `finish`.
+        """Write the stamp of the shard, and return the shards still missing; if there are none, call `finish` next.
 
-        Shards that end at once may all come to that: they write the same.
+        Shards that end at the same time may all do so: they write the same.
 
         Args:
-            outputs: this shard's own files, which must still have their size for it to count as done.
-
-        Returns:
-            The shards still missing.
+            outputs: the shard's own files, which must keep their size for it to count as done.
         """
         assert self.shard
         write_json(shards.stamp_path(self.path, self.shard), {**self._stamp, "outputs": self._sizes(outputs)})
         return self.missing_shards()
 
     def finish(self, outputs: Iterable[Path] = (), editable: Iterable[Path] = (), **facts: Any) -> None:
-        """Write the stamp, the last thing of all.
+        """Write the stamp, the last file of all.
 
         Args:
-            outputs: files that must still have their size for the output to count as done.
-            editable: files that must still exist, but which a user may edit.
-            facts: results worth keeping in the stamp, as plain JSON values.
+            outputs: files that must keep their size for the output to count as done.
+            editable: files that must exist, but that a user may edit.
+            facts: results to keep in the stamp, as plain JSON values.
         """
         sizes = {**self._sizes(outputs), **{self._name(path): None for path in editable}}
         write_json(self.done_json, {**self._stamp, "outputs": sizes, **facts})
         self.begun_json.unlink(missing_ok=True)
         self.state = State.DONE
         if self.shard and self._lock.is_alone():
-            # In the subfolders alone: on another machine one more shard may be writing the same stamp.
+            # Only in subfolders: on another machine a shard may be writing the same stamp.
             for leftover in self.path.glob("*/**/.tmp-*"):
                 leftover.unlink(missing_ok=True)
 
     def _begin(self, wanted: dict[str, Any], settings: Any) -> State:
-        """Decide, and leave the output marked as begun (or as it is, when done)."""
+        """Decide what to do, and mark the output as begun unless it is done."""
         while True:
             both = self.begun_json.exists() and self.done_json.exists()
             found = self._find()
             state, broken = self._decide(found, wanted, settings)
-            # Looking at files takes a while, in which another process may have begun, mended or finished: look again.
+            # Checking files takes time, in which another process may have begun, repaired or finished: check again.
             if state is State.DONE:
                 if _equal(self._find(), found):
                     break
@@ -212,23 +210,23 @@ class Output:
         return state
 
     def _find(self) -> dict[str, Any] | None:
-        """The stamp that is there, with the `outputs` of a finished one, or None where the place is free."""
+        """Read the stamp, with `outputs` if it is finished; return None if nothing is in this place."""
         while True:
-            # Listed first: what another process writes from here on comes after its stamp, which is then found.
+            # Listed first: whatever another process writes later comes after its stamp, which is found below.
             names = {path.name for path in self.path.iterdir()} if not self.file and self.path.is_dir() else set()
             begun, done = _read_stamp(self.begun_json), _read_stamp(self.done_json)
             if begun and (begun.get("clearing") or not done):
                 return {key: value for key, value in begun.items() if key != "outputs"}
             if done:
-                # Both are there when a kill came just before one of them was to be removed.
+                # Both exist after a kill just before one of them would have been removed.
                 return done
-            # Where one was listed, another process has just put the other in its place.
+            # If one was listed, another process has just replaced it with the other.
             if not names & {self.begun_json.name, self.done_json.name}:
                 self._require_free(names)
                 return None
 
     def _require_free(self, names: Iterable[str]) -> None:
-        """Refuse a place without a stamp that holds something."""
+        """Raise UsageError if something without a stamp is in this place."""
         if self.file:
             if self.path.is_dir() or (self.path.exists() and not self.overwrite):
                 kind = "a folder" if self.path.is_dir() else "a file segtool has no stamp for; --overwrite replaces it"
@@ -236,14 +234,14 @@ class Output:
         elif self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; choose a folder for the output")
         elif any(not name.startswith((".tmp-", LOCK)) for name in names):
-            raise UsageError(f"{self.path} holds files that segtool did not write; choose an empty or new folder")
+            raise UsageError(f"{self.path} contains files that segtool did not write; choose an empty or new folder")
 
     def _decide(
         self, found: dict[str, Any] | None, wanted: dict[str, Any], settings: Any
     ) -> tuple[State, Sequence[Path]]:
-        """What to do, and which files of a finished output are gone or changed."""
-        known = found and stamps.in_todays_words(found, wanted, settings)
-        # A single file appears at the very end: while it is not there, nothing is lost by starting afresh.
+        """Return what to do, and the files of a finished output that are missing or changed."""
+        known = found and stamps.migrate(found, wanted, settings)
+        # A single file appears at the very end: before that, starting again loses nothing.
         overwrite = self.overwrite or (self.file and not self.path.exists())
         decision = stamps.decide(known, wanted, overwrite=overwrite, shard=self.shard is not None)
         if isinstance(decision, Refuse):
@@ -254,7 +252,7 @@ class Output:
     def _prepare(
         self, state: State, found: dict[str, Any] | None, wanted: dict[str, Any], broken: Sequence[Path]
     ) -> bool:
-        """Remove what is not to be resumed, and mark the output as begun; False where another shard began first."""
+        """Remove what cannot be resumed, and mark the output as begun; return False if another shard began first."""
         if state is State.NEW and found:
             self._clear()
         if not self.shard:
@@ -266,27 +264,27 @@ class Output:
             log.info("%s: %s missing or changed; made again", self.path, ", ".join(map(self._name, broken[:5])))
             mark(self.begun_json, {key: found[key] for key in wanted})
             for path in broken:
-                # A file that was edited may look whole.
+                # An edited file may look finished to the command.
                 if path.is_file():
                     path.unlink()
             self.done_json.unlink(missing_ok=True)
         return True
 
     def _touch(self, both: bool) -> None:
-        """Leave a finished output with a stamp that is newer than all inputs, for Make, and without the other one."""
+        """Make the stamp of a finished output newer than all inputs, for Make; if `both` exist, remove begun.json."""
         paths = [self.done_json, *([self.path] if self.file else [])]
         if self.shard and not self.done_json.exists():
             paths = [shards.stamp_path(self.path, self.shard)]
-        # What others share may be read-only; it is done all the same.
+        # A shared output may be read-only; it is done all the same.
         with suppress(OSError):
             if both:
                 self.begun_json.unlink(missing_ok=True)
             for path in paths:
-                # Not by Path.touch, which would make a stamp that another shard has just removed.
+                # Path.touch would create a stamp that another shard has just removed.
                 os.utime(path)
 
     def _sweep(self) -> None:
-        """Remove what a killed process was writing; a single file has a user's files for neighbours."""
+        """Remove what a killed process was writing; beside a single file, only its own leftovers."""
         if self.file:
             for path in (self.path, self.done_json, self.begun_json):
                 if path.parent.is_dir():
@@ -296,7 +294,7 @@ class Output:
                 leftover.unlink()
 
     def _clear(self) -> None:
-        # Marked first: killed half-way, the next call must not take what is left for a run to resume.
+        # Marked first: after a kill half-way, the next call must not resume what is left.
         write_json(self.begun_json, {"command": self.command, "clearing": True})
         self.done_json.unlink(missing_ok=True)
         if self.file:
@@ -307,12 +305,12 @@ class Output:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _discard(self) -> None:
-        """Leave the place as free as it was."""
+        """Remove the output, and its folder if nothing else is in it."""
         self._clear()
         self.begun_json.unlink()
         self._lock.release()
         if not self.file:
-            # A user's own files may be in it.
+            # Fails if the user's own files are in it.
             with suppress(OSError):
                 self.path.rmdir()
 
@@ -324,33 +322,38 @@ class Output:
 
 
 def _read_stamp(path: Path) -> dict[str, Any] | None:
-    """A stamp, None where there is none."""
+    """Read a stamp, None if there is none."""
     if not path.exists():
         return None
     try:
-        found: dict[str, Any] = read_json(path, Stamp)
+        stamp: dict[str, Any] = read_json(path, Stamp)
     except SegtoolError:
         if path.exists():
             raise
-        # A shard has just finished the folder, or opened it again.
+        # A shard has just finished the folder, or reopened it.
         return None
-    return found
+    return stamp
 
 
-def _equal(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
-    # As text: results that are kept in a stamp may be NaN.
-    return json.dumps(one) == json.dumps(other)
+def _equal(stamp: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    # As text, since results in a stamp may be NaN.
+    return json.dumps(stamp) == json.dumps(other)
 
 
 def require_done(folder: Path, what: str, shape: Any = Stamp) -> dict[str, Any]:
-    """The stamp of a finished folder, of a shape; raises SegtoolError when it is missing, unfinished or broken."""
+    """Return the stamp of a finished folder. Raises SegtoolError if the folder is missing, unfinished or broken.
+
+    Args:
+        what: the noun for the folder in errors.
+        shape: the type that its stamp must have.
+    """
     if not folder.exists():
         raise SegtoolError(f"{what} {folder} does not exist")
     if not (folder / "done.json").exists():
         if not (folder / "begun.json").exists():
             raise SegtoolError(f"{folder} is not a {what} (no done.json)")
         begun = read_json(folder / "begun.json", Stamp)
-        mend = shards.missing_text(folder, begun) or f"run its `segtool {begun.get('command')}` again to resume"
-        raise SegtoolError(f"{what} {folder} is not finished: {mend}")
+        remedy = shards.missing_text(folder, begun) or f"run its `segtool {begun.get('command')}` again to resume"
+        raise SegtoolError(f"{what} {folder} is not finished: {remedy}")
     stamp: dict[str, Any] = read_json(folder / "done.json", shape)
     return stamp

@@ -1,9 +1,9 @@
-"""Several processes write one folder, each its own shard: the shards of a job array.
+"""Shards: several processes, such as a job array, write one folder, each its own part.
 
-They share its `begun.json`, which the first of them makes and the others compare with; shard K of N writes
-`done.K-N.json` for its own part, and the one that finds all parts there writes `done.json`. A shard never removes what
-was made with other settings: others may be working on it, on another machine too. Equal commands do not harm each
-other.
+They share `begun.json`, which the first of them writes and the others compare with; shard K of N writes
+`done.K-N.json` for its part, and the one that finds all parts finished writes `done.json`. A shard never removes what
+was made with other settings, since others may be working on it, even on another machine. Equal commands do not harm
+each other.
 """
 
 import re
@@ -20,12 +20,12 @@ STAMPS = "done.[0-9]*-[0-9]*.json"
 
 
 def stamp_path(folder: Path, shard: Shard) -> Path:
-    """Where a shard says that it is done."""
+    """Return the path of a shard's stamp."""
     return folder / f"done.{shard.number}-{shard.total}.json"
 
 
 def is_done(folder: Path, shard: Shard, begun: Mapping[str, Any]) -> bool:
-    """Whether a shard of what was begun has its stamp and all its files."""
+    """Return whether a shard of what was begun has its stamp and all its files."""
     path = stamp_path(folder, shard)
     if not path.exists():
         return False
@@ -34,8 +34,8 @@ def is_done(folder: Path, shard: Shard, begun: Mapping[str, Any]) -> bool:
 
 
 def missing(folder: Path, total: int, begun: Mapping[str, Any]) -> list[int]:
-    """The shards, out of `total`, that have no stamp; where all have one, those with files gone or changed."""
-    # A listing, since a network file system may remember for a while that a single file was not there.
+    """Return the shards, out of `total`, without a stamp; if all have one, those with missing or changed files."""
+    # A listing, since a network file system may cache for a while that a single file does not exist.
     names = {path.name for path in folder.iterdir()}
     shards = [Shard(number, total) for number in range(1, total + 1)]
     without_stamp = [shard.number for shard in shards if stamp_path(folder, shard).name not in names]
@@ -43,7 +43,7 @@ def missing(folder: Path, total: int, begun: Mapping[str, Any]) -> list[int]:
 
 
 def missing_text(folder: Path, begun: Mapping[str, Any]) -> str:
-    """Which shards to run to finish the folder; of several totals, the one that lacks fewest. Empty when none."""
+    """Say which shards finish the folder, for the total that lacks fewest; return "" if no shard is missing."""
     stamped = [re.fullmatch(r"done\.\d+-(\d+)\.json", path.name) for path in folder.glob(STAMPS)]
     totals = {int(match[1]) for match in stamped if match}
     if not totals:

@@ -1,4 +1,4 @@
-"""What the stamp of an output says, how two of them differ, and what follows from it for the command that runs."""
+"""Stamps of outputs: their content, how two of them differ, and what a command therefore has to do."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,24 @@ from typing import Any, TypedDict
 from segtool import __version__
 from segtool.settings.options import comparable, plain, removed, walk
 
-# Settings, and inputs, that are named where they differ; the rest is counted.
+# At most this many differing settings, and inputs, are listed; the rest are counted.
 NAMED = 6
 
 
 class Stamp(TypedDict, total=False):
-    """What `begun.json`, `done.json` and the shards' stamps say, beside the facts of some commands."""
+    """The content of `begun.json`, `done.json` and the stamps of shards, apart from the results of some commands."""
 
     command: str
     version: str
     settings: dict[str, Any]
     inputs: dict[str, str]
     outputs: dict[str, int | None]
-    # The output is being removed: nothing in it is to be resumed.
+    # The output is being removed: nothing in it can be resumed.
     clearing: bool
 
 
 class State(Enum):
-    """What a command has to do for its output."""
+    """What a command has to do about its output."""
 
     NEW = "new"
     RESUME = "resume"
@@ -36,7 +36,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Refuse:
-    """Nothing is done, for this reason."""
+    """The command must not run, for this reason."""
 
     reason: str
 
@@ -44,10 +44,10 @@ class Refuse:
 def decide(
     found: Mapping[str, Any] | None, wanted: Mapping[str, Any], *, overwrite: bool, shard: bool = False
 ) -> State | Refuse:
-    """What to do where the stamp `found` is (None: nothing) when `wanted` is to be made.
+    """Decide what to do about an output with the stamp `found` (None: there is none) to make it one of `wanted`.
 
-    NEW where a stamp is found means that what it stands for is removed first. A shard never does that: other shards may
-    be at work, on other machines too, and none of them need have left a stamp of its own yet.
+    NEW where there is a stamp means that its output is removed first. A shard never does that: other shards may be at
+    work, even on other machines, without a stamp of their own yet.
     """
     if found is None:
         return State.NEW
@@ -57,7 +57,7 @@ def decide(
         )
     differing = "" if found.get("clearing") else difference(found, wanted)
     if shard and found.get("clearing"):
-        return Refuse("is half removed, by a command that was stopped; remove it, or run once without --shard")
+        return Refuse("was partly removed by a command that was stopped; remove it, or run once without --shard")
     if shard and differing:
         return Refuse(f"was made {differing}. A shard overwrites nothing: remove it first, or choose another output")
     if differing and not overwrite:
@@ -68,12 +68,12 @@ def decide(
 
 
 def make_stamp(command: str, settings: Any, inputs: Mapping[str, str], resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The stamp of a command, in plain JSON values.
+    """Return the stamp of a command, in plain JSON values.
 
     Args:
-        settings: the command's settings object, or plain values where they alone decide.
+        settings: the command's settings object, or plain values to compare instead.
         inputs: digests of everything that is read.
-        resolved: what options come to once files and the machine are known; it takes their place.
+        resolved: values of options that depend on files or the machine; they replace those in `settings`.
     """
     values = comparable(settings) if is_dataclass(settings) else settings
     stamp = {
@@ -82,15 +82,15 @@ def make_stamp(command: str, settings: Any, inputs: Mapping[str, str], resolved:
         "settings": {**values, **resolved},
         "inputs": dict(inputs),
     }
-    made: dict[str, Any] = json.loads(json.dumps(stamp))
-    return made
+    as_read: dict[str, Any] = json.loads(json.dumps(stamp))
+    return as_read
 
 
-def in_todays_words(found: Mapping[str, Any], wanted: Mapping[str, Any], settings: Any) -> Mapping[str, Any]:
-    """A stamp of an older version as this one would write it, so that new and renamed options make no difference.
+def migrate(found: Mapping[str, Any], wanted: Mapping[str, Any], settings: Any) -> Mapping[str, Any]:
+    """Return a stamp of an older version as this version would write it, so that new and renamed options are equal.
 
-    An option that it lacks has the default it was added with. One that is gone by now is left out where it had the
-    value that means what is done today.
+    A missing option gets the default it was added with. A removed option is dropped if it had the value that matches
+    today's behaviour.
     """
     if not is_dataclass(settings) or "settings" not in found:
         return found
@@ -113,7 +113,7 @@ def in_todays_words(found: Mapping[str, Any], wanted: Mapping[str, Any], setting
 
 
 def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """How settings and inputs differ: `with different settings: seed (0, now 1)`; empty where they do not."""
+    """Say how settings and inputs differ: `with different settings: seed (0, now 1)`; return "" if they do not."""
     old, new = found.get("settings", {}), wanted.get("settings", {})
     settings = [
         f"{key.replace('_', '-')} ({_shown(old, key)}, now {_shown(new, key)})"
@@ -128,9 +128,9 @@ def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def broken(folder: Path, outputs: Mapping[str, int | None]) -> list[str]:
-    """Names of outputs that are gone or no longer have their size."""
+    """Return the names of outputs that are missing or have another size than recorded."""
     names = []
-    # No command writes outside its folder; what is named there is not ours to remove.
+    # No command writes outside its folder, so a name that leads there must not be removed.
     inside = {name: size for name, size in outputs.items() if not {"..", "/"} & set(PurePosixPath(name).parts)}
     for name, size in inside.items():
         path = folder / name

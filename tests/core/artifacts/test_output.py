@@ -441,7 +441,7 @@ def test_a_foreign_place_is_refused(tmp_path: Path, done: Path, overwrite: bool)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds files that segtool did not write"):
+    with pytest.raises(UsageError, match="contains files that segtool did not write"):
         begin(foreign, overwrite=overwrite)
     with pytest.raises(UsageError, match="is a file; choose a folder"):
         begin(foreign / "thesis.txt", overwrite=overwrite)

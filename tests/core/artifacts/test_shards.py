@@ -32,7 +32,7 @@ fork = multiprocessing.get_context("fork")
 @pytest.fixture(autouse=True)
 def short_moment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "instant" not in request.node.name:
-        monkeypatch.setattr(locks, "A_MOMENT", 0.1)
+        monkeypatch.setattr(locks, "TIMEOUT", 0.1)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_shard_overwrites_nothing_and_a_plain_command_clears_the_stamps_of_the
 def test_what_is_half_removed_is_not_taken_by_a_shard(folder: Path) -> None:
     predict(folder)
     write_json(folder / "begun.json", {"command": "predict", "clearing": True})
-    with pytest.raises(UsageError, match="is half removed, by a command that was stopped; remove it, or run once"):
+    with pytest.raises(UsageError, match="was partly removed by a command that was stopped; remove it, or run once"):
         predict(folder, Shard(1, 2))
     assert begin(folder, None) is State.NEW
     assert predict(folder, Shard(1, 2)) is State.RESUME

@@ -61,7 +61,7 @@ SHARD_REMEDY = " A shard overwrites nothing: remove it first, or choose another 
             CLEARING,
             True,
             True,
-            Refuse("is half removed, by a command that was stopped; remove it, or run once without --shard"),
+            Refuse("was partly removed by a command that was stopped; remove it, or run once without --shard"),
         ),
         *(
             (
