@@ -161,7 +161,7 @@ def test_what_was_fitted_is_noted_through_further_steps(typed: Type, member: Mak
     assert f"{told}even the nested score is too good" in typed("threshold tiny oof -o u.json").stdout
     assert content("u.json")["predictions"]["fitted"][0]["source"] == "oof"
     assert f"{told}even the nested score is too good" in typed("ensemble oof c --fit tiny -o twice").stdout
-    assert f"{told}their labels look righter than they are" in typed("noise-rank tiny oof -o n.csv").stdout
+    assert f"{told}their labels look better than they are" in typed("noise-rank tiny oof -o n.csv").stdout
     assert "fitted" not in typed("noise-rank tiny decided -o m.csv").stdout
 
 

@@ -193,7 +193,7 @@ def test_images_that_a_model_has_seen_are_refused(data: Path) -> None:
 def test_what_does_not_fit_is_named(data: Path) -> None:
     dataset, folder = load_dataset(data), data.parent
     finish(folder / "other", dataset, ids=slice(1, None))
-    with pytest.raises(SegtoolError, match="'i0' is not there"):
+    with pytest.raises(SegtoolError, match="'i0' is missing"):
         rank(data, member=(folder / "other",))
     finish(folder / "other", replace(dataset, classes=(*CLASSES[:-1], "squares")))
     with pytest.raises(SegtoolError, match="other classes"):

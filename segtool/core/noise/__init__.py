@@ -1,1 +1,1 @@
-"""How strongly a label disagrees with models that never saw it, and which mistake would explain that."""
+"""Measure how strongly a label disagrees with models that were not trained on it, and which mistake explains it."""

@@ -1,4 +1,4 @@
-"""What a label and its out-of-fold prediction say of each other, gathered band by band."""
+"""Compare a label with its out-of-fold prediction, band by band."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ Counts = npt.NDArray[np.unsignedinteger]
 
 # cleanlab's temperature (Lad & Mueller 2023).
 TEMPERATURE = 0.1
-# Probabilities of labels are counted in so many steps.
+# Number of bins for the probabilities of labels.
 STEPS = 256
-# Maps in which a label is moved and its outlines are looked at have about so many pixels on their shorter side.
+# Approximate shorter side, in pixels, of the coarse maps in which a label is moved, grown and shrunk.
 COARSE = 128
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ImageEvidence:
     """An image's label beside its prediction.
 
     Attributes:
         label: uint8 (H, W), class ids and 255 = ignore.
         pred: uint8 (H, W), the most probable class.
-        margin: uint8 (H, W): 255 * (top probability - the label's) where the prediction contradicts the label and is
-            confident; 0 elsewhere.
-        softmin: of the label's probability over the pixels that count, NaN where none does.
-        unlikely: uint32 (STEPS,), how many pixels are predicted as another class than the label by the label's
-            probability, in steps from 0 to 1.
-        coarse: probabilities of a smaller image, float32 (C, h, w).
-        factor: a pixel of `coarse` stands for factor x factor pixels.
+        margin: uint8 (H, W): 255 * (top probability - the label's) where a confident prediction contradicts the label,
+            0 elsewhere.
+        softmin: soft minimum of the label's probability over the pixels that count, NaN if none does.
+        unlikely: uint32 (STEPS,), number of pixels predicted as another class than the label, by the probability of
+            their label.
+        coarse: block means of the probabilities, float32 (C, h, w).
+        factor: a pixel of `coarse` is the mean of factor x factor pixels.
     """
 
     label: Array
@@ -46,12 +46,12 @@ class Evidence:
     factor: int
 
 
-class Census:
-    """What must be known of all images before one can be judged.
+class DatasetStatistics:
+    """Statistics over all images, which are needed before any of them can be judged.
 
     Attributes:
-        sums, counts: per class, of the pixels labelled so: the sum of the class's levels, and their number.
-        steps: int64 (STEPS,), the number of pixels by the probability of their label.
+        sums, counts: over the pixels labelled as each class, the sum of the class's levels, and their number.
+        steps: int64 (STEPS,), number of pixels by the probability of their label.
     """
 
     def __init__(self, classes: int) -> None:
@@ -59,7 +59,7 @@ class Census:
         self.steps = np.zeros(STEPS, np.int64)
 
     def add(self, label: Array, bands: Iterable[tuple[int, Levels]]) -> None:
-        """Count one image: its label, uint8 (H, W), and its probabilities by the top of each band."""
+        """Add one image: its label, uint8 (H, W), and the bands of its probabilities, each with its top row."""
         classes = len(self.counts)
         for top, levels in bands:
             rows = label[top : top + levels.shape[1]]
@@ -71,18 +71,18 @@ class Census:
             self.steps += _by_step(own)
 
     def thresholds(self) -> Levels:
-        """The level from which a prediction of each class counts as confident, uint16 (C,).
+        """Return the level from which a prediction of each class counts as confident, uint16 (C,).
 
-        It is the mean that the class has on the pixels labelled so (confident learning, Northcutt et al. 2021): a class
-        that networks are never sure of is not held to the standard of the others. That of a class without labels is
-        certainty.
+        It is the mean level of the class on the pixels labelled so (confident learning, Northcutt et al. 2021), so that
+        a class that networks are never sure of can be predicted confidently, too. For a class without labels it is the
+        level of probability 1.
         """
         means = np.divide(self.sums, self.counts, out=np.full(len(self.sums), float(SCALE)), where=self.counts > 0)
         return np.floor(means).astype(np.uint16)
 
 
 def bands_of(reader: ProbReader, factor: int = 1) -> Iterator[tuple[int, Levels]]:
-    """The bands of an image's probabilities as stored, by their top; all but the last of whole `factor` rows."""
+    """Read the bands of an image's probabilities as stored, with their top rows, in multiples of `factor` rows."""
     height = reader.shape[1]
     rows = -(-reader.band_rows // factor) * factor
     for top in range(0, height, rows):
@@ -90,23 +90,23 @@ def bands_of(reader: ProbReader, factor: int = 1) -> Iterator[tuple[int, Levels]
 
 
 def coarse_factor(height: int, width: int) -> int:
-    """How many pixels of an image go into one of its coarse map, on either side."""
+    """Return how many pixels of an image, in either direction, make one pixel of its coarse map."""
     return max(1, round(min(height, width) / COARSE))
 
 
 def gather(
     label: Array, bands: Iterable[tuple[int, Levels]], thresholds: Sequence[int] | npt.NDArray[np.integer]
-) -> Evidence:
-    """What the bands of a prediction say of a label.
+) -> ImageEvidence:
+    """Compare a label with the bands of its prediction.
 
     Args:
         label: uint8 (H, W), class ids and 255 = ignore.
-        bands: as `bands_of` gives them, by the factor of `coarse_factor`.
-        thresholds: a level for each class from which it counts as confident.
+        bands: from `bands_of`, with the factor of `coarse_factor`.
+        thresholds: the level from which each class counts as confident.
     """
     factor = coarse_factor(*label.shape)
     pred, margin = np.empty_like(label), np.zeros_like(label)
-    reached = np.asarray(thresholds, np.uint16)
+    least = np.asarray(thresholds, np.uint16)
     weights, weighted, coarse = 0.0, 0.0, []
     unlikely = np.zeros(STEPS, np.int64)
     for top, levels in bands:
@@ -117,19 +117,21 @@ def gather(
         pred[top : top + len(rows)] = classes
         against = counted & (classes != rows)
         unlikely += _by_step(own[against])
-        against &= best >= reached[classes]
+        against &= best >= least[classes]
         margin[top : top + len(rows)][against] = (best - own)[against] >> 8
         probs = own[counted] / SCALE
-        # At most e^10, so that nothing has to be taken off before the sum.
+        # At most e^10, so there is no need to subtract the maximum first.
         softmax = np.exp((1 - probs) / TEMPERATURE)
         weights, weighted = weights + float(softmax.sum()), weighted + float(softmax @ probs)
         coarse.append(_shrink(levels, factor))
     softmin = weighted / weights if weights else np.nan
-    return Evidence(label, pred, margin, softmin, unlikely.astype(np.uint32), np.concatenate(coarse, axis=1), factor)
+    return ImageEvidence(
+        label, pred, margin, softmin, unlikely.astype(np.uint32), np.concatenate(coarse, axis=1), factor
+    )
 
 
 def _of_label(levels: Levels, label: Array) -> Levels:
-    """The level of each pixel's label, uint16 (H, W); of ignored pixels anything."""
+    """Return the level of each pixel's label, uint16 (H, W); arbitrary for ignored pixels."""
     ids = np.where(label == IGNORE, 0, label).astype(np.intp)
     return np.take_along_axis(levels, ids[None], axis=0)[0]
 
@@ -139,7 +141,7 @@ def _by_step(levels: Levels) -> npt.NDArray[np.int64]:
 
 
 def _shrink(levels: Levels, factor: int) -> Probs:
-    """Block means as float32 (C, rows // factor, W // factor); what is left over at the ends goes."""
+    """Return block means, float32 (C, rows // factor, W // factor), without the remainder at the ends."""
     _, height, width = levels.shape
     rows, columns = height // factor, width // factor
     whole = levels[:, : rows * factor, : columns * factor]

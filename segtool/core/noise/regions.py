@@ -1,4 +1,4 @@
-"""Where a confident prediction and the label disagree: connected regions, and whether they are whole objects."""
+"""Connected regions where a confident prediction contradicts the label, and whether they are whole objects."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from segtool.core.images import IGNORE, Array
 
 Flags = npt.NDArray[np.bool_]
 
-# Of an image's regions, those with the most weight are looked at closely.
-LOOKED_AT = 8
+# Number of an image's regions, those with the most weight, that are examined.
+EXAMINED = 8
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Region:
 
     Attributes:
         weight: the sum over its pixels of (top probability - the label's), times `whole`, in pixels.
-        whole: in [0, 1]: 1 where the label marks nothing of the predicted object, or where nothing of the labelled
-            object is predicted as it is labelled; near 0 where both only end elsewhere.
+        whole: in [0, 1]: 1 if the label marks nothing of the predicted object, or if nothing of the labelled object is
+            predicted as it is labelled; near 0 if only their boundaries differ.
         area: in pixels.
         box: left, top, width, height in pixels.
-        label, pred: the class most of it is labelled as, and the class predicted.
+        label, pred: the label of most of its pixels, and the predicted class.
     """
 
     weight: float
@@ -36,7 +36,7 @@ class Region:
 
 
 def near_boundary(label: Array, pixels: int) -> Flags:
-    """Where a pixel of another label, or an ignored one, is at most `pixels` away in either direction; bool (H, W)."""
+    """Mark pixels with another label, or an ignored one, at most `pixels` away in either direction; bool (H, W)."""
     if pixels == 0:
         return np.zeros(label.shape, bool)
     edge = np.zeros(label.shape, np.uint8)
@@ -52,10 +52,10 @@ def near_boundary(label: Array, pixels: int) -> Flags:
 
 
 def suspicious_region(label: Array, pred: Array, margin: Array) -> Region | None:
-    """The region with the most weight; None where nothing contradicts the label.
+    """Return the region with the most weight, None if nothing contradicts the label.
 
-    Networks err by parts of objects: a class spills over into its neighbour. Annotators forget or confuse whole ones.
-    So what is counted is not a region's weight alone but how whole an object it is.
+    Networks get parts of objects wrong, where a class spills over into its neighbour; annotators forget or confuse
+    whole ones. So the weight of a region depends on how whole an object it is.
 
     Args:
         label: uint8 (H, W), class ids and 255 = ignore.
@@ -63,21 +63,21 @@ def suspicious_region(label: Array, pred: Array, margin: Array) -> Region | None
         margin: uint8 (H, W), 255 * (top probability - the label's) where a confident prediction contradicts the label
             away from its boundaries, 0 elsewhere.
     """
-    found = [
+    candidates = [
         region for c in np.flatnonzero(np.bincount(pred[margin > 0])) for region in _of_class(margin, pred, int(c))
     ]
-    found = sorted(found, key=lambda region: -region[0])[:LOOKED_AT]
-    regions = [_examine(label, pred, *region) for region in found]
+    heaviest = sorted(candidates, key=lambda region: -region[0])[:EXAMINED]
+    regions = [_examine(label, pred, *region) for region in heaviest]
     return max(regions, key=lambda region: region.weight, default=None)
 
 
 def _of_class(margin: Array, pred: Array, c: int) -> list[tuple[float, int, tuple[int, int, int, int], Flags]]:
-    """Weight, class, box and pixels (within the box) of the heaviest regions predicted as a class."""
+    """Return weight, class, box and pixels (within the box) of the heaviest regions predicted as a class."""
     against = ((margin > 0) & (pred == c)).view(np.uint8)
     count, ids, stats, _ = cv2.connectedComponentsWithStats(against, connectivity=8, ltype=cv2.CV_32S)
     weights = np.bincount(ids.ravel(), margin.ravel(), count) / 255
     regions = []
-    for n in sorted(range(1, count), key=lambda n: -weights[n])[:LOOKED_AT]:
+    for n in sorted(range(1, count), key=lambda n: -weights[n])[:EXAMINED]:
         left, top, width, height, _ = map(int, stats[n])
         inside = ids[top : top + height, left : left + width] == n
         regions.append((float(weights[n]), c, (left, top, width, height), inside))
@@ -99,7 +99,7 @@ def _examine(label: Array, pred: Array, weight: float, c: int, box: tuple[int, i
 
 
 def _component(where: Flags, seed: tuple[int, int]) -> Flags:
-    """The 8-connected component of `where` that holds the pixel `seed`."""
+    """Return the 8-connected component of `where` that contains the pixel `seed`."""
     filled = where.astype(np.uint8)
     cv2.floodFill(filled, None, seed[::-1], 2, flags=8)
     return filled == 2

@@ -1,11 +1,11 @@
-"""The table of `segtool noise-rank`: its rows in their order, and which images to keep."""
+"""The table of `segtool noise-rank`: its sorted rows, and the images to keep."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from segtool.core.noise.findings import Finding
+from segtool.core.noise.reports import ImageReport
 from segtool.core.noise.suspicion import Suspicion
 from segtool.core.tables import read_csv, to_number, to_whole_number
 from segtool.settings.options import Amount
@@ -37,7 +37,7 @@ COLUMNS = (
     "disagreement",
     "note",
 )
-# Columns in which low values are suspicious; in the others it is high ones.
+# Columns in which low values are suspicious; in the others, high values are.
 QUALITY = ("miou", "worst_iou", "tolerant_iou", "softmin")
 NOTHING_COUNTS = "all pixels ignored"
 
@@ -45,36 +45,36 @@ Row = dict[str, object]
 
 
 class Marked(NamedTuple):
-    """A row as a sheet shows it: the image, words on it, and the box of its suspicious region if there is one."""
+    """A row for the sheet: the image, its caption, and the box of the suspicious region if there is one."""
 
     image_id: str
     caption: str
     box: tuple[int, int, int, int] | None
 
 
-def make_row(finding: Finding, suspicion: Suspicion, classes: Sequence[str]) -> Row:
-    """A row by column; NaN and "" where there is nothing to say."""
+def make_row(report: ImageReport, suspicion: Suspicion, classes: Sequence[str]) -> Row:
+    """Return a row by column, with NaN and "" where there is no value."""
     row: Row = {
-        "image_id": finding.image_id,
+        "image_id": report.image_id,
         "score": suspicion.score,
         "suspicion": suspicion.kind,
-        "miou": finding.miou,
-        "worst_class": classes[finding.worst] if finding.worst >= 0 else "",
-        "worst_iou": finding.worst_iou,
-        "tolerant_iou": finding.tolerant_iou,
-        "softmin": finding.softmin,
+        "miou": report.miou,
+        "worst_class": classes[report.worst] if report.worst >= 0 else "",
+        "worst_iou": report.worst_iou,
+        "tolerant_iou": report.tolerant_iou,
+        "softmin": report.softmin,
         "pixel_issues": suspicion.pixel_issues,
-        "region_share": finding.region_share,
-        "shift_gain": finding.shift.gain if finding.pixels else math.nan,
-        "shift_x": finding.shift.x,
-        "shift_y": finding.shift.y,
-        "outline_gain": finding.outline.gain if finding.pixels else math.nan,
-        "outline_class": classes[finding.outline.label] if finding.outline.gain else "",
-        "outline_pixels": finding.outline.pixels,
-        "disagreement": finding.disagreement,
-        "note": "" if finding.pixels else NOTHING_COUNTS,
+        "region_share": report.region_share,
+        "shift_gain": report.shift.gain if report.pixels else math.nan,
+        "shift_x": report.shift.x,
+        "shift_y": report.shift.y,
+        "outline_gain": report.outline.gain if report.pixels else math.nan,
+        "outline_class": classes[report.outline.label] if report.outline.gain else "",
+        "outline_pixels": report.outline.pixels,
+        "disagreement": report.disagreement,
+        "note": "" if report.pixels else NOTHING_COUNTS,
     }
-    if region := finding.region:
+    if region := report.region:
         names = ("region_left", "region_top", "region_width", "region_height")
         row |= dict(zip(names, region.box, strict=True))
         row |= {
@@ -85,8 +85,8 @@ def make_row(finding: Finding, suspicion: Suspicion, classes: Sequence[str]) -> 
     return {column: row.get(column, "") for column in COLUMNS}
 
 
-def in_order(rows: Sequence[Row], column: str) -> list[Row]:
-    """The rows with the most suspicious value of a column first, NaN last, equal ones as they come."""
+def sort_rows(rows: Sequence[Row], column: str) -> list[Row]:
+    """Sort rows by a column, the most suspicious first, NaN last, equal ones in their original order."""
     sign = 1 if column in QUALITY else -1
 
     def key(row: Row) -> tuple[bool, float]:
@@ -97,10 +97,10 @@ def in_order(rows: Sequence[Row], column: str) -> list[Row]:
     return sorted(rows, key=key)
 
 
-def kept(path: Path, ids: Sequence[str], worst: Amount) -> tuple[list[str], int]:
-    """The ids that are not among the worst of a table, in their own order, and how many are left out.
+def drop_worst(path: Path, ids: Sequence[str], worst: Amount) -> tuple[list[str], int]:
+    """Return the ids that are not among the worst of a table, in their original order, and the number dropped.
 
-    A percentage is one of the table's rows. What the table does not know stays, as do images where nothing counts.
+    A percentage refers to the rows of the table. Ids that the table lacks, or in which no pixel counts, are kept.
     """
     rows = read_csv(path, ("image_id", "note"))
     judged = [row["image_id"] for row in rows if row["note"] != NOTHING_COUNTS]
@@ -108,8 +108,8 @@ def kept(path: Path, ids: Sequence[str], worst: Amount) -> tuple[list[str], int]
     return [image_id for image_id in ids if image_id not in dropped], len(dropped)
 
 
-def marked(path: Path, count: int, column: str) -> list[Marked]:
-    """The first rows of a table as a sheet shows them."""
+def read_marked(path: Path, count: int, column: str) -> list[Marked]:
+    """Read the first rows of a table for the sheet."""
     return [_mark(row, column, f"{path}: in the row of {row['image_id']!r}") for row in read_csv(path, COLUMNS)[:count]]
 
 

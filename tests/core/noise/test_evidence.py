@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segtool.core.noise.evidence import Census, Levels, bands_of, gather
+from segtool.core.noise.evidence import DatasetStatistics, Levels, bands_of, gather
 from segtool.core.predictions.probability_maps import SCALE, ProbReader, quantise, write_probs
 
 
@@ -62,15 +62,15 @@ def test_margins_are_where_a_confident_prediction_is_another_class() -> None:
 
 
 def test_thresholds_are_mean_probabilities_on_pixels_labelled_so() -> None:
-    census = Census(3)
-    census.add(np.array([[0, 0, 1, 255]], np.uint8), [(0, quantise(np.tile([[[0.5]], [[0.3]], [[0.2]]], 4)))])
-    census.add(np.array([[0]], np.uint8), [(0, quantise(np.array([[[0.8]], [[0.1]], [[0.1]]], np.float32)))])
-    levels = census.thresholds()
+    statistics = DatasetStatistics(3)
+    statistics.add(np.array([[0, 0, 1, 255]], np.uint8), [(0, quantise(np.tile([[[0.5]], [[0.3]], [[0.2]]], 4)))])
+    statistics.add(np.array([[0]], np.uint8), [(0, quantise(np.array([[[0.8]], [[0.1]], [[0.1]]], np.float32)))])
+    levels = statistics.thresholds()
     assert levels[:2] / SCALE == pytest.approx([0.6, 0.3], abs=1e-4)
     assert levels[2] == SCALE
     # Of the four that count, two have a label of probability 0.5, one of 0.3 and one of 0.8.
-    assert np.flatnonzero(census.steps).tolist() == [int(256 * p) for p in (0.3, 0.5, 0.8)]
-    assert census.steps.sum() == 4
+    assert np.flatnonzero(statistics.steps).tolist() == [int(256 * p) for p in (0.3, 0.5, 0.8)]
+    assert statistics.steps.sum() == 4
 
 
 def test_the_coarse_map_is_that_of_block_means_whatever_the_bands(tmp_path: Path) -> None:

@@ -7,20 +7,20 @@ import pytest
 
 from segtool.core.noise.alignment import Outline, Shift
 from segtool.core.noise.evidence import STEPS
-from segtool.core.noise.findings import Finding
 from segtool.core.noise.regions import Region
+from segtool.core.noise.reports import ImageReport
 from segtool.core.noise.suspicion import MOST, judge, pixel_issues
-from segtool.core.noise.table import in_order, make_row
+from segtool.core.noise.table import make_row, sort_rows
 
 STEPS_OF_ALL = np.full(STEPS, 1000)
 
 
-def usual(n: int, **changes: object) -> Finding:
+def usual(n: int, **changes: object) -> ImageReport:
     """An image of 10,000 pixels like the others: what they differ by is by its number."""
     unlikely = np.zeros(STEPS, np.uint32)
     unlikely[3] = 200 + 10 * (n % 5)
     facts = {"miou": 0.8, "softmin": 0.3 + 0.01 * (n % 7), "unlikely": unlikely, "contradicted": 1, **changes}
-    return Finding(f"{n}", 10_000, **facts)  # type: ignore[arg-type]
+    return ImageReport(f"{n}", 10_000, **facts)  # type: ignore[arg-type]
 
 
 def test_each_kind_of_mistake_stands_out_and_is_named() -> None:
@@ -42,14 +42,14 @@ def test_one_sign_counts_at_most_so_much_and_what_is_better_than_usual_counts_no
 
 
 def test_an_image_where_nothing_counts_has_no_score_and_goes_last() -> None:
-    found = [Finding("void", 0), usual(1), usual(2, softmin=0.1)]
+    found = [ImageReport("void", 0), usual(1), usual(2, softmin=0.1)]
     judged = judge(found, STEPS_OF_ALL)
     assert math.isnan(judged[0].score)
     rows = [make_row(*pair, ("a", "b")) for pair in zip(found, judged, strict=True)]
     for column in ("score", "miou", "softmin", "pixel_issues", "region_share"):
-        assert [row["image_id"] for row in in_order(rows, column)][-1] == "void"
+        assert [row["image_id"] for row in sort_rows(rows, column)][-1] == "void"
     assert rows[0]["note"] == "all pixels ignored"
-    assert judge([Finding("void", 0)], STEPS_OF_ALL)[0].kind == ""
+    assert judge([ImageReport("void", 0)], STEPS_OF_ALL)[0].kind == ""
 
 
 def test_pixel_issues_by_hand() -> None:
@@ -59,7 +59,7 @@ def test_pixel_issues_by_hand() -> None:
     unlikely = np.zeros((2, STEPS), np.uint32)
     unlikely[0, [0, 1, 2]], unlikely[1, 1] = (5, 2, 40), 3
     found = [
-        Finding("a", 50, unlikely=unlikely[0], contradicted=4),
-        Finding("b", 100, unlikely=unlikely[1], contradicted=8),
+        ImageReport("a", 50, unlikely=unlikely[0], contradicted=4),
+        ImageReport("b", 100, unlikely=unlikely[1], contradicted=8),
     ]
     assert pixel_issues(found, steps) == pytest.approx([7 / 50, 3 / 100])
