@@ -1,4 +1,4 @@
-"""`segtool roi paste`: the predictions of crops back in the full images."""
+"""`segtool roi paste`: paste the predictions of crops into the full images."""
 
 import logging
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from segtool.core.predictions.writer import OWNS, output_files, write_index, wri
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.roi.crops import BOXES, read_boxes
-from segtool.core.roi.pasting import complete, fits_of, out_of_fold, pasted
+from segtool.core.roi.pasting import complete_images, fits_of, pasted_bands, pasted_out_of_fold
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.roi import RoiPasteSettings
 
@@ -23,23 +23,22 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: RoiPasteSettings) -> Result:
-    """Put the crops of each image together and write it as `predict` would."""
+    """Combine the predictions of the crops of each image, and write a prediction folder as `predict` would."""
     stamp, crops = _open_crops(settings.crops)
     preds = open_predictions(settings.preds)
     base = open_predictions(settings.base) if settings.base else None
     _check(preds, crops, base)
-    pieces = {its.image_id: its for its in complete(read_boxes(settings.crops / BOXES), preds, base)}
+    images = {image.image_id: image for image in complete_images(read_boxes(settings.crops / BOXES), preds, base)}
     output = Output(settings.output, "roi paste", owns=OWNS)
     inputs = {"boxes": digest_file(settings.crops / BOXES), **preds.digests(probs=True)}
     if base:
         inputs |= {f"base {key}": digest for key, digest in base.digests(probs=True).items()}
 
     def bands(image_id: str) -> Iterator[Probs]:
-        its = pieces[image_id]
         below = base.open_probs(image_id) if base else None
-        return pasted(its, len(crops.classes), lambda crop: preds.open_probs(crop.crop_id), below)
+        return pasted_bands(images[image_id], len(crops.classes), lambda crop: preds.open_probs(crop.crop_id), below)
 
-    sizes = {image_id: its.size for image_id, its in pieces.items()}
+    sizes = {image_id: image.size for image_id, image in images.items()}
     track = tracker(settings.output.quiet)
     with output.writing(settings, inputs, keep="masks/**/*.png"):
         if output.done:
@@ -47,10 +46,9 @@ def run(settings: RoiPasteSettings) -> Result:
         write_predictions(
             output.path, sizes, len(crops.classes), bands, palette=crops.palette, track=track, label="pasting"
         )
-        unseen = out_of_fold(list(pieces.values()), preds, base)
+        unseen = pasted_out_of_fold(list(images.values()), preds, base)
         members = [*preds.members, *stamp.get("members", ()), *(base.members if base else ())]
         members = [member for number, member in enumerate(members) if member not in members[:number]]
-        data = settings.crops / stamp["data"]
         write_index(
             output.path,
             sizes,
@@ -58,20 +56,20 @@ def run(settings: RoiPasteSettings) -> Result:
             classes=crops.classes,
             subset=preds.subset,
             members=members,
-            data=data,
-            fits=fits_of(list(pieces.values()), preds, base),
+            data=settings.crops / stamp["data"],
+            fits=fits_of(list(images.values()), preds, base),
         )
         output.finish(output_files(output.path, sizes, keep_probs=True))
     if len(preds.oof) == len(preds.ids) and (seen := len(sizes) - len(unseen)):
-        log.warning("%d images do not count as out-of-fold: what said where their objects are has seen them", seen)
-    count = sum(len(its.crops) for its in pieces.values())
+        log.warning("%d images do not count as out-of-fold: whatever located their objects has seen them", seen)
+    count = sum(len(image.crops) for image in images.values())
     return Result(f"{output.path}: {len(sizes)} images ({preds.subset}) of {count} crops")
 
 
 def _open_crops(folder: Path) -> tuple[dict[str, Any], Dataset]:
     stamp = artifacts.require_done(folder, "folder of crops")
     if stamp.get("command") != "roi crop":
-        raise UsageError(f"--crops {folder} is an output of `segtool {stamp.get('command')}`, not of `roi crop`")
+        raise UsageError(f"--crops {folder} is an output of `segtool {stamp.get('command')}`, not `segtool roi crop`")
     return stamp, load_dataset(folder)
 
 

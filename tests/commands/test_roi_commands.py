@@ -16,7 +16,7 @@ from segtool.core.dataset.image_identity import identify
 from segtool.core.dataset.seen_images import read_samples, write_samples
 from segtool.core.predictions.folder import open_predictions
 from segtool.core.predictions.probability_maps import decide, read_probs
-from segtool.core.roi.crops import Pieces, read_boxes
+from segtool.core.roi.crops import CroppedImage, read_boxes
 from segtool.core.tables import read_csv
 
 Floats = npt.NDArray[np.float32]
@@ -44,14 +44,14 @@ def coarse(tiny: Path, typed: Type) -> Path:
     return Path("coarse")
 
 
-def pieces(folder: str) -> dict[str, Pieces]:
-    return {its.image_id: its for its in read_boxes(Path(folder, "boxes.csv"))}
+def read_cropped(folder: str) -> dict[str, CroppedImage]:
+    return {cropped.image_id: cropped for cropped in read_boxes(Path(folder, "boxes.csv"))}
 
 
 def predict_crops(typed: Type, crops: str, options: str, out: str) -> dict[str, Floats]:
     """What a model would say of each crop, as a prediction folder of the crops' data set."""
     made = {}
-    for number, crop in enumerate(crop for its in pieces(crops).values() for crop in its.crops):
+    for number, crop in enumerate(crop for cropped in read_cropped(crops).values() for crop in cropped.crops):
         random = np.random.default_rng(100 + number)
         made[crop.crop_id] = random.dirichlet(np.ones(3), crop.size).transpose(2, 0, 1).astype(np.float32)
         path = Path("arrays", out, f"{crop.crop_id}.npy")
@@ -66,17 +66,19 @@ def test_crops_of_a_coarse_prediction(coarse: Path, typed: Type) -> None:
     ended = typed("roi crop tiny --preds coarse --margin 0.2 -o crops")
     assert ended.status == 0, ended.stderr
     assert ended.stdout.endswith("crops/dataset.yaml: 3 crops of 2 images\n")
-    its = pieces("crops")["test_1"]
-    assert [(crop.crop_id, *crop[1:6]) for crop in its.crops] == [
+    cropped = read_cropped("crops")["test_1"]
+    assert [(crop.crop_id, *crop[1:6]) for crop in cropped.crops] == [
         ("test_1_0", 27, 0, 5, 32, "stripe"),
         ("test_1_1", 3, 3, 20, 14, "box"),
     ]
     probs, mask = full(1), decide(full(1))
-    assert [crop.score for crop in its.crops] == pytest.approx([probs[n][mask == n].mean() for n in (2, 1)], abs=1e-4)
+    assert [crop.score for crop in cropped.crops] == pytest.approx(
+        [probs[n][mask == n].mean() for n in (2, 1)], abs=1e-4
+    )
     dataset, source = load_dataset(Path("crops")), load_dataset(Path("tiny"))
     assert (dataset.classes, dataset.train, len(dataset.test)) == (source.classes, (), 3)
     assert [record.group for record in dataset.test] == ["test_0", "test_1", "test_1"]
-    for record, crop in zip(dataset.test[1:], its.crops, strict=True):
+    for record, crop in zip(dataset.test[1:], cropped.crops, strict=True):
         image = source.read_image(source.test[1])
         assert np.array_equal(dataset.read_image(record), image[crop.place])
         assert record.mask is None
@@ -91,14 +93,14 @@ def test_crops_of_masks_carry_masks_groups_and_ignored_pixels(tiny: Path, typed:
     dataset, source = load_dataset(Path("crops")), load_dataset(tiny)
     assert len(dataset.train) == 8
     for record, whole in zip(dataset.train, source.train, strict=True):
-        (crop,) = pieces("crops")[whole.image_id].crops
+        (crop,) = read_cropped("crops")[whole.image_id].crops
         assert (record.image_id, record.group, record.weight) == (f"{whole.image_id}_0", whole.group, whole.weight)
         pair = [part[crop.place] for part in source.read_pair(whole)]
         for found, expected in zip(dataset.read_pair(record), pair, strict=True):
             assert np.array_equal(found, expected)
     masks = [dataset.read_mask(record) for record in dataset.train]
     assert any((mask == 255).any() for mask in masks)
-    assert {its.oof for its in pieces("crops").values()} == {False}
+    assert {cropped.oof for cropped in read_cropped("crops").values()} == {False}
     # The four groups of the images are whole again in the crops' folds.
     assert typed("split crops --kind group --n-folds 4 -o folds.csv").status == 0
     folds = {row["image_id"]: row["fold"] for row in read_csv(Path("folds.csv"))}
@@ -121,40 +123,40 @@ def test_boxes_of_a_detector(tiny: Path, typed: Type) -> None:
     ended = typed("roi crop tiny --boxes found.json --min-score 0.5 --margin 0 -o crops")
     assert ended.status == 0, ended.stderr
     assert ended.stdout.endswith("2 crops of 1 images; 1 without a box: test_0\n")
-    assert [crop[1:] for crop in pieces("crops")["test_1"].crops] == [
+    assert [crop[1:] for crop in read_cropped("crops")["test_1"].crops] == [
         (2, 3, 10, 10, "box", 0.9),
         (20, 20, 12, 5, "stripe", 0.9),
     ]
-    assert [its.oof for its in pieces("crops").values()] == [False, False]
-    assert pieces("crops")["test_0"].crops == ()
+    assert [cropped.oof for cropped in read_cropped("crops").values()] == [False, False]
+    assert read_cropped("crops")["test_0"].crops == ()
     assert typed("roi crop tiny --boxes found.json --classes stripe --oof -o other").status == 0
-    assert [crop.label for crop in pieces("other")["test_1"].crops] == ["stripe"]
-    assert {its.oof for its in pieces("other").values()} == {True}
+    assert [crop.label for crop in read_cropped("other")["test_1"].crops] == ["stripe"]
+    assert {cropped.oof for cropped in read_cropped("other").values()} == {True}
 
 
 def test_there_and_back_again(coarse: Path, typed: Type) -> None:
     """What crops of an image's own probabilities say, pasted over a base of nonsense, is the image within them."""
     assert typed("roi crop tiny --preds coarse -o crops").status == 0
-    for its in pieces("crops").values():
-        for crop in its.crops:
+    for cropped in read_cropped("crops").values():
+        for crop in cropped.crops:
             Path("arrays/own").mkdir(exist_ok=True)
             rows, columns = crop.place
-            np.save(f"arrays/own/{crop.crop_id}.npy", full(int(its.image_id[-1]))[:, rows, columns])
+            np.save(f"arrays/own/{crop.crop_id}.npy", full(int(cropped.image_id[-1]))[:, rows, columns])
     assert typed("import preds arrays/own --data crops --oof -o own").status == 0
     ended = typed("roi paste own --crops crops -o pasted")
     assert ended.status == 0, ended.stderr
     assert ended.stdout == "pasted: 2 images (test) of 3 crops\n"
     preds = open_predictions(Path("pasted"))
     assert (preds.ids, preds.subset, preds.oof) == (["test_0", "test_1"], "test", {"test_0", "test_1"})
-    for number, its in enumerate(pieces("crops").values()):
-        inside = np.zeros(its.size, bool)
-        for crop in its.crops:
+    for number, cropped in enumerate(read_cropped("crops").values()):
+        inside = np.zeros(cropped.size, bool)
+        for crop in cropped.crops:
             inside[crop.place] = True
         assert inside.any() and not inside.all()
-        found = read_probs(preds.probs_path(its.image_id))
+        found = read_probs(preds.probs_path(cropped.image_id))
         expected = np.where(inside, full(number), np.array([1, 0, 0], np.float32)[:, None, None])
         assert np.abs(found - expected).max() < 3e-5
-        assert np.array_equal(preds.read_mask(its.image_id), decide(found))
+        assert np.array_equal(preds.read_mask(cropped.image_id), decide(found))
     assert typed("roi paste own --crops crops -o pasted").stdout == "pasted is up to date\n"
     assert typed("submit pasted -o sub.csv").status == 0
 
@@ -192,7 +194,7 @@ def test_boxes_from_masks_are_never_out_of_fold(tiny: Path, typed: Type, caplog:
 
 def test_boxes_from_out_of_fold_predictions_give_a_score(coarse: Path, typed: Type) -> None:
     assert typed("roi crop tiny --preds oof -o crops").status == 0
-    assert {its.oof for its in pieces("crops").values()} == {True}
+    assert {cropped.oof for cropped in read_cropped("crops").values()} == {True}
     predict_crops(typed, "crops", "--subset oof --oof", "refined")
     assert typed("roi paste refined --crops crops --base oof -o pasted").status == 0
     scored = typed("evaluate tiny pasted -o scores")
@@ -258,9 +260,9 @@ def test_pasting_what_does_not_fit(coarse: Path, typed: Type) -> None:
         (
             "roi paste refined --crops coarse -o p",
             2,
-            "coarse is an output of `segtool import preds`, not of `roi crop`",
+            "coarse is an output of `segtool import preds`, not `segtool roi crop`",
         ),
-        ("roi paste coarse --crops crops -o p", 1, "'test_0' is none of the crops"),
+        ("roi paste coarse --crops crops -o p", 1, "'test_0' is not one of the crops"),
         ("roi paste refined --crops crops --base oof -o p", 2, "--base oof is of the subset oof, refined of test"),
         ("roi paste refined --crops tiny -o p", 1, "tiny is not a folder of crops"),
     ):

@@ -78,15 +78,15 @@ def test_it_finds_the_squares_and_its_boxes_can_be_used_again(truth: dict[str, S
     ended = typed(f"{LINE} crops --encoder tu-resnet10t --lr 1e-3 --epochs 6 --min-score 0.5 --margin 0")
     assert ended.status == 0, ended.stderr
     assert "epoch 6" in ended.stdout
-    its = {pieces.image_id: pieces for pieces in read_boxes(Path("crops/boxes.csv"))}
-    assert list(its) == list(truth)
+    cropped = {image.image_id: image for image in read_boxes(Path("crops/boxes.csv"))}
+    assert list(cropped) == list(truth)
     crops = {
-        image_id: [(c.left, c.top, c.left + c.width, c.top + c.height) for c in pieces.crops]
-        for image_id, pieces in its.items()
+        image_id: [(c.left, c.top, c.left + c.width, c.top + c.height) for c in image.crops]
+        for image_id, image in cropped.items()
     }
     hits = [max((overlap(square, crop) for crop in crops[i]), default=0) for i in truth for square in truth[i]]
     assert sum(hit > 0.5 for hit in hits) >= len(hits) - 1
-    assert {(pieces.oof, crop.label) for pieces in its.values() for crop in pieces.crops} == {(True, "square")}
+    assert {(image.oof, crop.label) for image in cropped.values() for crop in image.crops} == {(True, "square")}
     assert len(load_dataset(Path("crops")).test) == sum(map(len, crops.values()))
     entries = read_json(Path("crops/detections.json"), list)
     assert all(0.05 <= entry["score"] <= 1 and entry["category_id"] == 1 for entry in entries)
@@ -136,7 +136,7 @@ def test_killed_and_resumed(truth: dict[str, Squares], typed: Type, monkeypatch:
     one, other = (torch.load(f"{name}/detector.pt", weights_only=True)["weights"] for name in ("crops", "whole"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     # It has seen these images, and their crops have masks.
-    assert {pieces.oof for pieces in read_boxes(Path("crops/boxes.csv"))} == {False}
+    assert {image.oof for image in read_boxes(Path("crops/boxes.csv"))} == {False}
     assert all(record.mask for record in load_dataset(Path("crops")).train)
 
 
@@ -169,7 +169,7 @@ def test_what_makes_no_sense_is_refused(
 def test_nothing_found_no_images_no_masks_and_a_loss_that_is_none(truth: dict[str, Squares], typed: Type) -> None:
     ended = typed(f"{LINE} crops --epochs 1 --min-score 1")
     assert (ended.status, ended.stdout) == (1, "")
-    assert ended.stderr.endswith("; all that the detector has found is in crops/detections.json, for --boxes\n")
+    assert ended.stderr.endswith("; all detections are in crops/detections.json, for --boxes\n")
     ended = typed(f"{LINE} others --lr 1e30")
     assert (ended.status, Path("others").exists()) == (1, False)
     assert "became NaN or infinite in epoch 1, update " in ended.stderr

@@ -1,1 +1,1 @@
-"""Crops around objects, and putting their predictions together."""
+"""Cut crops around objects, and paste their predictions into the full images."""

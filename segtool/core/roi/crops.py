@@ -1,8 +1,8 @@
-"""Regions of interest: where the objects are, which piece of the image each crop is, and the table of both.
+"""Regions of interest: crops around the objects of images, and their table.
 
 boxes.csv   image_id,crop_id,left,top,width,height,class,score,image_height,image_width,oof
-            a row for each crop, and one without crop_id for each image without any; the box is that of the crop;
-            oof 1: what said where the objects are, has not seen the image's mask
+            a row for each crop, and one without crop_id for each image without crops; the box is that of the crop;
+            oof 1: whatever located the objects has not seen the image's mask
 """
 
 import math
@@ -23,7 +23,7 @@ COLUMNS = ("image_id", "crop_id", *PLACE, "class", "score", "image_height", "ima
 
 
 class Crop(NamedTuple):
-    """A piece of an image: rows [top, top + height), columns [left, left + width)."""
+    """A region of an image: rows [top, top + height), columns [left, left + width)."""
 
     crop_id: str
     left: int
@@ -40,13 +40,13 @@ class Crop(NamedTuple):
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """Rows and columns of the image."""
+        """The rows and columns of the image."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """An image and its crops; `oof`: what said where the objects are, has not seen its mask."""
+class CroppedImage:
+    """An image and its crops; `oof`: whether whatever located the objects has not seen the image's mask."""
 
     image_id: str
     size: Size
@@ -55,13 +55,13 @@ class Pieces:
 
 
 def cut(image_id: str, boxes: Iterable[Box], size: Size, margin: float) -> tuple[Crop, ...]:
-    """The crops around the boxes of an image, named `IMAGE_ID_0`, `IMAGE_ID_1`, ...
+    """Return the crops around the boxes of an image, named `IMAGE_ID_0`, `IMAGE_ID_1`, ...
 
     Args:
-        margin: added on each side, as a share of the box's width and height; outwards to whole pixels.
+        margin: added on each side, as a share of the box's width and height, and rounded outwards to whole pixels.
 
     Raises:
-        SegtoolError: a box lies outside of the image.
+        SegtoolError: a box is outside the image.
     """
     crops = []
     for number, box in enumerate(boxes):
@@ -70,27 +70,28 @@ def cut(image_id: str, boxes: Iterable[Box], size: Size, margin: float) -> tuple
         right = min(size.width, math.ceil(box.left + box.width + wide))
         bottom = min(size.height, math.ceil(box.top + box.height + high))
         if left >= right or top >= bottom:
-            raise SegtoolError(f"box {list(box[:4])} lies outside of image {image_id!r}, which is {size} (HxW)")
+            raise SegtoolError(f"box {list(box[:4])} is outside image {image_id!r}, which is {size} (HxW)")
         crops.append(Crop(f"{image_id}_{number}", left, top, right - left, bottom - top, box.label, box.score))
     return tuple(crops)
 
 
-def write_boxes(path: Path, pieces: Iterable[Pieces]) -> None:
+def write_boxes(path: Path, images: Iterable[CroppedImage]) -> None:
     """Write `boxes.csv`."""
     rows: list[tuple[object, ...]] = []
-    for its in pieces:
-        shared = (*its.size, int(its.oof))
-        rows += [(its.image_id, *crop[:-1], _text(crop.score), *shared) for crop in its.crops]
-        if not its.crops:
-            rows.append((its.image_id, "", "", "", "", "", "", "", *shared))
+    for image in images:
+        shared = (*image.size, int(image.oof))
+        rows += [(image.image_id, *crop[:-1], _rounded(crop.score), *shared) for crop in image.crops]
+        if not image.crops:
+            rows.append((image.image_id, "", "", "", "", "", "", "", *shared))
     write_csv(path, COLUMNS, rows)
 
 
-def read_boxes(path: Path) -> list[Pieces]:
-    """What `boxes.csv` says, image by image.
+def read_boxes(path: Path) -> list[CroppedImage]:
+    """Read `boxes.csv`.
 
     Raises:
-        SegtoolError: a crop twice or not inside its image, two sizes for one image, or a number that is none.
+        SegtoolError: a duplicate crop or one that is not inside its image, contradictory rows of one image, or a cell
+            that is not a number.
     """
     images: dict[str, tuple[Size, bool]] = {}
     crops: dict[str, list[Crop]] = {}
@@ -101,18 +102,20 @@ def read_boxes(path: Path) -> list[Pieces]:
         height, width, oof = (
             to_whole_number(row[name], f"{where} {name}") for name in ("image_height", "image_width", "oof")
         )
-        its = Size(height, width), bool(oof)
+        size = Size(height, width)
         crop = _crop(row, where)
-        if images.setdefault(image_id, its) != its:
-            raise SegtoolError(f"{path}: image {image_id!r} has two sizes, or is out-of-fold and is not")
+        if images.setdefault(image_id, (size, bool(oof))) != (size, bool(oof)):
+            raise SegtoolError(f"{path}: the rows of image {image_id!r} disagree about its size or oof")
         crops.setdefault(image_id, [])
         if crop is None:
             continue
-        if crop.crop_id in seen or not _inside(crop, its[0]):
-            raise SegtoolError(f"{path}: crop {crop.crop_id!r} stands twice, or is not inside its image")
+        if crop.crop_id in seen:
+            raise SegtoolError(f"{path}: duplicate crop {crop.crop_id!r}")
+        if not _is_inside(crop, size):
+            raise SegtoolError(f"{path}: crop {crop.crop_id!r} is not inside its image, which is {size} (HxW)")
         seen.add(crop.crop_id)
         crops[image_id].append(crop)
-    return [Pieces(image_id, size, tuple(crops[image_id]), oof) for image_id, (size, oof) in images.items()]
+    return [CroppedImage(image_id, size, tuple(crops[image_id]), oof) for image_id, (size, oof) in images.items()]
 
 
 def _crop(row: dict[str, str], where: str) -> Crop | None:
@@ -123,10 +126,10 @@ def _crop(row: dict[str, str], where: str) -> Crop | None:
     return Crop(row["crop_id"], left, top, width, height, row["class"], to_number(row["score"], f"{where} score"))
 
 
-def _inside(crop: Crop, size: Size) -> bool:
+def _is_inside(crop: Crop, size: Size) -> bool:
     fits = crop.left + crop.width <= size.width and crop.top + crop.height <= size.height
     return fits and min(crop.left, crop.top) >= 0 and min(crop.width, crop.height) > 0
 
 
-def _text(score: float) -> object:
+def _rounded(score: float) -> float:
     return score if math.isnan(score) else round(score, 6)

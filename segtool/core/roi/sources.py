@@ -1,4 +1,4 @@
-"""Where the objects of a data set are: in its masks, in a coarse prediction, or where a detector finds them."""
+"""Locate the objects of a data set: from its masks, from a coarse prediction, from given boxes, or with a detector."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from segtool.settings.roi import RoiCropSettings
 
 
 @dataclass(frozen=True)
-class Finder:
-    """What says where the objects are.
+class Locator:
+    """Finds the boxes of the objects in an image.
 
     Attributes:
-        find: gives the boxes of an image of this size.
-        oof: ids of images whose mask it has not seen.
-        members: the models behind it, as in a prediction's meta.json.
-        tables: what there is to tell of how it was made.
+        find: returns the boxes in an image of this size.
+        oof: ids of images whose masks the locator has not seen.
+        members: the models behind it, as in the meta.json of a prediction.
+        tables: a report on how it was made, for the user.
     """
 
     find: Callable[[Record, Size], list[Box]]
@@ -38,33 +38,33 @@ class Finder:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Whose objects they are, and how to come to what finds them.
+class ObjectSource:
+    """The images to crop, and how to make the locator of their objects.
 
     Attributes:
         records: the images.
         test: whether they are test images.
-        inputs: digests of the finder's files.
-        make: makes the finder; a detector is trained in the folder given, and goes on there where it stopped.
+        inputs: digests of the files that the locator reads.
+        make: makes the locator. A detector is trained in the given folder, or resumes its training there.
     """
 
     records: Sequence[Record]
     test: bool
     inputs: Mapping[str, str]
-    make: Callable[[Path, Track], Finder]
+    make: Callable[[Path, Track], Locator]
 
 
-def find_source(settings: RoiCropSettings, dataset: Dataset) -> Source:
-    """What `--masks`, `--preds`, `--boxes` or `--detector` say.
+def open_source(settings: RoiCropSettings, dataset: Dataset) -> ObjectSource:
+    """Return the source of objects that `--masks`, `--preds`, `--boxes` or `--detector` gives.
 
     Raises:
-        SegtoolError: a file is broken, or of another data set.
-        UsageError: `--classes` names no class, or there is nothing in what is given.
+        SegtoolError: a file is broken, or belongs to another data set.
+        UsageError: `--classes` names an unknown class, or the source is empty.
     """
     if settings.boxes:
         return _from_boxes(settings, settings.boxes, dataset)
-    wanted = _wanted(settings.classes, dataset.classes, str(dataset.path))
-    ids = [dataset.classes.index(name) for name in dataset.classes if name in wanted]
+    objects = _object_classes(settings.classes, dataset.classes, str(dataset.path))
+    ids = [index for index, name in enumerate(dataset.classes) if name in objects]
     if settings.detector:
         return _from_detector(settings, dataset, ids)
     if settings.preds:
@@ -75,10 +75,12 @@ def find_source(settings: RoiCropSettings, dataset: Dataset) -> Source:
         _check_size(Size(*mask.shape), size, record, f"mask {record.mask}")
         return component_boxes(mask, dataset.classes, ids, settings.min_area)
 
-    return Source(_with_masks(dataset), False, {}, lambda *_: Finder(find))
+    return ObjectSource(_with_masks(dataset), False, {}, lambda *_: Locator(find))
 
 
-def _from_predictions(settings: RoiCropSettings, preds: Predictions, dataset: Dataset, ids: Sequence[int]) -> Source:
+def _from_predictions(
+    settings: RoiCropSettings, preds: Predictions, dataset: Dataset, ids: Sequence[int]
+) -> ObjectSource:
     if preds.classes != dataset.classes:
         raise SegtoolError(
             f"{preds.path} was predicted with the classes {', '.join(preds.classes)};"
@@ -88,31 +90,32 @@ def _from_predictions(settings: RoiCropSettings, preds: Predictions, dataset: Da
     by_id = {record.image_id: record for record in part}
     if unknown := [image_id for image_id in preds.ids if image_id not in by_id]:
         raise SegtoolError(
-            f"image {unknown[0]!r} was predicted, but {dataset.path} has it not; is it another data set?"
+            f"image {unknown[0]!r} was predicted but is not in {dataset.path}; is this the right data set?"
         )
-    scored = (preds.path / "probs").is_dir()
-    if settings.min_score is not None and not scored:
-        raise UsageError(f"--min-score: {preds.path} holds masks alone, which have no scores")
+    if settings.min_score is not None and not preds.has_probs:
+        raise UsageError(f"--min-score: {preds.path} contains only masks, which have no scores")
 
     def find(record: Record, size: Size) -> list[Box]:
         image_id = record.image_id
         _check_size(preds.sizes[image_id], size, record, f"{preds.path}")
-        probs = preds.open_probs(image_id) if scored else None
+        probs = preds.open_probs(image_id) if preds.has_probs else None
         boxes = component_boxes(preds.read_mask(image_id), dataset.classes, ids, settings.min_area, probs)
         return [box for box in boxes if settings.min_score is None or box.score >= settings.min_score]
 
     inputs = {f"preds {key}": digest for key, digest in preds.digests().items()}
-    if scored:
+    if preds.has_probs:
         inputs["preds probabilities"] = preds.digests(probs=True)["predictions"]
     records = [by_id[image_id] for image_id in preds.ids]
-    return Source(records, preds.subset == "test", inputs, lambda *_: Finder(find, preds.oof, preds.members))
+    locator = Locator(find, preds.oof, preds.members)
+    return ObjectSource(records, preds.subset == "test", inputs, lambda *_: locator)
 
 
-def _from_boxes(settings: RoiCropSettings, file: Path, dataset: Dataset) -> Source:
+def _from_boxes(settings: RoiCropSettings, file: Path, dataset: Dataset) -> ObjectSource:
     ids = [record.image_id for record in (*dataset.train, *dataset.test)]
     boxes = read_results(file, settings.annotations, ids, dataset.classes)
-    labels = {box.label for found in boxes.values() for box in found}
-    wanted = _wanted(settings.classes, (*dataset.classes, *sorted(labels - {*dataset.classes})), str(file))
+    labels = {box.label for image_boxes in boxes.values() for box in image_boxes}
+    known = (*dataset.classes, *sorted(labels - {*dataset.classes}))
+    objects = _object_classes(settings.classes, known, str(file))
     records = dataset.test if settings.subset == "test" else dataset.train
     if not any(record.image_id in boxes for record in records):
         raise UsageError(f"--subset {settings.subset}: {file} has no box in any of these images")
@@ -124,12 +127,12 @@ def _from_boxes(settings: RoiCropSettings, file: Path, dataset: Dataset) -> Sour
     claim = "detector not trained on these images, as claimed at the cropping" if settings.oof else None
     oof = frozenset(record.image_id for record in records) if settings.oof else frozenset()
     member = {"run": file.name, "checkpoint": "boxes", "digest": digest, "claim": claim}
-    finder = Finder(_lookup(boxes, wanted, settings.min_score), oof, [member])
-    return Source(records, settings.subset == "test", inputs, lambda *_: finder)
+    locator = Locator(_lookup(boxes, objects, settings.min_score), oof, [member])
+    return ObjectSource(records, settings.subset == "test", inputs, lambda *_: locator)
 
 
-def _from_detector(settings: RoiCropSettings, dataset: Dataset, ids: Sequence[int]) -> Source:
-    # The one source that needs the engine.
+def _from_detector(settings: RoiCropSettings, dataset: Dataset, ids: Sequence[int]) -> ObjectSource:
+    # The only source that needs torch.
     from segtool.core.detection.job import detect, digests
 
     train = _with_masks(dataset)
@@ -137,7 +140,7 @@ def _from_detector(settings: RoiCropSettings, dataset: Dataset, ids: Sequence[in
     if not records:
         raise UsageError(f"--subset {settings.subset}: {dataset.path} has no such images")
 
-    def make(folder: Path, track: Track) -> Finder:
+    def make(folder: Path, track: Track) -> Locator:
         file, losses = detect(settings, dataset, train, records, ids, folder, track)
         boxes = read_results(file, None, [record.image_id for record in records], dataset.classes)
         seen = frozenset(digest for identity in identify_all(r.image for r in train) for digest in identity if digest)
@@ -147,18 +150,18 @@ def _from_detector(settings: RoiCropSettings, dataset: Dataset, ids: Sequence[in
         epochs = [f"epoch {number}" for number in range(1, len(losses) + 1)]
         row = [*losses, sum(map(len, boxes.values()))]
         table = Table("Detector: loss of each epoch, and boxes found", [*epochs, "boxes"], [row])
-        return Finder(_lookup(boxes, dataset.classes, settings.min_score), oof, [member], [table])
+        return Locator(_lookup(boxes, dataset.classes, settings.min_score), oof, [member], [table])
 
-    return Source(records, settings.subset == "test", digests(settings.training, dataset, train), make)
+    return ObjectSource(records, settings.subset == "test", digests(settings.training, dataset, train), make)
 
 
 def _lookup(
-    boxes: Mapping[str, Sequence[Box]], wanted: Container[str], min_score: float | None
+    boxes: Mapping[str, Sequence[Box]], classes: Container[str], min_score: float | None
 ) -> Callable[[Record, Size], list[Box]]:
-    """Of the boxes of each image those of the wanted classes, from this score on."""
+    """Return a function that gives an image's boxes of these classes with at least this score."""
     least = min_score or 0
     return lambda record, _: [
-        box for box in boxes.get(record.image_id, ()) if box.label in wanted and box.score >= least
+        box for box in boxes.get(record.image_id, ()) if box.label in classes and box.score >= least
     ]
 
 
@@ -169,14 +172,14 @@ def _with_masks(dataset: Dataset) -> list[Record]:
     return records
 
 
-def _wanted(asked: Sequence[str] | None, known: Sequence[str], where: str) -> set[str]:
-    """The names of the classes that are objects: those asked for, else all but the first, the background."""
-    for name in asked or ():
+def _object_classes(chosen: Sequence[str] | None, known: Sequence[str], where: str) -> set[str]:
+    """Return the names of the object classes: the chosen ones, or all except the first, the background."""
+    for name in chosen or ():
         if name not in known:
             raise UsageError(f"--classes {name}: {where} has no such class{near(name, known)}")
-    return set(asked or known[1:])
+    return set(chosen or known[1:])
 
 
-def _check_size(found: Size, size: Size, record: Record, whose: str) -> None:
-    if found != size:
-        images.check_size(record.image, found, whose)
+def _check_size(actual: Size, size: Size, record: Record, name: str) -> None:
+    if actual != size:
+        images.check_size(record.image, actual, name)

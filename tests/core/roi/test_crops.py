@@ -9,7 +9,7 @@ import pytest
 from segtool.core.geometry import Box
 from segtool.core.predictions.objects import component_boxes
 from segtool.core.predictions.probability_maps import ProbReader, write_probs
-from segtool.core.roi.crops import Crop, Pieces, cut, read_boxes, write_boxes
+from segtool.core.roi.crops import Crop, CroppedImage, cut, read_boxes, write_boxes
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
 
@@ -63,36 +63,36 @@ def test_margins_go_outwards_and_stop_at_the_border() -> None:
     assert corner[:5] == ("a/b.jpg_1", 55, 35, 5, 5)
     assert over[:5] == ("a/b.jpg_2", 0, 0, 6, 40)
     assert cut("a", [Box(55, 35, 5, 5, "x")], size, 3)[0][1:5] == (40, 20, 20, 20)
-    with pytest.raises(SegtoolError, match=r"box \[60, 0, 5, 5\] lies outside of image 'a', which is 40x60"):
+    with pytest.raises(SegtoolError, match=r"box \[60, 0, 5, 5\] is outside image 'a', which is 40x60"):
         cut("a", [Box(60, 0, 5, 5, "x")], size, 0)
 
 
-PIECES = [
-    Pieces("a", Size(40, 60), (Crop("a_0", 1, 2, 3, 4, "x", 0.5), Crop("a_1", 0, 0, 60, 40, "y", 1.0)), True),
-    Pieces("b,c", Size(5, 6), (), False),
+IMAGES = [
+    CroppedImage("a", Size(40, 60), (Crop("a_0", 1, 2, 3, 4, "x", 0.5), Crop("a_1", 0, 0, 60, 40, "y", 1.0)), True),
+    CroppedImage("b,c", Size(5, 6), (), False),
 ]
 
 
 def test_the_table_comes_back(tmp_path: Path) -> None:
-    write_boxes(tmp_path / "boxes.csv", PIECES)
-    assert read_boxes(tmp_path / "boxes.csv") == PIECES
+    write_boxes(tmp_path / "boxes.csv", IMAGES)
+    assert read_boxes(tmp_path / "boxes.csv") == IMAGES
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("a_1", "a_0", "crop 'a_0' stands twice"),
-        ("a_0,1,", "a_0,58,", "crop 'a_0' stands twice, or is not inside"),
+        ("a_1", "a_0", "duplicate crop 'a_0'"),
+        ("a_0,1,", "a_0,58,", "crop 'a_0' is not inside its image"),
         ("a_0,1,", "a_0,-1,", "not inside"),
         ("a_0,1,2,3,4", "a_0,1,2,0,4", "not inside"),
         ("a_0,1,", "a_0,x,", "in a row of 'a' .* is 'x'"),
-        ("40,60,1\na,a_1", "41,60,1\na,a_1", "image 'a' has two sizes"),
+        ("40,60,1\na,a_1", "41,60,1\na,a_1", "the rows of image 'a' disagree about its size"),
         ("a_0,", "../a_0,", "cannot be a file name"),
     ],
 )
 def test_a_damaged_table_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
     path = tmp_path / "boxes.csv"
-    write_boxes(path, PIECES)
+    write_boxes(path, IMAGES)
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))

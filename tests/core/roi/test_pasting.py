@@ -10,8 +10,8 @@ import pytest
 from segtool.core.predictions.folder import Predictions
 from segtool.core.predictions.probability_maps import ProbReader, write_probs
 from segtool.core.roi import pasting
-from segtool.core.roi.crops import Crop, Pieces
-from segtool.core.roi.pasting import complete, fits_of, out_of_fold, pasted
+from segtool.core.roi.crops import Crop, CroppedImage
+from segtool.core.roi.pasting import complete_images, fits_of, pasted_bands, pasted_out_of_fold
 from segtool.core.scoring.fits import THRESHOLDS, WEIGHTS, Fit
 from segtool.errors import SegtoolError
 from segtool.settings.options import Size
@@ -62,7 +62,7 @@ def test_bands_are_the_direct_formula(
 
     monkeypatch.setattr(pasting, "BAND_BYTES", rows * 4 * 3 * size.width)
     under = ProbReader(tmp_path / "base.b2nd") if with_base else None
-    bands = list(pasted(Pieces("i", size, crops, True), 3, read, under))
+    bands = list(pasted_bands(CroppedImage("i", size, crops, True), 3, read, under))
     assert max(band.shape[1] for band in bands) == min(rows, size.height)
     assert np.abs(np.concatenate(bands, axis=1) - expected).max() < 3e-5
     assert sorted(opened) == ["a", "b", "c", "d"]  # each once, and when its turn comes
@@ -72,57 +72,59 @@ def folder(sizes: Mapping[str, Size], subset: str = "test", oof: Sequence[str] =
     return Predictions(Path("p"), ("x", "y", "z"), subset, sizes, frozenset(oof))
 
 
-PIECES = [
-    Pieces("one", Size(9, 9), (crop("one_0", 0, 0, 2, 3), crop("one_1", 1, 1, 4, 4)), True),
-    Pieces("bare", Size(9, 9), (), True),
-    Pieces("two", Size(9, 9), (crop("two_0", 0, 0, 5, 5),), False),
+IMAGES = [
+    CroppedImage("one", Size(9, 9), (crop("one_0", 0, 0, 2, 3), crop("one_1", 1, 1, 4, 4)), True),
+    CroppedImage("bare", Size(9, 9), (), True),
+    CroppedImage("two", Size(9, 9), (crop("two_0", 0, 0, 5, 5),), False),
 ]
 CROPS = {"one_0": Size(3, 2), "one_1": Size(4, 4), "two_0": Size(5, 5)}
 FULL = {name: Size(9, 9) for name in ("one", "bare", "two")}
 
 
-def names(pieces: Sequence[Pieces]) -> list[str]:
-    return [its.image_id for its in pieces]
+def names(images: Sequence[CroppedImage]) -> list[str]:
+    return [image.image_id for image in images]
 
 
 def test_which_images_can_be_put_together() -> None:
-    assert names(complete(PIECES, folder(CROPS), None)) == ["one", "bare", "two"]
+    assert names(complete_images(IMAGES, folder(CROPS), None)) == ["one", "bare", "two"]
     fold = {name: CROPS[name] for name in ("one_0", "one_1")}
-    assert names(complete(PIECES, folder(fold, "valid"), None)) == ["one"]
-    assert names(complete(PIECES, folder(fold, "valid"), folder(FULL, "valid"))) == ["one", "bare"]
+    assert names(complete_images(IMAGES, folder(fold, "valid"), None)) == ["one"]
+    assert names(complete_images(IMAGES, folder(fold, "valid"), folder(FULL, "valid"))) == ["one", "bare"]
     only = {"one": Size(9, 9)}
-    assert names(complete(PIECES, folder(fold, "valid"), folder(only, "valid"))) == ["one"]
+    assert names(complete_images(IMAGES, folder(fold, "valid"), folder(only, "valid"))) == ["one"]
 
 
 @pytest.mark.parametrize(
     ("sizes", "base", "said"),
     [
         ({"one_0": Size(3, 2)}, None, r"lacks 'one_1' \(1 of the 2 crops of 'one'\)"),
-        ({**CROPS, "three_0": Size(1, 1)}, None, "'three_0' is none of the crops"),
+        ({**CROPS, "three_0": Size(1, 1)}, None, "'three_0' is not one of the crops"),
         ({**CROPS, "one_0": Size(2, 3)}, None, r"'one_0' is 2x3 \(HxW\), but its crop is 3x2"),
-        (CROPS, {"one": Size(9, 9)}, r"image 'two' is 9x9 \(HxW\), but not there in p"),
+        (CROPS, {"one": Size(9, 9)}, r"image 'two' is 9x9 \(HxW\), but missing in p"),
         (CROPS, {**FULL, "one": Size(8, 9)}, r"image 'one' is 9x9 \(HxW\), but 8x9 in p"),
     ],
 )
 def test_what_does_not_fit_is_named(sizes: dict[str, Size], base: dict[str, Size] | None, said: str) -> None:
     with pytest.raises(SegtoolError, match=said):
-        complete(PIECES, folder(sizes), folder(base) if base else None)
+        complete_images(IMAGES, folder(sizes), folder(base) if base else None)
 
 
 def test_out_of_fold_is_what_nobody_has_seen() -> None:
-    assert out_of_fold(PIECES, folder(CROPS, oof=list(CROPS)), None) == {"one", "bare"}
-    assert out_of_fold(PIECES, folder(CROPS, oof=["one_0", "two_0"]), None) == {"bare"}
-    assert out_of_fold(PIECES, folder(CROPS, oof=list(CROPS)), folder(FULL, oof=["one"])) == {"one"}
+    assert pasted_out_of_fold(IMAGES, folder(CROPS, oof=list(CROPS)), None) == {"one", "bare"}
+    assert pasted_out_of_fold(IMAGES, folder(CROPS, oof=["one_0", "two_0"]), None) == {"bare"}
+    assert pasted_out_of_fold(IMAGES, folder(CROPS, oof=list(CROPS)), folder(FULL, oof=["one"])) == {"one"}
 
 
 def test_fits_of_crops_become_those_of_their_images() -> None:
     """Weights are in the probabilities that are pasted, thresholds are not."""
     size = Size(10, 10)
-    pieces = [Pieces(name, size, (crop(f"{name}_0", 0, 0, 5, 5), crop(f"{name}_1", 5, 5, 5, 5)), True) for name in "ab"]
+    images = [
+        CroppedImage(name, size, (crop(f"{name}_0", 0, 0, 5, 5), crop(f"{name}_1", 5, 5, 5, 5)), True) for name in "ab"
+    ]
     of_crops = Fit(WEIGHTS, "w", frozenset({"a_1", "elsewhere"}), nested=0.5)
     of_images, of_masks = Fit(WEIGHTS, "v", frozenset("ab")), Fit(THRESHOLDS, "t", frozenset("ab"))
     sizes, base_sizes = dict.fromkeys(["a_0", "a_1"], Size(5, 5)), dict.fromkeys("ab", size)
     preds = Predictions(Path("p"), ("x",), "oof", sizes, frozenset(sizes), fits=(of_crops, of_masks))
     base = Predictions(Path("b"), ("x",), "oof", base_sizes, frozenset("ab"), fits=(of_masks, of_images))
-    assert fits_of(pieces, preds, base) == [Fit(WEIGHTS, "w", frozenset("a"), nested=0.5), of_images]
-    assert fits_of(pieces, preds, None) == [Fit(WEIGHTS, "w", frozenset("a"), nested=0.5)]
+    assert fits_of(images, preds, base) == [Fit(WEIGHTS, "w", frozenset("a"), nested=0.5), of_images]
+    assert fits_of(images, preds, None) == [Fit(WEIGHTS, "w", frozenset("a"), nested=0.5)]
