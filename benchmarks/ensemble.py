@@ -36,7 +36,7 @@ import numpy as np
 from segtool.core.files import write_json
 from segtool.core.predictions.probability_maps import Probs
 from segtool.core.predictions.writer import PredictionWriter, write_index
-from segtool.settings.options import Size
+from segtool.values import Size
 
 SIDES = ("segtool", "npz", "npy32", "npy16")
 

@@ -33,8 +33,8 @@ from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.runtime.distributed import World
 from segtool.settings.common import OutputSettings
 from segtool.settings.inference import ViewSettings, WindowSettings, parse_tta
-from segtool.settings.options import Size
 from segtool.settings.predict import PredictSettings
+from segtool.values import Size
 
 Side = Callable[[Sequence[Record]], None]
 

@@ -39,7 +39,7 @@ from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
 from segtool.settings.loss import LossSettings
 from segtool.settings.optimizer import OptimizerSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 PARTS = {"basic": AugmentationSettings(), "all": AugmentationSettings(augment="heavy", mixup=0.4, cutmix=1)}
 DECAY = {"basic": 0.0, "all": 0.999}

@@ -18,8 +18,9 @@ from typing import Annotated, Any, Protocol, get_args, get_origin
 import typer
 
 from segtool.errors import SegtoolError, Terminated, near
-from segtool.settings.options import Option, Size, assemble, walk
+from segtool.settings.options import Option, assemble, walk
 from segtool.settings.synonyms import options_for
+from segtool.values import Size
 
 # Of whole numbers. The random generators take more, but not all of them the same.
 LARGEST = 2**32 - 1

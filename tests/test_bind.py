@@ -18,7 +18,8 @@ from segtool import bind
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.debug import DebugSettings
-from segtool.settings.options import Size, option, parse_floats, parse_names, parse_size, walk
+from segtool.settings.options import option, walk
+from segtool.values import Size, parse_floats, parse_names, parse_size
 
 
 def _fold(text: str) -> int | None:

@@ -34,7 +34,7 @@ from segtool.core.predictions.pseudo_labels import read_worst
 from segtool.core.roi.crops import read_boxes
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError
-from segtool.settings.options import Amount
+from segtool.values import Amount
 
 CLASSES = ("ground", "box", "stripe")
 

@@ -1,4 +1,4 @@
-"""Imports go one way: cli → bind → settings → errors; commands → core → settings → errors."""
+"""Imports go one way: cli → bind → settings → values and errors; commands → core → settings → values and errors."""
 
 import ast
 import importlib.util
@@ -16,20 +16,22 @@ ALLOWED = {
     "segtool.__main__": ["segtool.cli"],
     "segtool.cli": ["segtool.__version__", "segtool.bind", "segtool.settings", "segtool.errors"],
     # Recipes are read as all YAML is.
-    "segtool.bind": ["segtool.settings", "segtool.errors", "segtool.core.documents"],
+    "segtool.bind": ["segtool.settings", "segtool.values", "segtool.errors", "segtool.core.documents"],
     "segtool.commands": [
         "segtool.commands",
         "segtool.core",
         "segtool.settings",
+        "segtool.values",
         "segtool.errors",
         "segtool.__version__",
     ],
-    "segtool.core": ["segtool.core", "segtool.settings", "segtool.errors", "segtool.__version__"],
-    "segtool.settings": ["segtool.settings", "segtool.errors"],
+    "segtool.core": ["segtool.core", "segtool.settings", "segtool.values", "segtool.errors", "segtool.__version__"],
+    "segtool.settings": ["segtool.settings", "segtool.values", "segtool.errors"],
+    "segtool.values": [],
     "segtool.errors": [],
     "segtool": [],
 }
-STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.errors"]
+STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.values", "segtool.errors"]
 # The folders of core from the ground up: a module imports from its own folder and from those before it.
 NO_TORCH = ("reporting", "artifacts", "dataset", "scoring", "predictions", "tuning", "noise", "formats")
 ENGINE = (
@@ -97,6 +99,8 @@ def test_imports_go_one_way(path: Path) -> None:
         ("segtool.settings.data", "numpy"),
         ("segtool.settings.data", "segtool.core.images"),
         ("segtool.errors", "segtool.settings.data"),
+        ("segtool.values", "segtool.settings.data"),
+        ("segtool.values", "numpy"),
         ("segtool.bind", "segtool.core.reporting.tables.Result"),
     ],
 )

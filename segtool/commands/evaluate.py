@@ -19,7 +19,7 @@ from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import write_csv
 from segtool.errors import UsageError
 from segtool.settings.evaluate import EvaluateSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 FILES = ("per_image.csv", "per_class.csv", "by_size.csv", "confusion.csv", "summary.json")
 

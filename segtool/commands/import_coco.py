@@ -13,7 +13,7 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError
 from segtool.settings.imports import ImportCocoSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv")
 

@@ -16,7 +16,7 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError
 from segtool.settings.imports import ImportFoldersSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.errors import UsageError
 from segtool.settings.imports import ImportPredsSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 def run(settings: ImportPredsSettings) -> Result:

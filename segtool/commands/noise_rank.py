@@ -24,7 +24,7 @@ from segtool.core.scoring.fits import Fit, fits_on, told_fits
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError
 from segtool.settings.noise_rank import SHEET_IMAGES, NoiseRankSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 SHOWN = ("image_id", "score", "suspicion", "miou", "tolerant_iou", "softmin", "region_share")
 ROWS_SHOWN = 10

@@ -20,8 +20,8 @@ from segtool.core.runtime.distributed import World, compute
 from segtool.core.runtime.memory import memory_errors
 from segtool.core.scoring.widths import shrunk_away, told_stretch
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import Size
 from segtool.settings.predict import PredictSettings
+from segtool.values import Size
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from segtool.core.reporting.tables import Result, Table
 from segtool.core.roi.crops import BOXES, Crop, CroppedImage, cut, write_boxes
 from segtool.core.roi.sources import Locator, open_source
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
 from segtool.settings.roi import RoiCropSettings
+from segtool.values import Size
 
 OWNS = ("images", "masks", BOXES, "train.csv", "test.csv", "dataset.yaml", DETECTOR, DETECTIONS)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from segtool.errors import UsageError
-from segtool.settings.options import option, parse_floats
+from segtool.settings.options import option
+from segtool.values import parse_floats
 
 
 class Basics(NamedTuple):

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from segtool.errors import UsageError
-from segtool.settings.options import Size, option, parse_size
+from segtool.settings.options import option
+from segtool.values import Size, parse_size
 
 
 def _fold(text: str) -> int | None:

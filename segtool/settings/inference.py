@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
-from segtool.settings.options import Size, option, parse_floats, parse_names, parse_size
+from segtool.settings.options import option
+from segtool.values import Size, parse_floats, parse_names, parse_size
 
 PRESETS = {
     "flip": ("hflip", "vflip"),

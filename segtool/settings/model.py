@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from segtool.errors import UsageError, near
-from segtool.settings.options import option, parse_floats
+from segtool.settings.options import option
 from segtool.settings.synonyms import ARCHITECTURES, architecture_for
+from segtool.values import parse_floats
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
-from segtool.settings.options import Amount, option, parse_amount
+from segtool.settings.options import option
+from segtool.values import Amount, parse_amount
 
 SHEET_IMAGES = 12
 

@@ -1,46 +1,12 @@
 """How a dataclass field says what its option is: name, type, default, help and help panel, stated once."""
 
 import dataclasses
-import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-
-class Size(NamedTuple):
-    """Height and width in pixels, typed as `HxW` (or `N` for a square)."""
-
-    height: int
-    width: int
-
-    def __str__(self) -> str:
-        return f"{self.height}x{self.width}"
-
-
-class Shard(NamedTuple):
-    """Part `number` (from 1) of `total`, typed as `K/N`."""
-
-    number: int
-    total: int
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.total}"
-
-
-class Amount(NamedTuple):
-    """So many things, or so many percent of them, typed as `20` or `5%`."""
-
-    number: float
-    percent: bool
-
-    def __str__(self) -> str:
-        return f"{self.number:g}{'%' if self.percent else ''}"
-
-    def of(self, total: int) -> int:
-        """How many of `total` that is; of a percentage at least one."""
-        return max(1, round(total * self.number / 100)) if self.percent else int(self.number)
+from segtool.values import Amount, Shard, Size
 
 
 def option(
@@ -205,58 +171,3 @@ def _typed(found: Option, value: Any) -> Any:
     if parse:
         return parse(value)
     return Path(value) if found.is_path else value
-
-
-def parse_size(text: str) -> Size:
-    """`256x320` → Size(256, 320); `256` → Size(256, 256)."""
-    match = re.fullmatch(r"0*([1-9][0-9]{,6})(?:[xX]0*([1-9][0-9]{,6}))?", text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is not a size: write HEIGHTxWIDTH in pixels (1 to 9999999), such as 256x320")
-    return Size(int(match[1]), int(match[2] or match[1]))
-
-
-def parse_shard(text: str) -> Shard:
-    """`2/4` → Shard(2, 4)."""
-    match = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,7})", text.strip())
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError(f"{text!r} is not a shard: write K/N with K from 1 to N, such as 2/4")
-    return Shard(int(match[1]), int(match[2]))
-
-
-def parse_amount(text: str) -> Amount:
-    """`20` → Amount(20, False), `5%` → Amount(5, True)."""
-    match = re.fullmatch(r"([0-9]{1,9})|([0-9]+(?:\.[0-9]+)?) ?%", text.strip())
-    number = float(match[1] or match[2]) if match else 0.0
-    if not match or not number or (match[2] and number > 100):
-        raise ValueError(f"{text!r} is neither a number of images from 1, such as 20, nor a share, such as 5%")
-    return Amount(number, match[1] is None)
-
-
-def parse_duration(text: str) -> float:
-    """`90`, `90s`, `30m`, `1.5h`, `1h30m` → seconds."""
-    text = text.strip().lower()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        text += "s"
-    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([hms])", text)
-    if not parts or "".join(a + b for a, b in parts) != text or not any(float(a) for a, _ in parts):
-        raise ValueError(f"{text!r} is not a duration: write 90s, 30m or 1h30m")
-    return sum(float(amount) * {"h": 3600, "m": 60, "s": 1}[unit] for amount, unit in parts)
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """`a, b,c` → ("a", "b", "c")."""
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise ValueError(f"{text!r} holds an empty name")
-    return names
-
-
-def parse_floats(text: str) -> tuple[float, ...]:
-    """`0.5,0.5,0.5` → (0.5, 0.5, 0.5)."""
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{text!r} is not numbers with commas between them")
-    return numbers

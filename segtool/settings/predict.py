@@ -6,7 +6,8 @@ from typing import Literal
 
 from segtool.settings.common import DecisionSettings, MachineSettings, OutputSettings
 from segtool.settings.inference import InferenceSettings
-from segtool.settings.options import Shard, option, parse_duration, parse_shard
+from segtool.settings.options import option
+from segtool.values import Shard, parse_duration, parse_shard
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
-from segtool.settings.options import Amount, option, parse_amount
+from segtool.settings.options import option
+from segtool.values import Amount, parse_amount
 
 SHARE = 0.5
 

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 from segtool.errors import UsageError
 from segtool.settings.common import DeviceSettings, OutputSettings
 from segtool.settings.model import ModelSettings
-from segtool.settings.options import flatten, option, parse_names
+from segtool.settings.options import flatten, option
+from segtool.values import parse_names
 
 MIN_AREA = 64
 

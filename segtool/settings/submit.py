@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from segtool.settings.common import DecisionSettings, OutputSettings
-from segtool.settings.options import Size, option, parse_size
+from segtool.settings.options import option
+from segtool.values import Size, parse_size
 
 
 @dataclass(frozen=True)

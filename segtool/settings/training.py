@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from segtool.settings.options import option, parse_duration
+from segtool.settings.options import option
+from segtool.values import parse_duration
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from segtool.core.files import write_json
 from segtool.core.predictions.folder import open_predictions
 from segtool.core.predictions.probability_maps import decide, read_probs
 from segtool.core.predictions.writer import PredictionWriter, write_index
-from segtool.settings.options import Size
+from segtool.values import Size
 
 Make = Callable[..., Path]
 SIZE = Size(32, 32)

@@ -21,7 +21,7 @@ from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.noise_rank import NoiseRankSettings
-from segtool.settings.options import parse_amount
+from segtool.values import parse_amount
 
 Type = Callable[[str], tuple[int, str, str]]
 COUNT, DROPPED, SHIFTED, VOID = 9, 2, 5, 8

@@ -19,7 +19,7 @@ from segtool.core.predictions import pseudo_task
 from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import decide, write_probs
 from segtool.core.predictions.writer import write_index
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 def one_hot(mask: np.ndarray, sure: float | np.ndarray, classes: int = 3) -> np.ndarray:

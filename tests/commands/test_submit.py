@@ -16,8 +16,8 @@ from segtool.core.files import write_json
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
-from segtool.settings.options import Size
 from segtool.settings.submit import SubmitSettings
+from segtool.values import Size
 
 IDS = ("batch_01/0002.jpg", "0001.jpg")
 

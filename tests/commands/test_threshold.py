@@ -19,7 +19,7 @@ from segtool.core.images import read_indices, write_mask
 from segtool.core.predictions.folder import open_predictions, probs_path
 from segtool.core.predictions.writer import PredictionWriter, write_index
 from segtool.core.reporting.pictures import class_colours
-from segtool.settings.options import Size
+from segtool.values import Size
 
 Make = Callable[..., Path]
 SIZE = Size(32, 32)

@@ -19,7 +19,7 @@ from PIL import Image
 from segtool.core.training import run_folder, time_limit
 from segtool.core.training.time_limit import TimeLimit
 from segtool.core.training.trainer import Trainer
-from segtool.settings.options import Size
+from segtool.values import Size
 
 NETWORK = "--arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0"
 TRAIN = f"train tiny {NETWORK} --batch 2 --epochs 2"

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from segtool.core import images
 from segtool.core.images import IGNORE, read_image, read_indices, to_mask, write_mask
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 9, 3), np.uint8)

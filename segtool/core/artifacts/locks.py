@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from segtool.errors import UsageError
-from segtool.settings.options import Shard
+from segtool.values import Shard
 
 LOCK = ".lock"
 # Seconds to wait for a lock, since a process that only checks whether it is free holds it briefly.

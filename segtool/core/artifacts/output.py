@@ -22,7 +22,7 @@ from segtool.core.files import create_json, remove_leftovers, write_json
 from segtool.core.reporting.tables import Result
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
-from segtool.settings.options import Shard
+from segtool.values import Shard
 
 log = logging.getLogger(__name__)
 

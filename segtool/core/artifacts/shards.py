@@ -13,7 +13,7 @@ from typing import Any
 
 from segtool.core.artifacts import stamps
 from segtool.core.documents import read_json
-from segtool.settings.options import Shard
+from segtool.values import Shard
 
 # Glob pattern of the stamps of all shards.
 STAMPS = "done.[0-9]*-[0-9]*.json"

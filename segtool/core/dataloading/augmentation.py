@@ -15,7 +15,7 @@ from segtool.core.runtime.seeding import sample_generators
 from segtool.errors import SegtoolError
 from segtool.settings.augmentation import PRESETS, AugmentationSettings
 from segtool.settings.data import SizeSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # Grids of so many holes a side: the sizes of their cells differ from sample to sample (Chen et al. 2020).
 GRIDS = (3, 5, 8)

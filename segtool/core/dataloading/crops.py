@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.images import IGNORE, Array
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # At import the library asks a package index for its latest version unless told not to.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"

@@ -16,7 +16,7 @@ from segtool.core.images import Array, resize_image, resize_mask
 from segtool.core.runtime.seeding import mixing_generator
 from segtool.errors import SegtoolError
 from segtool.settings.augmentation import MIXES, AugmentationSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 class Sample(NamedTuple):

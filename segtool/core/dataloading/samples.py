@@ -13,7 +13,7 @@ from segtool.core.dataloading.training_units import TrainingUnits
 from segtool.core.dataset.dataset import Dataset
 from segtool.core.images import IGNORE, resize_image, resize_mask
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # Ends the key of an image that is mixed into another.
 PARTNER = 1

@@ -15,7 +15,7 @@ from segtool.core.predictions.probability_maps import ProbReader
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.loss import TERMS, LossSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # Half the room of float32 on its way between processes, at a precision of 1/2048.
 Soft = npt.NDArray[np.float16]

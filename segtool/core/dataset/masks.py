@@ -11,7 +11,7 @@ from segtool.core.dataset.dataset import Record
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.images import IGNORE, Array, resize_mask
-from segtool.settings.options import Size
+from segtool.values import Size
 
 CLASSES = ("background", "rows", "columns", "checks", "dots", "rings")
 PALETTE = ((40, 40, 40), (230, 160, 0), (90, 180, 230), (0, 160, 115), (240, 230, 70), (215, 95, 160))

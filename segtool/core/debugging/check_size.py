@@ -14,8 +14,8 @@ from segtool.core.images import image_size
 from segtool.core.models.build import DIVISOR, build_network
 from segtool.core.runtime.distributed import choose_device
 from segtool.settings.augmentation import PRESETS
-from segtool.settings.options import Size
 from segtool.settings.train import TrainSettings
+from segtool.values import Size
 
 log = logging.getLogger(__name__)
 

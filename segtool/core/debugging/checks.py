@@ -18,7 +18,7 @@ from segtool.core.models.outputs import read_answer
 from segtool.core.predictions.probability_maps import Probs
 from segtool.core.training.update import Updater
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # Of the loss: where it must come to from where it starts.
 FALLEN = 0.98

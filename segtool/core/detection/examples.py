@@ -15,7 +15,7 @@ from segtool.core.predictions.objects import component_boxes
 from segtool.core.reporting.progress import Track
 from segtool.core.runtime.seeding import sample_generators
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 Floats = npt.NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from segtool.core.models.build import build_encoder, check_size
 from segtool.errors import UsageError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # Features of these strides; behind them the pyramid has one of 64, on which the largest boxes are looked for.
 STRIDES = (4, 8, 16, 32)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 SUFFIXES = (".npy", ".npz")
 # The axis that counts the classes, of three.

@@ -13,7 +13,7 @@ from segtool.core import images
 from segtool.core.dataset.dataset import check_image_id
 from segtool.core.documents import read_json
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # Bytes of a file that is read: COCO's own have half of it.
 LARGEST = 1 << 30

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 from segtool.core import images
 from segtool.core.formats.coco import Annotation
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # pycocotools scales coordinates by 5 into C ints and allocates along every edge; no pixel is that far away.
 FARTHEST = 1e6

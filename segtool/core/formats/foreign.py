@@ -15,7 +15,7 @@ from segtool.core.predictions.probability_maps import Probs
 from segtool.core.predictions.writer import BAND_BYTES
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.imports import FormSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # How far a float may be outside [0, 1], and the sum of a pixel's from 1: float16 and rounded text do not hit them.
 OUTSIDE, OFF = 1e-3, 1e-2

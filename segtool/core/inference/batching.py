@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from segtool.core.inference.plan import ImagePlan
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # On a CPU small tiles run fastest four at once, larger ones alone, as features stay in its cache.
 CPU_PIXELS = 256 * 256

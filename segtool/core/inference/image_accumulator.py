@@ -17,7 +17,7 @@ from segtool.core.images import Array, resize_image
 from segtool.core.inference.merging import Merge
 from segtool.core.inference.plan import ForwardPass, GridPlan, ImagePlan
 from segtool.core.inference.row_accumulator import RowAccumulator
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # Bytes of a band of probabilities (float32): bands of a large image do not fill the memory.
 BAND_BYTES = 16 << 20

@@ -13,7 +13,7 @@ from segtool.core.images import image_size
 from segtool.core.inference.members import Run, open_runs
 from segtool.core.inference.predictor import Predictor
 from segtool.errors import UsageError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from segtool.core.inference.tta import View
 from segtool.core.inference.windows import Axis, make_axis
 from segtool.core.models.build import DIVISOR, NetworkSpec
 from segtool.settings.inference import WindowSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 @dataclass(frozen=True)

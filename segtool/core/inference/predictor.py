@@ -25,7 +25,7 @@ from segtool.core.predictions.probability_maps import Probs
 from segtool.core.runtime.memory import out_of_memory
 from segtool.errors import DivergedError, UsageError
 from segtool.settings.inference import ViewSettings, WindowSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from segtool.core.inference.windows import Axis
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 class RowAccumulator:

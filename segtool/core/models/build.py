@@ -11,8 +11,8 @@ from torch import nn
 
 from segtool.errors import SegtoolError, UsageError, near
 from segtool.settings.model import check_arch
-from segtool.settings.options import Size
 from segtool.settings.synonyms import ARCHITECTURES
+from segtool.values import Size
 
 # Every architecture takes multiples of 32, and some say so only by an obscure error inside.
 DIVISOR = 32

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from segtool.core.noise.reports import ImageReport
 from segtool.core.noise.suspicion import Suspicion
 from segtool.core.tables import read_csv, to_number, to_whole_number
-from segtool.settings.options import Amount
+from segtool.values import Amount
 
 COLUMNS = (
     "image_id",

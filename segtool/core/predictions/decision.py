@@ -33,7 +33,7 @@ from segtool.core.predictions.probability_maps import SCALE, Probs, decide, lowe
 from segtool.core.scoring.fits import THRESHOLDS, Fit, read_fits
 from segtool.core.scoring.objects import bounds, components
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 Levels = npt.NDArray[np.uint16]
 

@@ -28,7 +28,7 @@ from segtool.core.predictions.probability_maps import ProbReader, open_probs
 from segtool.core.scoring.fits import WEIGHTS, Fit, read_fits
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size, parse_size
+from segtool.values import Size, parse_size
 
 
 def probs_path(folder: Path, image_id: str) -> Path:

@@ -12,7 +12,7 @@ from segtool.core.predictions.probability_maps import SCALE, ProbReader, most_pr
 from segtool.core.reporting.tables import Table
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import Amount, Size
+from segtool.values import Amount, Size
 
 Ints = npt.NDArray[np.int64]
 

@@ -10,8 +10,8 @@ from segtool.core.predictions.folder import Predictions, open_predictions
 from segtool.core.predictions.probability_maps import ProbReader
 from segtool.core.predictions.pseudo_labels import Ints, confident_share, read_worst
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import Size
 from segtool.settings.pseudo import PseudoSettings
+from segtool.values import Size
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from segtool.core.reporting.progress import Track
 from segtool.core.scoring.fits import Fit, fits_on
 from segtool.core.tables import write_csv
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 log = logging.getLogger(__name__)
 

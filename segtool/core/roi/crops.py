@@ -15,7 +15,7 @@ from segtool.core.dataset.dataset import check_image_id
 from segtool.core.geometry import Box
 from segtool.core.tables import read_csv, to_number, to_whole_number, write_csv
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 BOXES = "boxes.csv"
 PLACE = ("left", "top", "width", "height")

@@ -16,8 +16,8 @@ from segtool.core.predictions.objects import component_boxes
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
 from segtool.errors import SegtoolError, UsageError, near
-from segtool.settings.options import Size
 from segtool.settings.roi import RoiCropSettings
+from segtool.values import Size
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from segtool.core.images import Array
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # Below this many pixels networks with a stride of 32 hardly see an object.
 VISIBLE = 8

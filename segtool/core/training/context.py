@@ -25,8 +25,8 @@ from segtool.core.runtime.seeding import seed_torch
 from segtool.core.training.inputs import read_images
 from segtool.core.training.update import Updater
 from segtool.settings.model import ModelSettings
-from segtool.settings.options import Size
 from segtool.settings.train import TrainSettings
+from segtool.values import Size
 
 log = logging.getLogger(__name__)
 

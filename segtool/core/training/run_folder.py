@@ -27,8 +27,9 @@ from segtool.core.training.context import RunContext, RunData, read_data
 from segtool.core.training.inputs import digests, how_to_train_on
 from segtool.core.training.trainer import Trainer
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import Size, flatten
+from segtool.settings.options import flatten
 from segtool.settings.train import TrainSettings
+from segtool.values import Size
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.scores import class_counts
 from segtool.core.tuning.objective import Counts, Floats, Metric
 from segtool.core.tuning.threshold_curves import LEVELS, Sweep, area_histogram, best_levels, level_histogram
-from segtool.settings.options import Size
+from segtool.values import Size
 
 # The level from which of two classes the more probable one is at least as probable.
 HALF = SCALE // 2 + 1

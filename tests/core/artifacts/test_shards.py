@@ -20,7 +20,7 @@ from segtool.core.documents import read_json
 from segtool.core.files import atomic, write_json
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
-from segtool.settings.options import Shard
+from segtool.values import Shard
 
 OWNS = ("masks", "index.csv")
 INPUTS = {"rows": "aa"}

@@ -15,7 +15,8 @@ from segtool.core.documents import read_json
 from segtool.core.files import write_json
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
-from segtool.settings.options import Size, option, parse_size
+from segtool.settings.options import option
+from segtool.values import Size, parse_size
 
 WANTED: dict[str, Any] = {
     "command": "draw",

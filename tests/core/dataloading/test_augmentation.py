@@ -16,7 +16,7 @@ from segtool.core.dataloading.presets import colours, leaves
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 FILL = (10, 20, 30)
 

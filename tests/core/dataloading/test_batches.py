@@ -17,7 +17,7 @@ from segtool.core.dataset.dataset import load_dataset
 from segtool.core.geometry import round_up
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 SETTINGS = {"batch": 4, "accumulate": 2, "seed": 3}
 

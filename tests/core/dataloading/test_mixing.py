@@ -23,7 +23,7 @@ from segtool.core.training.update import split_micro_batches
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 FILL = (128, 128, 128)
 

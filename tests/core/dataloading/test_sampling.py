@@ -17,7 +17,7 @@ from segtool.core.reporting.progress import silent
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 def test_repeat_factors_by_hand() -> None:

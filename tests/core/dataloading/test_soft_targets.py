@@ -24,7 +24,7 @@ from segtool.core.training.update import split_micro_batches
 from segtool.errors import SegtoolError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import ExtraSettings, SizeSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 TRAIN = (
     "train tiny --arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0 --batch 11"

@@ -13,8 +13,8 @@ from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.common import MachineSettings, OutputSettings
 from segtool.settings.data import SizeSettings
 from segtool.settings.model import ModelSettings
-from segtool.settings.options import Size
 from segtool.settings.train import TrainSettings
+from segtool.values import Size
 
 SAMPLE = Dataset(
     Path("dataset.yaml"), ("ground", "crack"), train=tuple(Record(f"{i}", Path(f"{i}.png")) for i in range(3))

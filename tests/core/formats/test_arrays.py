@@ -9,7 +9,7 @@ import pytest
 
 from segtool.core.formats.arrays import Axes, Stored, find_axes, look
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 def stored(*shape: int) -> Stored:

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from segtool.core import images
 from segtool.core.formats import coco, coco_paint
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 BOX = [[1, 1, 6, 1, 6, 4, 1, 4]]
 SIZE = Size(6, 8)

@@ -13,7 +13,7 @@ from segtool.core.formats import foreign
 from segtool.core.formats.foreign import MaskSource, open_sources, resized, to_probs
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.imports import FormSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 Floats = npt.NDArray[np.float32]
 

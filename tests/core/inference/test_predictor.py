@@ -10,7 +10,7 @@ from segtool.core.inference.stream import read_ahead
 from segtool.core.models.build import NetworkSpec
 from segtool.core.predictions.probability_maps import decide
 from segtool.settings.inference import ViewSettings
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 class PerPixel(nn.Module):

@@ -18,7 +18,7 @@ from segtool.core.inference.tta import make_views
 from segtool.core.inference.windows import make_axis, profile
 from segtool.errors import UsageError
 from segtool.settings.inference import ViewSettings, WindowSettings, parse_tta
-from segtool.settings.options import Size
+from segtool.values import Size
 
 LENGTHS = st.tuples(st.integers(1, 400), st.integers(1, 128), st.integers(1, 128)).filter(lambda t: t[2] <= t[1])
 

@@ -17,7 +17,7 @@ from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import decide, lowest_level, quantise, write_probs
 from segtool.core.predictions.writer import PredictionWriter
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 CLASSES = ("ground", "box", "stripe")
 

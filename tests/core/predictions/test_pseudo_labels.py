@@ -20,7 +20,7 @@ from segtool.core.predictions.pseudo_labels import (
     top_histograms,
 )
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.options import Amount, Size
+from segtool.values import Amount, Size
 
 # The class probabilities of four pixels.
 ROWS = np.float32([[0.04, 0.9, 0.05, 0.01], [0.1, 0.6, 0.2, 0.1], [0.02, 0.4, 0.08, 0.5], [0.02, 0.95, 0.02, 0.01]])

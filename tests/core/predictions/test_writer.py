@@ -10,7 +10,7 @@ from segtool.core.dataset.masks import mask_path
 from segtool.core.images import write_mask
 from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.writer import PredictionWriter, is_whole
-from segtool.settings.options import Size
+from segtool.values import Size
 
 SIZE = Size(300, 500)
 

@@ -11,7 +11,7 @@ from segtool.core.predictions.objects import component_boxes
 from segtool.core.predictions.probability_maps import ProbReader, write_probs
 from segtool.core.roi.crops import Crop, CroppedImage, cut, read_boxes, write_boxes
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 CLASSES = ("ground", "box", "stripe")
 MASK = np.array(

@@ -14,7 +14,7 @@ from segtool.core.roi.crops import Crop, CroppedImage
 from segtool.core.roi.pasting import complete_images, fits_of, pasted_bands, pasted_out_of_fold
 from segtool.core.scoring.fits import THRESHOLDS, WEIGHTS, Fit
 from segtool.errors import SegtoolError
-from segtool.settings.options import Size
+from segtool.values import Size
 
 Floats = npt.NDArray[np.float32]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from segtool.core.scoring.widths import shrunk_away, stretch, told_stretch
-from segtool.settings.options import Size
+from segtool.values import Size
 
 
 def test_the_background_is_no_object_of_three_classes_either() -> None:
