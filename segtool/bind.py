@@ -47,7 +47,7 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any], *
     left_out: tuple[str, ...] = getattr(settings, "not_from_recipe", ())
 
     def command(**values: Any) -> int:
-        chosen = {o.field.name: _convert(o, values[o.field.name]) for o in options}
+        chosen = {found.name: _convert(found, values[found.name]) for found in options}
 
         def work() -> Result:
             # Settings refuse what does not go together: here, where errors become lines, and before the engine loads.
@@ -104,22 +104,21 @@ def _other_word(error: Any) -> str:
 
 
 def _parameter(found: Option) -> inspect.Parameter:
-    """The Typer parameter of one field: what `parse` reads is text, a tuple is an option given several times."""
-    field, meta = found.field, found.field.metadata
-    kind: Any = str if meta["parse"] else _without_none(found.type)
+    """Return the Typer parameter of an option: what `parse` reads is text, a tuple is an option given several times."""
+    spec = found.spec
+    kind: Any = str if spec.parse else _without_none(found.type)
     if get_origin(kind) is tuple:
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
-    default = inspect.Parameter.empty if found.default is MISSING else _default(found.default, as_text=meta["parse"])
+    default = inspect.Parameter.empty if found.default is MISSING else _default(found)
     annotation = kind | None if default is None else kind
-    shared = {"help": meta["help"], "metavar": meta["metavar"], "min": meta["min"], "max": meta["max"]}
-    if meta["argument"]:
-        info: Any = typer.Argument(**{**shared, "metavar": meta["metavar"] or field.name.upper()})
+    shared: dict[str, Any] = {"help": spec.help, "metavar": spec.metavar, "min": spec.min, "max": spec.max}
+    if spec.argument:
+        info: Any = typer.Argument(**{**shared, "metavar": spec.metavar or found.name.upper()})
     else:
-        name = _flag(field.name)
-        flags = meta["flags"].split() if meta["flags"] else [f"{name}/--no-{name[2:]}" if kind is bool else name]
-        info = typer.Option(*flags, rich_help_panel=found.panel, **shared)
+        own = f"{found.flag}/--no-{found.flag[2:]}" if kind is bool else found.flag
+        info = typer.Option(*(spec.flags or own).split(), rich_help_panel=found.panel, **shared)
     return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, info]
+        found.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, info]
     )
 
 
@@ -131,8 +130,9 @@ def _without_none(kind: Any) -> Any:
     return inner
 
 
-def _default(value: Any, as_text: bool) -> Any:
-    """A default as it would be typed, which is also how the help shows it."""
+def _default(found: Option) -> Any:
+    """Return a default as it would be typed, which is also how the help shows it."""
+    value, as_text = found.default, found.spec.parse is not None
     if value is None:
         return None
     if isinstance(value, tuple) and not isinstance(value, Size):
@@ -140,24 +140,20 @@ def _default(value: Any, as_text: bool) -> Any:
     return str(value) if as_text else value
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
 def _convert(found: Option, value: Any) -> Any:
-    """A typed value in the form the settings hold."""
-    parse = found.field.metadata["parse"]
+    """Return a typed value in the form the settings hold."""
+    parse = found.spec.parse
     if isinstance(value, list):
         return tuple(value)
     if (isinstance(value, int) and value > LARGEST) or (isinstance(value, float) and not math.isfinite(value)):
         wanted = f"at most {LARGEST}" if isinstance(value, int) else "a finite number"
-        raise typer.BadParameter(f"{value} is not {wanted}", param_hint=f"'{_flag(found.field.name)}'")
+        raise typer.BadParameter(f"{value} is not {wanted}", param_hint=f"'{found.flag}'")
     if parse is None or value is None:
         return value
     try:
         return parse(value)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=f"'{_flag(found.field.name)}'") from error
+        raise typer.BadParameter(str(error), param_hint=f"'{found.flag}'") from error
 
 
 def _apply_recipe(
@@ -172,7 +168,7 @@ def _apply_recipe(
         recipe = read_yaml(path, dict[Any, Any] | None) or {}
     except SegtoolError as error:
         raise typer.BadParameter(str(error), param_hint="'--config'") from error
-    known = {found.field.name: found for found in options}
+    known = {found.name: found for found in options}
     values = {}
     for key, value in recipe.items():
         name = str(key).replace("-", "_")
@@ -191,7 +187,7 @@ def _apply_recipe(
 
 def _recipe_value(found: Option, value: Any, folder: Path) -> Any:
     """A recipe's value as it would have been typed; relative paths start at the recipe's folder."""
-    kind, parse = _without_none(found.type), found.field.metadata["parse"]
+    kind, parse = _without_none(found.type), found.spec.parse
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, dict | list) for item in items):
         raise ValueError("takes one value, or a list of values")
@@ -207,7 +203,7 @@ def _recipe_value(found: Option, value: Any, folder: Path) -> Any:
 def _typed(found: Option, value: Any, folder: Path) -> str:
     # Unlike those of Path these two take any text: `~nobody`, and words longer than a file's name.
     path = folder / os.path.expanduser(str(value))  # noqa: PTH111
-    is_path = found.is_path or (found.field.metadata["file_or_word"] and os.path.isfile(path))  # noqa: PTH113
+    is_path = found.is_path or (found.spec.file_or_word and os.path.isfile(path))  # noqa: PTH113
     return str(path if is_path else value)
 
 

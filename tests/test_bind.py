@@ -192,7 +192,7 @@ def test_a_command_may_give_a_group_other_defaults() -> None:
         group: Group = Group(crop=Size(4, 4))
 
     for settings, crop in ((Settings, Size(8, 16)), (Other, Size(4, 4))):
-        (found,) = (found for found in walk(settings) if found.field.name == "crop")
+        (found,) = (found for found in walk(settings) if found.name == "crop")
         assert found.default == crop
 
 
@@ -319,7 +319,7 @@ def test_what_is_not_taken_from_a_recipe_counts_when_typed(go: Go, tmp_path: Pat
 
 def test_debug_leaves_the_length_of_a_training_recipe_alone() -> None:
     assert set(DebugSettings.not_from_recipe) == {"epochs", "time_limit"}
-    assert {found.field.name for found in walk(DebugSettings)} >= set(DebugSettings.not_from_recipe)
+    assert {found.name for found in walk(DebugSettings)} >= set(DebugSettings.not_from_recipe)
 
 
 def test_an_empty_recipe_changes_nothing(go: Go, tmp_path: Path) -> None:

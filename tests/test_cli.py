@@ -312,6 +312,6 @@ def test_a_stopped_command_says_so_in_one_line(
 def test_all_defaults_of_a_command_are_in_its_help(segtool: Run) -> None:
     stdout = segtool("demo", "--help", TERMINAL_WIDTH="200").stdout
     for found in walk(DemoSettings):
-        assert f"--{found.field.name.replace('_', '-')}" in stdout
-        if found.field.default not in (False, None) and isinstance(found.field.default, int):
-            assert f"[default: {found.field.default}]" in stdout
+        assert found.flag in stdout
+        if found.default not in (False, None) and isinstance(found.default, int):
+            assert f"[default: {found.default}]" in stdout

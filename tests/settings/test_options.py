@@ -38,7 +38,7 @@ class Settings:
 
 
 def test_walk_finds_every_option_required_first_with_its_panel() -> None:
-    found = [(o.field.name, o.panel) for o in options.walk(Settings)]
+    found = [(o.name, o.panel) for o in options.walk(Settings)]
     assert found == [("data", None), ("size", None), ("several", None), ("rate", "Group"), ("speed", "Group")]
 
 
@@ -95,9 +95,9 @@ def test_workers_quiet_and_overwrite_never_make_a_result_differ(tmp_path: Path) 
 @pytest.mark.parametrize("settings", [TrainSettings, PredictSettings, SplitSettings])
 def test_option_names_are_unique_and_every_one_has_help(settings: type) -> None:
     found = list(options.walk(settings))
-    names = [o.field.name for o in found]
+    names = [o.name for o in found]
     assert len(names) == len(set(names))
-    assert all(o.field.metadata["help"] for o in found)
+    assert all(o.spec.help for o in found)
 
 
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:

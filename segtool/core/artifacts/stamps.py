@@ -99,13 +99,13 @@ def migrate(found: Mapping[str, Any], wanted: Mapping[str, Any], settings: Any) 
         if name in values and values[name] == value:
             del values[name]
     for option in walk(type(settings)):
-        name, meta = option.field.name, option.field.metadata
-        if name not in values and meta["formerly"] in values:
-            values[name] = values.pop(meta["formerly"])
-        if name not in now and (option.is_path or not meta["affects_result"]):
+        name, spec = option.name, option.spec
+        if name not in values and spec.formerly in values:
+            values[name] = values.pop(spec.formerly)
+        if name not in now and (option.is_path or not spec.affects_result):
             values.pop(name, None)
         elif name in values:
-            renamed = meta["former_values"].items()
+            renamed = spec.former_values.items()
             values[name] = next((new for old, new in renamed if old == values[name]), values[name])
         elif name in now and option.added_with is not MISSING:
             values[name] = plain(option.added_with)
