@@ -39,7 +39,7 @@ SWA = "swa --threads 1 --workers 0"
 def folder(tiny: Path, typed: Type, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test's folder with `tiny` and runs of it, trained once for all tests.
 
-    `run` has kept four epochs, `tuned` two of its own, which started from `run` and left its encoder as it was.
+    `run` has kept four epochs; `tuned` started from `run`, froze its encoder, and has kept two epochs.
     """
     kept = tmp_path_factory.getbasetemp() / "swa_runs"
     if not kept.exists():
@@ -100,12 +100,12 @@ def test_the_average_is_torchs_of_the_same_checkpoints(folder: Path, typed: Type
     average = AveragedModel(networks[0])
     for network in networks:
         average.update_parameters(network)
-    made = weights(Path("out/swa.pt"))
+    written = weights(Path("out/swa.pt"))
     for name, value in average.module.named_parameters():
-        torch.testing.assert_close(made[name], value, rtol=1e-6, atol=1e-7, msg=name)
+        torch.testing.assert_close(written[name], value, rtol=1e-6, atol=1e-7, msg=name)
     # Statistics of few pixels magnify the last bit of a weight, so both networks get the same weights from here on. The
     # batches are those of the command: the six training images, once each.
-    average.module.load_state_dict({name: made[name] for name, _ in average.module.named_parameters()}, strict=False)
+    average.module.load_state_dict({name: written[name] for name, _ in average.module.named_parameters()}, strict=False)
     values = {"runs": (Path("run"),), "out": Path("out"), "last": 3, "threads": 1, "workers": 0, "quiet": True}
     job = read_averaging_job(assemble(SwaSettings, values), 1)
     evaluator = CheckpointEvaluator(RunContext.create(job.settings, job.data, "cpu", World()), epoch=4, frozen=False)
@@ -116,11 +116,11 @@ def test_the_average_is_torchs_of_the_same_checkpoints(folder: Path, typed: Type
     update_bn([network_input(batch.images, job.data.spec, "cpu") for batch in batches], average)
     expected = average.module.state_dict()
     assert all(
-        torch.equal(value, expected[name]) and value.dtype == expected[name].dtype for name, value in made.items()
+        torch.equal(value, expected[name]) and value.dtype == expected[name].dtype for name, value in written.items()
     )
     assert same(Path("out/best.pt"), Path("out/swa.pt"))
     last = weights(files[-1])
-    assert not any(torch.equal(value, last[name]) for name, value in made.items() if name.endswith("running_var"))
+    assert not any(torch.equal(value, last[name]) for name, value in written.items() if name.endswith("running_var"))
 
 
 def test_the_output_is_a_run_like_any_other(folder: Path, typed: Type) -> None:
@@ -130,7 +130,7 @@ def test_the_output_is_a_run_like_any_other(folder: Path, typed: Type) -> None:
     assert {row["role"] for row in table(Path("out/samples.csv"))} == {"train", "valid"}
     assert Path("out/samples.csv").read_bytes() == Path("run/samples.csv").read_bytes()
     config = json.loads(Path("out/config.json").read_text())
-    assert [one["file"] for one in config["swa"]["averaged"]] == ["epoch_002.pt", "epoch_003.pt", "epoch_004.pt"]
+    assert [member["file"] for member in config["swa"]["averaged"]] == ["epoch_002.pt", "epoch_003.pt", "epoch_004.pt"]
     assert config["settings"]["arch"] == "linknet"
     for subset in ("valid", "oof"):
         options = "" if subset == "valid" else "--run tuned"
@@ -204,9 +204,9 @@ def test_a_greedy_soup_leaves_out_what_does_not_help_and_never_scores_below_the_
     ended = typed(f"{SWA} bad run tuned --greedy -o out")
     assert ended.status == 0, ended.stderr
     scores = miou(Path("out"))
-    used = [f"{one['run']} best" for one in _averaged("out")]
+    used = [f"{member['run']} best" for member in _averaged("out")]
     assert "bad best" not in used
-    assert scores[" + ".join(used)] >= max(scores[one] for one in ("bad best", "run best", "tuned best"))
+    assert scores[" + ".join(used)] >= max(scores[name] for name in ("bad best", "run best", "tuned best"))
     assert scores[stamp(Path("out"))["kept"]] == max(scores.values())
     # If everything else lowers the score, the soup is the best checkpoint, unchanged.
     ended = typed(f"{SWA} bad run --greedy -o alone")
@@ -267,7 +267,7 @@ def test_a_continuation_trains_at_its_own_rate_and_averages_its_epochs(folder: P
     assert [float(row["swa_miou"] or "nan") for row in rows[:4]] == pytest.approx([math.nan] * 4, nan_ok=True)
     scores = miou(Path("out"))
     assert float(rows[4]["swa_miou"]) == scores["out epoch 3 + out epoch 4 + out epoch 5"]
-    assert {one: scores[one] for one in scores if one.startswith("out epoch 5")} == {
+    assert {name: scores[name] for name in scores if name.startswith("out epoch 5")} == {
         "out epoch 5": float(rows[4]["miou"])
     }
     assert scores[stamp(Path("out"))["kept"]] == max(scores.values())
@@ -276,7 +276,7 @@ def test_a_continuation_trains_at_its_own_rate_and_averages_its_epochs(folder: P
 
 
 def _files(run: str) -> list[str]:
-    return [one["file"] for one in _averaged(run)]
+    return [member["file"] for member in _averaged(run)]
 
 
 def test_cycles_average_their_last_epochs_and_may_start_from_last_pt(folder: Path, typed: Type) -> None:
@@ -341,11 +341,11 @@ def test_two_processes_give_what_one_gives(tiny: Path, typed: Type, monkeypatch:
     # The same checkpoints averaged by one process and by two: only the statistics may differ.
     assert typed(f"{SWA} two --last 2 -o alone").status == 0
     assert _launch(typed, monkeypatch, f"{SWA} two --last 2 -o both") == [0, 0]
-    one, two = weights(Path("alone/swa.pt")), weights(Path("both/swa.pt"))
-    for name, value in one.items():
+    by_one, by_two = weights(Path("alone/swa.pt")), weights(Path("both/swa.pt"))
+    for name, value in by_one.items():
         if "running" in name or "num_batches" in name:
             continue
-        assert torch.equal(value, two[name]), name
+        assert torch.equal(value, by_two[name]), name
     assert miou(Path("both")).keys() == miou(Path("alone")).keys()
     assert _launch(typed, monkeypatch, f"{SWA} two --last 2 -o three", world=3) == [2, 2, 2]
 

@@ -105,11 +105,11 @@ def common_spec(checkpoints: Sequence[Checkpoint]) -> NetworkSpec:
     for checkpoint in others:
         spec = _spec(checkpoint.file)
         for name in SAME_IN_ALL:
-            value, wanted = getattr(spec, name), getattr(expected, name)
-            if value != wanted:
+            value, reference = getattr(spec, name), getattr(expected, name)
+            if value != reference:
                 raise UsageError(
                     f"only equal networks can be averaged: {name.replace('_', ' ')} is {_text(value)} in"
-                    f" {checkpoint.name}, {_text(wanted)} in {first.name}"
+                    f" {checkpoint.name}, {_text(reference)} in {first.name}"
                 )
     return expected
 

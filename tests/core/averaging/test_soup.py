@@ -28,12 +28,12 @@ def test_a_soup_never_scores_below_its_best_member(data: st.DataObject, count: i
 
     members = checkpoints(count)
     soup = greedy_soup(members, score)
-    singles = [known[(one,)] for one in members]
+    singles = [known[(member,)] for member in members]
     reached = known[tuple(soup)]
     assert all(math.isnan(single) or reached >= single for single in singles)
-    # From the best down, and each network is looked at once.
-    order = sorted(members, key=lambda one: -math.inf if math.isnan(known[(one,)]) else known[(one,)], reverse=True)
-    assert soup == [one for one in order if one in soup]
+    # From the best down, and each network is scored once.
+    order = sorted(members, key=lambda c: -math.inf if math.isnan(known[(c,)]) else known[(c,)], reverse=True)
+    assert soup == [member for member in order if member in soup]
     assert len(known) == count + count - 1
 
 

@@ -1,4 +1,4 @@
-"""Averages of weights and refreshed batch norms: torch's AveragedModel and update_bn, and where torch goes wrong."""
+"""Averages of weights and refreshed batch norms: as torch's AveragedModel and update_bn, but for torch's mistakes."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from segtool.core.averaging.weights import WeightAverage, refresh_norms
 
 
 class Network(nn.Module):
-    """Convolutions, norms of which one is used twice, and a buffer of integers."""
+    """Convolutions, batch norms (one is used twice), and a buffer of integers."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -23,8 +23,8 @@ class Network(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.encoder(x)
-        found: torch.Tensor = self.norm(self.again(self.norm(x)))
-        return found
+        output: torch.Tensor = self.norm(self.again(self.norm(x)))
+        return output
 
 
 def batches(*sizes: int) -> list[torch.Tensor]:
@@ -33,7 +33,7 @@ def batches(*sizes: int) -> list[torch.Tensor]:
 
 
 def trained(seed: int) -> Network:
-    """A network whose statistics are those of some batches."""
+    """Return a network with the batch-norm statistics of some batches."""
     network = Network(seed).train()
     for batch in batches(4, 4)[: 1 + seed % 2]:
         network(batch)
@@ -53,13 +53,13 @@ def test_the_mean_is_that_of_torchs_averaged_model_and_integers_stay_integers() 
         if value.is_floating_point():
             torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-7)
         else:
-            # Torch makes nonsense of these counts and indices, by its own words.
+            # Torch warns that its average of these counts and indices is meaningless.
             assert torch.equal(value, networks[-1].state_dict()[name])
-    # Nothing of a network that was taken in has changed.
+    # The networks that were added are unchanged.
     assert torch.equal(networks[0].again.weight, trained(0).again.weight)
 
 
-def test_the_order_does_not_count_and_equal_weights_stay_what_they_are() -> None:
+def test_order_does_not_matter_and_equal_weights_are_unchanged() -> None:
     states = [trained(seed).state_dict() for seed in range(5)]
     sums = [WeightAverage(), WeightAverage(), WeightAverage()]
     for state in states:
@@ -67,7 +67,7 @@ def test_the_order_does_not_count_and_equal_weights_stay_what_they_are() -> None
         sums[2].add(states[0])
     for state in reversed(states):
         sums[1].add(state)
-    there, back, same = (one.mean() for one in sums)
+    there, back, same = (average.mean() for average in sums)
     for name, value in there.items():
         assert torch.equal(value, back[name]) or not value.is_floating_point()
         assert torch.equal(same[name], states[0][name])
@@ -84,7 +84,7 @@ def test_refreshed_statistics_are_those_of_torchs_update_bn() -> None:
     assert ours.norm.num_batches_tracked.dtype == torch.int64
 
 
-def test_a_short_batch_weighs_as_much_as_its_images() -> None:
+def test_batches_are_weighted_by_their_images() -> None:
     norm, (long, short) = nn.BatchNorm2d(3).train(), batches(6, 2)
     refresh_norms(norm, [long, short], norm)
     means = [batch.mean((0, 2, 3)) for batch in (long, short)]
@@ -96,7 +96,7 @@ def test_a_short_batch_weighs_as_much_as_its_images() -> None:
     assert not torch.allclose(norm.running_var, by_torch.running_var)
 
 
-def test_frozen_norms_and_those_nothing_goes_through_keep_their_statistics() -> None:
+def test_frozen_and_unused_norms_keep_their_statistics() -> None:
     network, before = trained(1).train(), trained(1)
     network.encoder.eval()
     network.idle.running_mean.fill_(7)
@@ -106,7 +106,7 @@ def test_frozen_norms_and_those_nothing_goes_through_keep_their_statistics() -> 
     assert not torch.equal(network.norm.running_var, before.norm.running_var)
 
 
-def test_momentum_comes_back_whatever_happens() -> None:
+def test_momentum_is_restored_after_an_error() -> None:
     network = trained(0).train()
     network.encoder[1].momentum = None
 
@@ -130,7 +130,7 @@ def test_without_a_batch_norm_nothing_is_read() -> None:
     refresh_norms(network.train(), unread(), network)
 
 
-def test_processes_share_the_images_of_one_mean() -> None:
+def test_processes_average_over_all_images() -> None:
     mine, theirs = batches(3, 1), batches(2, 2, 2)[1:]
     whole, part, other = (nn.BatchNorm2d(3).train() for _ in range(3))
     refresh_norms(whole, [*mine, *theirs], whole)
