@@ -64,9 +64,9 @@ def _begin_run(folder: Path, job: AveragingJob) -> None:
 
 def _finish(output: Output, settings: SwaSettings, job: AveragingJob, soup: SoupResult, history: list[Row]) -> Result:
     """Write what was averaged and how it scores, and the stamp."""
-    folder, kept = output.path, soup.rows[average_name(soup.kept)]
+    folder, kept = output.path, soup.scores(soup.kept)
     rows = history or [{"epoch": soup.epoch, **kept}]
-    _write_history(folder / "history.csv", rows, soup.rows[average_name(soup.averaged)])
+    _write_history(folder / "history.csv", rows, soup.scores(soup.averaged))
     averaged = [{"run": str(c.run), "file": c.file.name, "digest": digest_weights(c.file)} for c in soup.averaged]
     config = describe(job.settings, job.data.spec)
     write_json(folder / "config.json", {**config, "swa": {**comparable(settings), "averaged": averaged}})
@@ -99,16 +99,16 @@ def _result(folder: Path, job: AveragingJob, soup: SoupResult) -> Result:
     summary = f"{folder}: the average of {count} checkpoints"
     if not job.data.valid:
         return Result(summary)
-    rows = [_cells(c.name, c in soup.averaged, soup.rows[c.name]) for c in soup.singles]
-    average = soup.rows[average_name(soup.averaged)]
-    best = max(soup.singles, key=lambda c: sort_key(monitored(soup.rows[c.name], job.settings.loop.monitor)))
+    rows = [_cells(c.name, c in soup.averaged, soup.scores([c])) for c in soup.singles]
+    average = soup.scores(soup.averaged)
+    best = max(soup.singles, key=lambda c: sort_key(monitored(soup.scores([c]), job.settings.loop.monitor)))
     if count > 1:
         rows.append(_cells(f"average of {count}", True, average))
     else:
         summary = f"{folder}: no other checkpoint improves on {soup.averaged[0].name}"
     table = Table(f"Validation on {len(job.data.valid)} images", ["network", "averaged", *SHOWN], rows)
     kept = "the average" if len(soup.kept) > 1 else soup.kept[0].name
-    scores = f"{column} {average[column]:.4f}, best single checkpoint {soup.rows[best.name][column]:.4f} ({best.name})"
+    scores = f"{column} {average[column]:.4f}, best single checkpoint {soup.scores([best])[column]:.4f} ({best.name})"
     return Result(f"{summary}: {scores}; best.pt is {kept}", [table])
 
 

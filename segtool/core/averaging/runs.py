@@ -91,8 +91,10 @@ def choose_checkpoints(runs: Sequence[FinishedRun], settings: AverageSettings) -
         UsageError: a run has not kept these epochs, or there is only one checkpoint.
         SegtoolError: a run has lost its best.pt.
     """
-    by_epoch = settings.last or settings.epochs or len(runs) == 1
-    chosen = [c for run in runs for c in (_epochs(run.path, settings) if by_epoch else [best_checkpoint(run.path)])]
+    if settings.last or settings.epochs or len(runs) == 1:
+        chosen = [checkpoint for run in runs for checkpoint in _epochs(run.path, settings)]
+    else:
+        chosen = [best_checkpoint(run.path) for run in runs]
     if len(chosen) < 2:
         raise UsageError(f"{chosen[0].name} is only one checkpoint, and an average needs two or more")
     return chosen

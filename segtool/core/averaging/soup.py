@@ -110,6 +110,10 @@ class SoupResult(NamedTuple):
     epoch: int
     rows: dict[str, Row]
 
+    def scores(self, checkpoints: Sequence[Checkpoint]) -> Row:
+        """Return the scores of the average of checkpoints."""
+        return self.rows[average_name(checkpoints)]
+
 
 def make_soup(job: AveragingJob, context: RunContext, settings: AverageSettings) -> SoupResult:
     """Score checkpoints and their average, and write swa.pt and best.pt."""
