@@ -17,7 +17,7 @@ goes to the class that would have taken it if that class had not been there. In 
                  "box": {"threshold": 0.43, "weight": 1, "min_area": 12}}, ...}
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +29,18 @@ import numpy.typing as npt
 from segtool.core.documents import read_json
 from segtool.core.files import digest_file
 from segtool.core.images import Array
-from segtool.core.predictions.probability_maps import SCALE, Probs, decide, lowest_level, open_probs, quantise
+from segtool.core.predictions.probability_maps import (
+    SCALE,
+    ProbReader,
+    Probs,
+    decide,
+    lowest_level,
+    most_probable,
+    open_probs,
+    quantise,
+)
+from segtool.core.scoring.components import component_runs
 from segtool.core.scoring.fits import THRESHOLDS, Fit, read_fits
-from segtool.core.scoring.objects import bounds, components
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
@@ -67,29 +76,23 @@ class Decision:
         """Whether some class has a minimum area."""
         return max(self.min_areas) > 1
 
-    def choose(self, levels: Levels) -> tuple[Array, Array]:
-        """The class that takes each pixel, and the one that would without it (only where areas need it; else zeros).
+    def choose(self, levels: Levels, without: Array | None = None) -> Array:
+        """Return the class that takes each pixel, uint8 (...).
 
         Args:
-            levels: stored probabilities, uint16 (C, rows, W).
-
-        Returns:
-            Both uint8 (rows, W).
+            levels: stored probabilities, uint16 (C, ...).
+            without: a class for each pixel, uint8 (...), that must not take it.
         """
-        best = self._bids(levels[0], 0)
-        first, second = np.zeros(best.shape, np.uint8), np.zeros(best.shape, np.uint8)
-        next_best = np.full(best.shape, -np.inf, np.float32)
-        for index in range(1, len(levels)):
+        best = np.full(levels.shape[1:], -np.inf, np.float32)
+        chosen = np.zeros(best.shape, np.uint8)
+        for index in range(len(levels)):
             bids = self._bids(levels[index], index)
-            higher = bids > best
-            if self.cleans:
-                beaten = np.minimum(bids, best)
-                better = beaten > next_best
-                second[better] = np.where(higher, first, np.uint8(index))[better]
-                np.maximum(next_best, beaten, out=next_best)
-            first[higher] = index
+            if without is not None:
+                bids[without == index] = -np.inf
+            # Ids rise, so the last class that is higher has the highest one; faster than to index by it.
+            np.maximum(chosen, (bids > best) * np.uint8(index), out=chosen)
             np.maximum(best, bids, out=best)
-        return first, second
+        return chosen
 
     def _bids(self, levels: Levels, index: int) -> npt.NDArray[np.float32]:
         """What a class bids for each pixel, float32.
@@ -108,20 +111,15 @@ class Decision:
         np.copyto(bids, excess, where=levels >= lowest)
         return bids
 
+    def small_objects(self, mask: Array) -> npt.NDArray[np.bool_]:
+        """Return where a whole image's choice, uint8 (H, W), has objects below their class's minimum area."""
+        runs = component_runs(mask)
+        least = np.array(self.min_areas)[mask.reshape(-1)[runs.starts]]
+        return np.repeat(runs.areas < least, runs.lengths).reshape(mask.shape)
+
     def clean(self, first: Array, second: Array) -> Array:
-        """Take the small objects out of a whole image's choice; both as `choose` gives them."""
-        mask = first.copy()
-        for index, area in enumerate(self.min_areas):
-            where = first == index
-            if area <= 1 or not where.any():
-                continue
-            box = bounds(where)
-            labels, areas = components(where[box])
-            small = areas < area
-            small[0] = False
-            gone = small[labels]
-            mask[box][gone] = second[box][gone]
-        return mask
+        """Return a whole image's choice without small objects, uint8 (H, W); `second` is the choice without `first`."""
+        return np.where(self.small_objects(first), second, first)
 
     def read(self, path: Path, size: Size, whose: object) -> Array:
         """The mask of stored probabilities, uint8 (H, W).
@@ -129,11 +127,51 @@ class Decision:
         Raises:
             SegtoolError: they are missing, broken, or of other classes or another size than `size`, which `whose` says.
         """
-        reader = open_probs(path, (len(self.thresholds), *size), whose)
-        growing = GrowingMask(self, size)
-        for top in range(0, size.height, reader.band_rows):
-            growing.add(top, reader.levels(top, min(top + reader.band_rows, size.height)))
-        return growing.finish()
+        return read_masks(open_probs(path, (len(self.thresholds), *size), whose), [self])[self]
+
+
+def read_masks(reader: ProbReader, decisions: Collection[Decision]) -> dict[Decision, Array]:
+    """Return the mask of one image by each decision, uint8 (H, W); equal decisions are made once.
+
+    Decisions differ in few pixels, and only those are looked at by each of them.
+    """
+    masks = {decision: np.empty(reader.shape[1:], np.uint8) for decision in decisions}
+    for rows, levels in reader.bands():
+        likely, contested = _contested(levels, list(masks))
+        open_levels = _at(levels, contested)
+        for decision, mask in masks.items():
+            mask[rows] = likely
+            mask[rows].reshape(-1)[contested] = decision.choose(open_levels)
+    small = {decision: decision.small_objects(mask) for decision, mask in masks.items() if decision.cleans}
+    for rows, levels in reader.bands() if small else ():
+        for decision, where in small.items():
+            pixels, mask = np.flatnonzero(where[rows]), masks[decision][rows].reshape(-1)
+            mask[pixels] = decision.choose(_at(levels, pixels), without=mask[pixels])
+    return masks
+
+
+def _contested(levels: Levels, decisions: Sequence[Decision]) -> tuple[Array, npt.NDArray[np.intp]]:
+    """Return the most probable class of each pixel, uint8 (rows, W), and the pixels where a decision may take another.
+
+    None does where that class reaches its highest threshold and no other class reaches its lowest one.
+    """
+    likely, best = most_probable(levels)
+    lowest = [
+        [lowest_level(threshold) for threshold in thresholds if threshold is not None]
+        for thresholds in zip(*(decision.thresholds for decision in decisions), strict=True)
+    ]
+    reaching = np.zeros(best.shape, np.uint8)
+    for plane, bounds in zip(levels, lowest, strict=True):
+        if bounds:
+            reaching += plane >= min(bounds)
+    least = np.array([max(bounds, default=0) for bounds in lowest], np.uint16)
+    itself = np.array([len(bounds) > 0 for bounds in lowest], np.uint8)
+    return likely, np.flatnonzero((best < least[likely]) | (reaching != itself[likely]))
+
+
+def _at(levels: Levels, pixels: npt.NDArray[np.intp]) -> Levels:
+    """Return the levels at some pixels, uint16 (C, n), of those of some rows."""
+    return levels.reshape(len(levels), -1)[:, pixels]
 
 
 class GrowingMask:
@@ -155,9 +193,9 @@ class GrowingMask:
         """Decide the rows from `top` on, uint16 (C, rows, W)."""
         assert self.decision is not None
         rows = slice(top, top + levels.shape[1])
-        self.first[rows], second = self.decision.choose(levels)
+        self.first[rows] = self.decision.choose(levels)
         if self.second is not None:
-            self.second[rows] = second
+            self.second[rows] = self.decision.choose(levels, without=self.first[rows])
 
     def finish(self) -> Array:
         """The mask, uint8 (H, W)."""

@@ -5,6 +5,7 @@ q = round(p * 65535). LZ4 with byte shuffle: smooth maps shrink to a third at me
 
 import errno
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -159,15 +160,19 @@ class ProbReader:
         except (RuntimeError, OSError, ValueError) as error:
             raise SegtoolError(f"{self.path} is truncated; run `segtool predict` again") from error
 
+    def bands(self) -> Iterator[tuple[slice, npt.NDArray[np.uint16]]]:
+        """Yield all rows band by band, from the top: which they are, and their levels, uint16 (C, rows, W)."""
+        for top in range(0, self.shape[1], self.band_rows):
+            rows = slice(top, min(top + self.band_rows, self.shape[1]))
+            yield rows, self.levels(rows.start, rows.stop)
+
     def adds_up(self) -> bool:
         """Whether every pixel's probabilities add up to one, but for rounding.
 
         The codec keeps no checksum: pages that a power cut left empty read as zeros.
         """
-        classes, height, _ = self.shape
-        rows = self.array.chunks[1]
-        sums = (self.levels(top, top + rows).sum(0, dtype=np.int64) for top in range(0, height, rows))
-        return all(np.abs(total - SCALE).max() <= classes for total in sums)
+        sums = (levels.sum(0, dtype=np.int64) for _, levels in self.bands())
+        return all(np.abs(total - SCALE).max() <= self.shape[0] for total in sums)
 
     def probs(self, top: int = 0, bottom: int | None = None) -> Probs:
         """Rows [top, bottom) as float32 (C, rows, W) in [0, 1]."""
@@ -217,7 +222,7 @@ def most_probable(probs: npt.NDArray[Values]) -> tuple[npt.NDArray[np.uint8], np
     best = probs[0].copy()
     mask = np.zeros(best.shape, np.uint8)
     for index in range(1, len(probs)):
-        higher = probs[index] > best
-        mask[higher] = index
+        # Ids rise, so the last class that is higher has the highest one; faster than to index by it.
+        np.maximum(mask, (probs[index] > best) * np.uint8(index), out=mask)
         np.maximum(best, probs[index], out=best)
     return mask, best

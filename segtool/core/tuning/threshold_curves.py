@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.images import IGNORE, Array
-from segtool.core.scoring.objects import bounds, components
+from segtool.core.scoring.components import component_runs
 from segtool.core.tuning.objective import Floats, Metric
 
 LEVELS = 65536
@@ -26,26 +26,25 @@ def level_histogram(levels: npt.NDArray[np.uint16], truth: Array, index: int) ->
     return np.stack([own, np.bincount(levels[truth != IGNORE], minlength=LEVELS)])
 
 
-def area_histogram(mask: Array, truth: Array, index: int) -> Histogram:
-    """The pixels of a class by the area of the object they are predicted in, at most 65535; 0 where in none.
+def area_histograms(mask: Array, truth: Array, indices: Sequence[int]) -> list[Histogram]:
+    """The pixels of each of some classes by the area of the object they are predicted in, at most 65535; 0: in none.
 
     An object's area is that of its 8-connected component in the mask, ignored pixels included: where nobody looks,
     nobody knows what to ignore.
     """
-    histogram = np.zeros((2, LEVELS), np.int64)
-    own, scored = truth == index, truth != IGNORE
-    histogram[:, 0] = own.sum(), scored.sum()
-    where = mask == index
-    if not where.any():
-        return histogram
-    box = bounds(where)
-    labels, areas = components(where[box])
-    areas[0] = 0
-    for row, pixels in zip(histogram, (own, scored), strict=True):
-        inside = np.bincount(labels[pixels[box]], minlength=len(areas))
-        np.add.at(row, np.minimum(areas[1:], LEVELS - 1), inside[1:])
-        row[0] -= inside[1:].sum()
-    return histogram
+    starts, lengths, areas = component_runs(mask, truth)
+    predicted, true = mask.reshape(-1)[starts], truth.reshape(-1)[starts]
+    levels = np.minimum(areas, LEVELS - 1)
+    histograms = []
+    for index in indices:
+        histogram = np.zeros((2, LEVELS), np.int64)
+        for row, counted in zip(histogram, (true == index, true != IGNORE), strict=True):
+            inside = counted & (predicted == index)
+            # Pixels are summed up as float64: exact up to 2^53.
+            row[:] = np.bincount(levels[inside], lengths[inside], LEVELS)
+            row[0] = lengths[counted].sum() - lengths[inside].sum()
+        histograms.append(histogram)
+    return histograms
 
 
 class Sweep:

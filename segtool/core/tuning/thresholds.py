@@ -18,15 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.images import Array
-from segtool.core.predictions.decision import Decision, GrowingMask, Levels, shortest
+from segtool.core.predictions.decision import Decision, read_masks, shortest
 from segtool.core.predictions.probability_maps import SCALE, ProbReader
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.scoring.bootstrap import Difference, paired_difference
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.scores import class_counts
 from segtool.core.tuning.objective import Counts, Floats, Metric
-from segtool.core.tuning.threshold_curves import LEVELS, Sweep, area_histogram, best_levels, level_histogram
-from segtool.values import Size
+from segtool.core.tuning.threshold_curves import LEVELS, Sweep, area_histograms, best_levels, level_histogram
 
 # The level from which of two classes the more probable one is at least as probable.
 HALF = SCALE // 2 + 1
@@ -128,7 +127,7 @@ def sweep_levels(images: Images, metric: Metric) -> Sweep:
     sweep = Sweep(metric, images.folds)
     for number, reader, truth in images.each("thresholds"):
         found = np.zeros((len(metric.fitted), 2, LEVELS), np.int64)
-        for rows, levels in _bands(reader):
+        for rows, levels in reader.bands():
             for histogram, index in zip(found, metric.fitted, strict=True):
                 histogram += level_histogram(levels[index], truth[rows], index)
         sweep.add([int(images.parts[number])], list(found))
@@ -139,10 +138,10 @@ def sweep_areas(images: Images, metric: Metric, decisions: Sequence[Decision]) -
     """One pass over the objects of each fit's decision; a slot for each fit."""
     sweep = Sweep(metric, len(decisions))
     for number, reader, truth in images.each("areas"):
-        for decision, mask in _masks(reader, decisions).items():
+        for decision, mask in read_masks(reader, decisions).items():
             slots = [fit for fit, one in enumerate(decisions) if one == decision and images.used(fit)[number]]
             if slots:
-                sweep.add(slots, [area_histogram(mask, truth, index) for index in metric.fitted])
+                sweep.add(slots, area_histograms(mask, truth, metric.fitted))
     return sweep
 
 
@@ -152,27 +151,10 @@ def measure(images: Images, decisions: Sequence[Decision], classes: int) -> Coun
     for number, reader, truth in images.each("decisions"):
         found = {
             decision: class_counts(confusion(truth, mask, classes))
-            for decision, mask in _masks(reader, decisions).items()
+            for decision, mask in read_masks(reader, decisions).items()
         }
         counts[:, number] = [found[decision] for decision in decisions]
     return counts
-
-
-def _masks(reader: ProbReader, decisions: Sequence[Decision]) -> dict[Decision, Array]:
-    """The mask by each decision; equal decisions are made once."""
-    size = Size(*reader.shape[1:])
-    growing = {decision: GrowingMask(decision, size) for decision in decisions}
-    for rows, levels in _bands(reader):
-        for mask in growing.values():
-            mask.add(rows.start, levels)
-    return {decision: mask.finish() for decision, mask in growing.items()}
-
-
-def _bands(reader: ProbReader) -> Iterator[tuple[slice, Levels]]:
-    height, rows = reader.shape[1], reader.band_rows
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        yield slice(top, bottom), reader.levels(top, bottom)
 
 
 def _with_thresholds(plain: Decision, curves: Floats, metric: Metric) -> Decision:

@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 from segtool.core.dataset.masks import mask_path
 from segtool.core.images import read_indices
-from segtool.core.predictions.decision import Decision, GrowingMask, read_decision, shortest
+from segtool.core.predictions.decision import Decision, GrowingMask, read_decision, read_masks, shortest
 from segtool.core.predictions.folder import probs_path
-from segtool.core.predictions.probability_maps import decide, lowest_level, quantise, write_probs
+from segtool.core.predictions.probability_maps import ProbReader, decide, lowest_level, quantise, write_probs
 from segtool.core.predictions.writer import PredictionWriter
 from segtool.errors import SegtoolError
 from segtool.values import Size
@@ -33,7 +33,12 @@ def levels(*pixels: tuple[int, ...]) -> np.ndarray:
 
 
 def chosen(decision: Decision, *pixels: tuple[int, ...]) -> list[int]:
-    return decision.choose(levels(*pixels))[0][0].tolist()
+    return decision.choose(levels(*pixels))[0].tolist()
+
+
+def cleaned(decision: Decision, stored: np.ndarray) -> np.ndarray:
+    first = decision.choose(stored)
+    return decision.clean(first, decision.choose(stored, without=first))
 
 
 def probs(seed: int, size: tuple[int, int] = (40, 50), classes: int = 3) -> np.ndarray:
@@ -69,14 +74,15 @@ def test_where_none_reaches_its_threshold() -> None:
 @given(hnp.arrays(np.uint16, (4, 3, 5)), st.sampled_from([None, 0.0, 0.37, 0.5, 1.0]))
 @settings(max_examples=50)
 def test_no_thresholds_and_equal_ones_are_the_argmax(stored: np.ndarray, threshold: float | None) -> None:
-    assert np.array_equal(rule(*[threshold] * 4).choose(stored)[0], stored.argmax(0))
+    assert np.array_equal(rule(*[threshold] * 4).choose(stored), stored.argmax(0))
 
 
 @given(hnp.arrays(np.uint16, (3, 4, 6)))
 @settings(max_examples=50)
 def test_the_next_choice_is_what_is_chosen_without_the_first(stored: np.ndarray) -> None:
     decision = rule(0.4, 0.2, None, weights=(0.1, 1.0, 1.0), areas=(2, 2, 2))
-    first, second = decision.choose(stored)
+    first = decision.choose(stored)
+    second = decision.choose(stored, without=first)
     for y, x in np.ndindex(first.shape):
         others = [index for index in range(3) if index != first[y, x]]
         left = rule(
@@ -85,7 +91,32 @@ def test_the_next_choice_is_what_is_chosen_without_the_first(stored: np.ndarray)
         )
         # With all thresholds gone from the rest the fall-back would change; the last class has none.
         if any(decision.thresholds[index] is None for index in others):
-            assert second[y, x] == others[left.choose(stored[others, y : y + 1, x : x + 1])[0][0, 0]]
+            assert second[y, x] == others[left.choose(stored[others, y : y + 1, x : x + 1])[0, 0]]
+
+
+def test_of_equal_next_choices_the_lowest_id_takes_the_pixel() -> None:
+    stored = levels((100, 100, 60000))
+    decision = rule(0.4, 0.4, None, areas=(2, 2, 2))
+    assert decision.choose(stored).tolist() == [[2]]
+    assert decision.choose(stored, without=decision.choose(stored)).tolist() == [[0]]
+
+
+@given(
+    st.integers(0, 999),
+    st.lists(
+        st.lists(st.sampled_from([None, 0.0, 0.2, 0.37, 0.5, 1.0]), min_size=4, max_size=4), min_size=1, max_size=4
+    ),
+)
+@settings(max_examples=40, deadline=None)
+def test_masks_read_side_by_side_are_those_of_each_decision(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, thresholds: list[list[float | None]]
+) -> None:
+    path = tmp_path_factory.mktemp("maps") / "a.b2nd"
+    write_probs(path, np.round(probs(seed, (23, 31), 4), 1))
+    stored = ProbReader(path).levels()
+    decisions = [rule(*row, weights=(1, 0.5, 0.1, 2), areas=(0, 3, nth * 2, 5)) for nth, row in enumerate(thresholds)]
+    for decision, mask in read_masks(ProbReader(path), decisions).items():
+        assert np.array_equal(mask, cleaned(decision, stored))
 
 
 def test_objects_below_the_minimum_area_go_to_the_next_choice() -> None:
@@ -96,7 +127,7 @@ def test_objects_below_the_minimum_area_go_to_the_next_choice() -> None:
     stored[2, 0, 4] = 45000  # the next choice of one pixel
     for area, expected in ((0, shape), (2, shape), (3, shape & (np.arange(5) < 4)), (4, shape & False)):
         decision = rule(None, 0.3, None, areas=(0, area, 0))
-        mask = decision.clean(*decision.choose(stored))
+        mask = cleaned(decision, stored)
         assert np.array_equal(mask == 1, expected), area
         assert mask[0, 4] == (1 if expected[0, 4] else 2)
         assert mask[1, 4] == expected[1, 4]
@@ -107,14 +138,14 @@ def test_a_minimum_area_of_the_background_fills_holes() -> None:
     stored[1] = 60000
     stored[:, 2, 2] = 50000, 15535
     decision = rule(None, 0.5, areas=(2, 0))
-    assert decision.clean(*decision.choose(stored)).all()
+    assert cleaned(decision, stored).all()
 
 
 def test_bands_stored_levels_and_probabilities_agree(tmp_path: Path) -> None:
     given_, decision = probs(0, (90, 70)), rule(0.5, 0.2, 0.4, weights=(0.3, 1, 0.5), areas=(5, 9, 0))
-    whole = decision.clean(*decision.choose(quantise(given_)))
+    whole = cleaned(decision, quantise(given_))
     assert not np.array_equal(whole, decide(given_))
-    assert not np.array_equal(whole, decision.choose(quantise(given_))[0])
+    assert not np.array_equal(whole, decision.choose(quantise(given_)))
     growing = GrowingMask(decision, Size(90, 70))
     for top in range(0, 90, 7):
         growing.add_probs(top, given_[:, top : top + 7])

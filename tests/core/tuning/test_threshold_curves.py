@@ -9,7 +9,7 @@ from segtool.core.images import IGNORE
 from segtool.core.scoring.objects import components
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tuning.objective import Metric
-from segtool.core.tuning.threshold_curves import LEVELS, Sweep, area_histogram, best_levels, level_histogram
+from segtool.core.tuning.threshold_curves import LEVELS, Sweep, area_histograms, best_levels, level_histogram
 
 METRICS = ("miou", "dice", "image_dice")
 KEYS = {"miou": "miou", "dice": "dice", "image_dice": "image_dice"}
@@ -114,7 +114,7 @@ def test_every_minimum_area_of_two_classes(metric: str, seed: int) -> None:
         images.append((mask, truth))
     sweep = Sweep(Metric(metric, 2), 1)
     for mask, truth in images:
-        sweep.add([0], [area_histogram(mask, truth, 1)])
+        sweep.add([0], area_histograms(mask, truth, [1]))
     for area in (1, 2, 3, 5, 9, 30, 400):
         kept = []
         for mask, truth in images:
@@ -127,9 +127,9 @@ def test_every_minimum_area_of_two_classes(metric: str, seed: int) -> None:
 def test_areas_count_ignored_pixels_and_are_cut_at_the_last_level() -> None:
     mask, truth = np.ones((300, 300), np.uint8), np.full((300, 300), IGNORE, np.uint8)
     truth[0] = 1
-    own, scored = area_histogram(mask, truth, 1)
+    own, scored = area_histograms(mask, truth, [1])[0]
     assert (own[-1], scored[-1], own.sum(), scored.sum()) == (300, 300, 300, 300)
-    own, scored = area_histogram(mask * 0, truth, 1)
+    own, scored = area_histograms(mask * 0, truth, [1])[0]
     assert (own[0], scored[0], own.sum()) == (300, 300, 300)
 
 
