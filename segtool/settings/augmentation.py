@@ -73,7 +73,9 @@ class AugmentationSettings:
         0.0, min=0, max=1, help="Probability of a grid of holes of the mean colour, a quarter of the pixels"
     )
     dropped_pixels: Literal["keep", "ignore"] = option(
-        "keep", help="Pixels in the holes of --cutout and --gridmask keep their label, or are ignored"
+        "keep",
+        needs=("cutout or gridmask",),
+        help="Pixels in the holes of --cutout and --gridmask keep their label, or are ignored",
     )
     mixup: float = option(
         0.0, min=0, metavar="A", help="Mix two images, and the loss of both masks, with a share from Beta(A,A); 0: off"
@@ -90,19 +92,19 @@ class AugmentationSettings:
         " without gradients, for each image mixed so; 0: off",
     )
     mix_p: float | None = option(
-        None, min=0, max=1, help="Share of the images that are mixed, by each of the ways given equally often; 0.5"
+        None,
+        min=0,
+        max=1,
+        needs=("mixup or cutmix or snapmix",),
+        help="Share of the images that are mixed, by each of the ways given equally often; 0.5",
     )
 
     def __post_init__(self) -> None:
         if self.scale and len(self.scale) != 2:
             raise UsageError(f"--scale takes LOW,HIGH, not {self.scale}")
-        if self.dropped_pixels == "ignore" and not (self.cutout or self.gridmask):
-            raise UsageError("--dropped-pixels ignore needs --cutout or --gridmask")
         for name in MIXES:
             if not math.isfinite(amount := getattr(self, name)):
                 raise UsageError(f"--{name} {amount:g} is not a finite number")
-        if self.mix_p is not None and not self.mixing:
-            raise UsageError("--mix-p needs --mixup, --cutmix or --snapmix")
 
     @property
     def mixing(self) -> str:

@@ -52,6 +52,7 @@ class ExtraSettings:
     )
     extra_map: Path | None = option(
         None,
+        needs=("extra",),
         help="Renames and merges classes of --extra: a CSV with columns theirs,ours or YAML of `theirs: ours`; ours may"
         " be ignore",
     )
@@ -69,10 +70,6 @@ class ExtraSettings:
         help="Draw images more often whose classes occur in a smaller share f of the images than T: sqrt(T/f) times as"
         " often, for the rarest class in it (LVIS). An epoch keeps its length",
     )
-
-    def __post_init__(self) -> None:
-        if self.extra_map and not self.extra:
-            raise UsageError("--extra-map needs --extra")
 
 
 @dataclass(frozen=True)
@@ -95,38 +92,42 @@ class SizeSettings:
         " a window. A window is read by decoding its whole image",
     )
     stride: Size | None = option(
-        None, parse=parse_size, metavar="HxW", help="At most this far from window to window; a window if not given"
+        None,
+        parse=parse_size,
+        metavar="HxW",
+        needs=("window",),
+        help="At most this far from window to window; a window if not given",
     )
     min_foreground: float = option(
         0.0,
         min=0,
         max=1,
+        needs=("window",),
         help="Leave out windows with a smaller share of pixels that are neither class 0 (background) nor ignored",
     )
     crop: Size | None = option(None, parse=parse_size, metavar="HxW", help="Train on random crops of this size")
     crop_nonempty: float = option(
-        0.0, min=0, max=1, help="Probability of a crop that holds a pixel neither of class 0 (background) nor ignored"
+        0.0,
+        min=0,
+        max=1,
+        needs=("crop",),
+        help="Probability of a crop that holds a pixel neither of class 0 (background) nor ignored",
     )
     crop_balance: float = option(
         0.0,
         min=0,
         max=1,
+        needs=("crop",),
         help="Probability of a crop that holds a class drawn, of those in the image, with a chance inverse to its share"
         " of the training pixels: rare classes first",
     )
 
     def __post_init__(self) -> None:
-        for name in ("crop_nonempty", "crop_balance"):
-            if getattr(self, name) and not self.crop:
-                raise UsageError(f"--{name.replace('_', '-')} needs --crop: whole images hold all they have")
         if self.crop_nonempty + self.crop_balance > 1:
             raise UsageError(
                 f"--crop-nonempty {self.crop_nonempty:g} and --crop-balance {self.crop_balance:g} are shares of the"
                 " crops: together at most 1"
             )
-        for name in ("stride", "min_foreground"):
-            if getattr(self, name) and not self.window:
-                raise UsageError(f"--{name.replace('_', '-')} needs --window")
         for inner, outer in (("crop", "resize"), ("window", "resize"), ("crop", "window"), ("stride", "window")):
             small, large = getattr(self, inner), getattr(self, outer)
             if small and large and (small.height > large.height or small.width > large.width):

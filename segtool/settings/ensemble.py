@@ -27,19 +27,21 @@ class BlendSettings:
         " vote: each member's most probable class, so that masks are enough",
     )
     weights: tuple[float, ...] | None = option(
-        None, parse=parse_weights, metavar="2,1,...", help="A weight for each member; 0 leaves it out"
+        None,
+        parse=parse_weights,
+        metavar="2,1,...",
+        excludes=("mode max", "mode min"),
+        help="A weight for each member; 0 leaves it out",
     )
-    sharpen: float | None = option(None, min=0.01, max=10, help=f"The exponent of tsharpen ({EXPONENT})")
-    like: Path | None = option(None, metavar="ENSEMBLE", help="Take mode and weights from this ensemble's folder")
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("mode", "weights", "sharpen") if getattr(self, name) is not None]
-        if self.like and given:
-            raise UsageError(f"--{given[0]} and --like: the ensemble that is to be repeated says it")
-        if self.weights and self.mode in ("max", "min"):
-            raise UsageError(f"--weights means nothing with --mode {self.mode}")
-        if self.sharpen is not None and self.mode != "tsharpen":
-            raise UsageError(f"--sharpen, the exponent of tsharpen, means nothing with --mode {self.mode or 'mean'}")
+    sharpen: float | None = option(
+        None, min=0.01, max=10, needs=("mode tsharpen",), help=f"The exponent of tsharpen ({EXPONENT})"
+    )
+    like: Path | None = option(
+        None,
+        metavar="ENSEMBLE",
+        excludes=("mode", "weights", "sharpen"),
+        help="Take mode and weights from this ensemble's folder",
+    )
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,25 @@ class FitSettings:
     fit: Path | None = option(
         None,
         metavar="DATA",
+        excludes=("weights", "like"),
         help="Weights that give the best mIoU against these masks, by greedy selection with replacement (Caruana et al."
         " 2004); no member may have seen the images",
     )
     cv_folds: int | None = option(
-        None, min=2, max=1000, formerly="parts", help="Folds of the nested cross-validation (5), groups kept whole"
+        None,
+        min=2,
+        max=1000,
+        formerly="parts",
+        needs=("fit",),
+        help="Folds of the nested cross-validation (5), groups kept whole",
     )
     fit_steps: int | None = option(
-        None, min=1, max=10_000, help="Members drawn at most (20); the weights are how often each was drawn"
+        None,
+        min=1,
+        max=10_000,
+        needs=("fit",),
+        help="Members drawn at most (20); the weights are how often each was drawn",
     )
-
-    def __post_init__(self) -> None:
-        for name in ("cv_folds", "fit_steps"):
-            if getattr(self, name) is not None and not self.fit:
-                raise UsageError(f"--{name.replace('_', '-')} needs --fit")
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,6 @@ class EnsembleSettings:
         weights, count = self.blend.weights, len(self.preds)
         if weights and len(weights) != count:
             raise UsageError(f"--weights: {len(weights)} for {count} members; give one for each, in their order")
-        if self.fit.fit and (self.blend.weights or self.blend.like):
-            raise UsageError(f"--fit finds the weights: leave --{'weights' if self.blend.weights else 'like'} out")
         if self.fit.fit and self.blend.mode in ("max", "min"):
             raise UsageError(f"--fit: --mode {self.blend.mode} knows no weights; use {', '.join(ADDITIVE)}")
         if self.fit.fit and count < 2:

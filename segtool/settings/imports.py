@@ -20,8 +20,10 @@ class ImportFoldersSettings:
         metavar="a,b,c|FILE", file_or_word=True, help="Class names in the order of their ids; or a file, one per line"
     )
     test_images: Path | None = option(None, help="Folder of test images")
-    valid_images: Path | None = option(None, help="Images of an official validation set: fold 0 of folds.csv")
-    valid_masks: Path | None = option(None, help="Their masks")
+    valid_images: Path | None = option(
+        None, needs=("valid_masks",), help="Images of an official validation set: fold 0 of folds.csv"
+    )
+    valid_masks: Path | None = option(None, needs=("valid_images",), help="Their masks")
     ignore_index: int | None = option(
         None, min=0, max=65535, help="Value in the given masks for pixels to ignore; 255 is one without being said"
     )
@@ -30,10 +32,6 @@ class ImportFoldersSettings:
         help="Searched in an image's path below its folder, without suffix; the first capture is its group"
         " (patient, scene, video)",
     )
-
-    def __post_init__(self) -> None:
-        if (self.valid_images is None) != (self.valid_masks is None):
-            raise UsageError("--valid-images and --valid-masks go together")
 
 
 @dataclass(frozen=True)
@@ -65,19 +63,21 @@ class ClaimSettings:
         " counts as out-of-fold",
     )
     folds: Path | None = option(
-        None, help="You say that the model was trained without fold --fold of this folds.csv; noted as your claim"
+        None,
+        needs=("fold", "data"),
+        help="You say that the model was trained without fold --fold of this folds.csv; noted as your claim",
     )
-    fold: int | None = option(None, min=0, help="The fold of --folds that the model has not seen")
-    partial: bool = option(False, flags="--partial", help="Take the images that have a file, where others have none")
+    fold: int | None = option(None, min=0, needs=("folds",), help="The fold of --folds that the model has not seen")
+    partial: bool = option(
+        False, flags="--partial", needs=("data",), help="Take the images that have a file, where others have none"
+    )
 
     def __post_init__(self) -> None:
-        if (self.folds is None) != (self.fold is None):
-            raise UsageError("--folds and --fold go together")
         if self.oof and (self.folds or self.subset == "train"):
             other, remedy = ("--folds", "") if self.folds else ("--subset train", "; take --subset oof")
             raise UsageError(f"--oof and {other} say different things about which images the models have seen{remedy}")
         if self.folds and self.subset in ("test", "oof"):
-            raise UsageError(f"--folds means nothing with --subset {self.subset}: it goes with valid or train")
+            raise UsageError(f"--folds has no effect with --subset {self.subset}: use --subset valid or train")
         if self.subset == "oof" and not self.oof:
             raise UsageError("--subset oof: say with --oof that no model saw an image it predicted here")
 
@@ -98,6 +98,7 @@ class FormSettings:
     resize: bool = option(
         False,
         flags="--resize",
+        needs=("data",),
         help="Resize what has another size than its image: probabilities bilinear, masks by nearest neighbour",
     )
 
@@ -128,6 +129,3 @@ class ImportPredsSettings:
     def __post_init__(self) -> None:
         if self.data is None and self.classes is None:
             raise UsageError("without --data nothing says what the classes are: give --classes")
-        asked = {"folds": self.claim.folds, "partial": self.claim.partial, "resize": self.form.resize}
-        if self.data is None and (useless := [name for name, value in asked.items() if value]):
-            raise UsageError(f"--{useless[0]} needs --data")

@@ -86,19 +86,14 @@ class ViewSettings:
     merge: Literal["mean", "gmean", "sum", "max", "min", "tsharpen"] = option(
         "mean", help="How views are merged, in probabilities, which then add up to one again"
     )
-    sharpen: float = option(0.5, min=0.01, max=10, help="The exponent of tsharpen")
+    sharpen: float = option(0.5, min=0.01, max=10, needs=("merge tsharpen",), help="The exponent of tsharpen")
     tta_weights: tuple[float, ...] | None = option(
         None,
         parse=parse_weights,
         metavar="2,1,...",
+        excludes=("merge max", "merge min"),
         help="A weight for each view, in the order in which they are printed",
     )
-
-    def __post_init__(self) -> None:
-        if self.tta_weights and self.merge in ("max", "min"):
-            raise UsageError(f"--tta-weights means nothing with --merge {self.merge}")
-        if self.sharpen != 0.5 and self.merge != "tsharpen":
-            raise UsageError(f"--sharpen means nothing with --merge {self.merge}: it is the exponent of tsharpen")
 
 
 @dataclass(frozen=True)
@@ -121,17 +116,17 @@ class WindowSettings:
         " with the image's height",
     )
     stride: Size | None = option(
-        None, parse=parse_size, metavar="HxW", help="At most this far from window to window; half a window if not given"
+        None,
+        parse=parse_size,
+        metavar="HxW",
+        needs=("window",),
+        help="At most this far from window to window; half a window if not given",
     )
     window_weight: Literal["gaussian", "uniform"] = option(
-        "gaussian", help="How overlapping windows blend: gaussian trusts their middle most"
+        "gaussian", needs=("window",), help="How overlapping windows blend: gaussian trusts their middle most"
     )
 
     def __post_init__(self) -> None:
-        if self.stride and not self.window:
-            raise UsageError("--stride needs --window")
-        if self.window_weight != "gaussian" and not self.window:
-            raise UsageError("--window-weight needs --window")
         if (
             self.stride
             and self.window

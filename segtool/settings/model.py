@@ -36,9 +36,12 @@ class ModelSettings:
         None,
         parse=parse_floats,
         metavar="R,G,B",
+        needs=("std",),
         help="Pixel means in [0, 1]; by default those of the encoder's weights",
     )
-    std: tuple[float, ...] | None = option(None, parse=parse_floats, metavar="R,G,B", help="Pixel deviations, likewise")
+    std: tuple[float, ...] | None = option(
+        None, parse=parse_floats, metavar="R,G,B", needs=("mean",), help="Pixel deviations, likewise"
+    )
 
     def __post_init__(self) -> None:
         check_arch(self.arch)
@@ -46,8 +49,6 @@ class ModelSettings:
             raise UsageError(f"--mean {','.join(map(str, self.mean))}: means of pixels in [0, 1]; divide by 255")
         if self.std and not all(0 < value <= 1 for value in self.std):
             raise UsageError(f"--std {','.join(map(str, self.std))}: deviations of pixels in [0, 1], above 0")
-        if (self.mean is None) != (self.std is None):
-            raise UsageError("--mean and --std go together")
 
 
 def check_arch(arch: str) -> None:

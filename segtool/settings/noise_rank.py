@@ -55,20 +55,24 @@ class NoiseRankSettings:
         None, metavar="FILE.png", help="Draw the first images with label, prediction and the suspicious region"
     )
     sheet_images: int | None = option(
-        None, min=1, affects_result=False, help=f"How many images the sheet shows ({SHEET_IMAGES})"
+        None, min=1, affects_result=False, needs=("sheet",), help=f"How many images the sheet shows ({SHEET_IMAGES})"
     )
     keep: Path | None = option(
-        None, metavar="KEEP.csv", help="Write the training images without the first ones, for `train --only`"
+        None,
+        metavar="KEEP.csv",
+        needs=("drop_worst",),
+        help="Write the training images without the first ones, for `train --only`",
     )
     drop_worst: Amount | None = option(
-        None, parse=parse_amount, metavar="N|P%", affects_result=False, help="With --keep: how many are left out"
+        None,
+        parse=parse_amount,
+        metavar="N|P%",
+        affects_result=False,
+        needs=("keep",),
+        help="With --keep: how many are left out",
     )
 
     def __post_init__(self) -> None:
-        if (self.keep is None) != (self.drop_worst is None):
-            raise UsageError("--keep FILE and --drop-worst N go together: where to write, and how many to leave out")
-        if self.sheet_images and self.sheet is None:
-            raise UsageError(f"--sheet-images {self.sheet_images} needs --sheet")
         if self.sort == "disagreement" and not self.member:
             raise UsageError("--sort disagreement needs --member: other predictions to disagree with")
         written = [path for path in (self.output.out, self.sheet, self.keep) if path]

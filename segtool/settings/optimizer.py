@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from segtool.errors import UsageError
 from segtool.settings.options import option
 
 
@@ -29,6 +28,7 @@ class OptimizerSettings:
         None,
         min=1,
         max=100_000,
+        needs=("schedule cosine or schedule cyclic",),
         help="Equal cycles of cosine, each from the highest rate (default 1), or of cyclic (default 4)",
     )
     plateau_patience: int = option(3, min=1, help="Epochs without a better --monitor before plateau halves the rate")
@@ -39,7 +39,3 @@ class OptimizerSettings:
     )
     clip: float = option(0.0, min=0, help="Largest gradient norm; 0: no clipping")
     precision: Literal["fp32", "fp16", "bf16"] = option("fp32", help="Mixed precision; fp16 with loss scaling")
-
-    def __post_init__(self) -> None:
-        if self.restarts and self.schedule not in ("cosine", "cyclic"):
-            raise UsageError(f"--restarts goes with --schedule cosine or cyclic, not with {self.schedule}")

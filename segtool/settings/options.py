@@ -131,13 +131,15 @@ def assemble(settings: type[Any], values: Mapping[str, Any]) -> Any:
     return made
 
 
-def _assemble(settings: type[Any], values: Mapping[str, Any]) -> Any:
+def _assemble(settings: type[Any], values: Mapping[str, Any], group: Any = MISSING) -> Any:
     made = {}
     for field, kind in _fields(settings):
         if _is_group(kind):
-            made[field.name] = _assemble(kind, values)
+            made[field.name] = _assemble(kind, values, field.default)
         elif field.name in values:
             made[field.name] = values[field.name]
+        elif group is not MISSING:
+            made[field.name] = getattr(group, field.name)
     return settings(**made)
 
 

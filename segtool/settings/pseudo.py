@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
 from segtool.values import Amount, parse_amount
@@ -31,6 +30,7 @@ class PseudoSettings:
         None,
         min=0.001,
         max=1,
+        needs=("per_class",),
         help=f"With --per-class: of the pixels predicted as a class, at least this share is labelled ({SHARE})",
     )
     min_share: float = option(
@@ -45,20 +45,18 @@ class PseudoSettings:
     replace: Path | None = option(
         None,
         metavar="NOISE.csv",
+        needs=("worst",),
+        excludes=("soft",),
         help="Correct masks for train --relabel: of the images that rank first here (as `segtool noise-rank` writes),"
         " confident out-of-fold pixels replace their labels; the others, and what is ignored, stay",
     )
     worst: Amount | None = option(
-        None, parse=parse_amount, metavar="N|P%", help="With --replace: how many of its images, from the first"
+        None,
+        parse=parse_amount,
+        metavar="N|P%",
+        needs=("replace",),
+        help="With --replace: how many of its images, from the first",
     )
-
-    def __post_init__(self) -> None:
-        if self.share is not None and not self.per_class:
-            raise UsageError(f"--share {self.share:g} needs --per-class")
-        if (self.replace is None) != (self.worst is None):
-            raise UsageError("--replace NOISE.csv and --worst N go together: which images, and how many of them")
-        if self.replace and self.soft:
-            raise UsageError("--replace corrects given masks, which are not --soft; leave out one of both")
 
     @property
     def wanted_share(self) -> float | None:

@@ -7,10 +7,8 @@ from typing import ClassVar, Literal
 from segtool.errors import UsageError
 from segtool.settings.common import DeviceSettings, OutputSettings
 from segtool.settings.model import ModelSettings
-from segtool.settings.options import flatten, option
+from segtool.settings.options import option
 from segtool.values import parse_names
-
-MIN_AREA = 64
 
 
 @dataclass(frozen=True)
@@ -18,6 +16,7 @@ class DetectorSettings:
     """How the detector of --detector is trained."""
 
     panel: ClassVar[str] = "Detector"
+    needs: ClassVar[tuple[str, ...]] = ("detector",)
 
     encoder: str = option(
         "efficientnet-b0", help="Encoder, as of `segtool train`; plain vision transformers have no feature pyramid"
@@ -34,6 +33,13 @@ class DetectorSettings:
     def model(self) -> ModelSettings:
         """The encoder, as a segmentation network's settings say it."""
         return ModelSettings(encoder=self.encoder, encoder_weights=self.encoder_weights)
+
+
+@dataclass(frozen=True)
+class DetectorDeviceSettings(DeviceSettings):
+    """The machine that trains the detector."""
+
+    needs: ClassVar[tuple[str, ...]] = ("detector",)
 
 
 @dataclass(frozen=True)
@@ -58,30 +64,35 @@ class RoiCropSettings:
     )
     annotations: Path | None = option(
         None,
+        needs=("boxes",),
         help="COCO file whose images and categories the ids in --boxes are; without it image_id must be that of the"
         " data set, and category_id a class id",
     )
-    subset: Literal["test", "train"] = option("test", help="Which images --boxes are of, or --detector looks at")
+    subset: Literal["test", "train"] = option(
+        "test", needs=("boxes or detector",), help="Which images --boxes are of, or --detector looks at"
+    )
     margin: float = option(
         0.2, min=0, help="Added on each side of a box, as a share of its width and height; clipped at the border"
     )
     classes: tuple[str, ...] | None = option(
         None, parse=parse_names, metavar="a,b", help="Classes that are objects; all but the background if not given"
     )
-    min_area: int = option(MIN_AREA, min=1, help="Leave out components of fewer pixels")
+    min_area: int = option(64, min=1, excludes=("boxes",), help="Leave out components of fewer pixels")
     min_score: float | None = option(
         None,
         min=0,
         max=1,
+        excludes=("masks",),
         help="Leave out boxes below this score (--detector has none below 0.05); of a component, its mean probability",
     )
     oof: bool = option(
         False,
         flags="--oof",
+        needs=("boxes",),
         help="You say that the detector of --boxes was not trained on these images; noted as your claim",
     )
     training: DetectorSettings = DetectorSettings()
-    machine: DeviceSettings = DeviceSettings()
+    machine: DetectorDeviceSettings = DetectorDeviceSettings()
 
     def __post_init__(self) -> None:
         sources = {
@@ -95,23 +106,6 @@ class RoiCropSettings:
             raise UsageError(
                 f"one of --preds, --masks, --boxes and --detector says where the objects are, not {len(given)}"
             )
-        asked = {"annotations": self.annotations, "oof": self.oof}
-        if not self.boxes and (useless := [name for name, value in asked.items() if value]):
-            raise UsageError(f"--{useless[0]} means nothing without --boxes")
-        if self.subset != "test" and not (self.boxes or self.detector):
-            raise UsageError("--subset means nothing without --boxes or --detector")
-        if not self.detector and (useless := _changed(self.training, self.machine)):
-            raise UsageError(f"--{useless[0]} means nothing without --detector")
-        if self.boxes and self.min_area != MIN_AREA:
-            raise UsageError("--min-area means nothing with --boxes: it counts the pixels of components")
-        if self.masks and self.min_score is not None:
-            raise UsageError("--min-score means nothing with --masks: they have no scores")
-
-
-def _changed(*groups: DetectorSettings | DeviceSettings) -> list[str]:
-    """Options of these groups that have not their defaults."""
-    pairs = [(flatten(group), flatten(type(group)())) for group in groups]
-    return [name.replace("_", "-") for flat, plain in pairs for name in flat if flat[name] != plain[name]]
 
 
 @dataclass(frozen=True)

@@ -165,10 +165,10 @@ def test_the_second_time_only_what_is_missing_is_made(data: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--keep k.csv", "--keep FILE and --drop-worst N go together"),
-        ("--drop-worst 5%", "--keep FILE and --drop-worst N go together"),
+        ("--keep k.csv", "--keep has no effect without --drop-worst"),
+        ("--drop-worst 5%", "--drop-worst has no effect without --keep"),
         ("--drop-worst 0 --keep k.csv", "is neither a number of images"),
-        ("--sheet-images 3", "--sheet-images 3 needs --sheet"),
+        ("--sheet-images 3", "--sheet-images has no effect without --sheet"),
         ("--sort disagreement", "needs --member"),
         ("--sheet noise.csv", "name the same file"),
     ],

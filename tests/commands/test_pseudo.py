@@ -283,15 +283,15 @@ def test_without_probabilities(typed: Type, test_preds: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [
-        ("--replace noise.csv", 2, "--replace NOISE.csv and --worst N go together"),
-        ("--worst 3", 2, "go together"),
+        ("--replace noise.csv", 2, "--replace has no effect without --worst"),
+        ("--worst 3", 2, "--worst has no effect without --replace"),
         ("--replace noise.csv --worst 0", 2, "'0' is neither a number of images"),
         ("--replace noise.csv --worst 9", 2, "--worst 9: noise.csv lists 3 images"),
         ("--replace noise.csv --worst 2", 2, "oof is not out-of-fold for 'train_1': a model repeats the wrong labels"),
         ("--replace noise.csv --worst 3", 2, "not out-of-fold for 'train_1'"),
         ("--replace none.csv --worst 3", 1, "none.csv is missing"),
         ("--replace other.csv --worst 1", 1, "image 'strange' of other.csv was not predicted in oof"),
-        ("--share 0.4", 2, "--share 0.4 needs --per-class"),
+        ("--share 0.4", 2, "--share has no effect without --per-class"),
         ("--threshold 1.1", 2, "threshold"),
     ],
 )

@@ -91,7 +91,7 @@ def test_each_choice_is_another_run(folder: Path, typed: Type) -> None:
         ("--min-foreground 0.99 --window 24", 1, "--min-foreground 0.99: none of"),
         ("--extra missing.yaml", 1, "missing.yaml is missing"),
         ("--extra tiny", 2, "--extra tiny/dataset.yaml is the data set itself"),
-        ("--extra-map map.csv", 2, "--extra-map needs --extra"),
+        ("--extra-map map.csv", 2, "--extra-map has no effect without --extra"),
         ("--window 12", 2, "--crop 16x16 is larger than --window 12x12"),
         ("--hflip 2", 2, "hflip"),
     ],

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import pytest
 
+from segtool import cli
+from segtool.errors import UsageError
 from segtool.settings import options
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
@@ -75,6 +77,53 @@ def test_absent_values_take_their_defaults(tmp_path: Path) -> None:
     assert options.assemble(Settings, {"data": tmp_path, "rate": 2.0}) == Settings(tmp_path, group=Group(2.0))
 
 
+@dataclass(frozen=True)
+class Tiles:
+    tile: int | None = option(None, help="A size")
+    tile_step: int = option(4, needs=("tile",), help="A distance")
+    share: float | None = option(None, needs=("merge max or merge min",), excludes=("rate",), help="A share")
+    merge: str = option("mean", help="A way")
+
+
+@dataclass(frozen=True)
+class TileUser:
+    needs: ClassVar[tuple[str, ...]] = ("tile or data",)
+
+    rounds: int = option(1, help="A number")
+
+
+@dataclass(frozen=True)
+class TiledSettings:
+    data: Path | None = option(None, help="The data")
+    group: Group = Group()
+    tiles: Tiles = Tiles(tile_step=8)
+    user: TileUser = TileUser()
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"tile_step": 4}, "--tile-step has no effect without --tile"),
+        ({"share": 0.5}, "--share has no effect without --merge max or --merge min"),
+        ({"share": 0.5, "merge": "min", "rate": 0.2}, "--share cannot be combined with --rate"),
+        ({"rounds": 2}, "--rounds has no effect without --tile or --data"),
+        # The command's own default, as typed or not.
+        ({"tile_step": 8}, None),
+        ({"tile_step": 4, "tile": 9, "rounds": 2}, None),
+        ({"share": 0.5, "merge": "max", "rate": 0.1}, None),
+    ],
+)
+def test_options_without_what_they_need_or_with_what_they_exclude_are_refused(
+    values: dict[str, object], told: str | None
+) -> None:
+    if told is None:
+        options.assemble(TiledSettings, values)
+    else:
+        with pytest.raises(UsageError) as raised:
+            options.assemble(TiledSettings, values)
+        assert str(raised.value) == told
+
+
 def test_paths_and_speed_are_not_compared(tmp_path: Path) -> None:
     one = Settings(tmp_path / "a", several=(tmp_path,), group=Group(speed=1))
     other = Settings(tmp_path / "b", several=(), group=Group(speed=9))
@@ -92,6 +141,18 @@ def test_workers_quiet_and_overwrite_never_make_a_result_differ(tmp_path: Path) 
     assert {"seed", "lr", "crop", "threads", "epochs", "encoder", "loss"} <= compared.keys()
 
 
+def test_what_an_option_needs_or_excludes_is_an_option_of_its_command() -> None:
+    commands = [value for name, value in vars(cli).items() if name.endswith("Settings")]
+    assert len(commands) > 15
+    for settings in commands:
+        known = {found.name: found for found in options.walk(settings)}
+        for found in known.values():
+            for condition in (*found.needs, *found.spec.excludes):
+                for name, _, value in (part.partition(" ") for part in condition.split(" or ")):
+                    assert name in known, (settings, found.name)
+                    assert not value or f"'{value}'" in str(known[name].type), (settings, found.name)
+
+
 @pytest.mark.parametrize("settings", [TrainSettings, PredictSettings, SplitSettings])
 def test_option_names_are_unique_and_every_one_has_help(settings: type) -> None:
     found = list(options.walk(settings))
@@ -104,3 +165,8 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     settings = SplitSettings(OutputSettings(tmp_path), tmp_path)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.seed = 1  # type: ignore[misc]
+
+
+def test_a_group_that_a_command_composes_keeps_its_values() -> None:
+    assert options.assemble(TiledSettings, {}) == TiledSettings()
+    assert options.assemble(TiledSettings, {"merge": "max"}).tiles == Tiles(tile_step=8, merge="max")

@@ -16,6 +16,7 @@ from segtool.core.dataloading.presets import colours, leaves
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
+from segtool.settings.options import assemble
 from segtool.values import Size
 
 FILL = (10, 20, 30)
@@ -378,12 +379,16 @@ def test_crops_on_objects_are_functions_of_the_key() -> None:
 @pytest.mark.parametrize(
     ("group", "options", "says"),
     [
-        (AugmentationSettings, {"dropped_pixels": "ignore"}, "--dropped-pixels ignore needs"),
-        (SizeSettings, {"crop_nonempty": 0.5}, "--crop-nonempty needs --crop"),
-        (SizeSettings, {"crop_balance": 0.5}, "--crop-balance needs --crop"),
+        (
+            AugmentationSettings,
+            {"dropped_pixels": "ignore"},
+            "--dropped-pixels has no effect without --cutout or",
+        ),
+        (SizeSettings, {"crop_nonempty": 0.5}, "--crop-nonempty has no effect without --crop"),
+        (SizeSettings, {"crop_balance": 0.5}, "--crop-balance has no effect without --crop"),
         (SizeSettings, {"crop": Size(8, 8), "crop_balance": 0.6, "crop_nonempty": 0.6}, "together at most 1"),
     ],
 )
 def test_what_means_nothing_is_refused(group, options, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        group(**options)
+        assemble(group, options)

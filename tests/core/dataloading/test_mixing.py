@@ -23,6 +23,7 @@ from segtool.core.training.update import split_micro_batches
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
+from segtool.settings.options import assemble
 from segtool.values import Size
 
 FILL = (128, 128, 128)
@@ -253,8 +254,8 @@ def test_sizes_must_be_equal_and_mix_p_needs_something_to_mix(typed: Type, tiny:
     ended = typed("train tiny -o run --mixup 0.2")
     assert (ended.status, ended.stdout) == (2, "")
     assert "--mixup mixes images of one size: it needs --crop or --resize" in ended.stderr
-    with pytest.raises(UsageError, match="--mix-p needs"):
-        AugmentationSettings(mix_p=0.4)
+    with pytest.raises(UsageError, match="--mix-p has no effect without --mixup or --cutmix or --snapmix"):
+        assemble(AugmentationSettings, {"mix_p": 0.4})
     ended = typed("train tiny -o run --crop 16 --snapmix 0.2")
     assert (ended.status, ended.stdout) == (2, "")
     assert ended.stderr.strip() == (

@@ -17,6 +17,7 @@ from segtool.core.reporting.progress import silent
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.data import SizeSettings
+from segtool.settings.options import assemble
 from segtool.values import Size
 
 
@@ -153,8 +154,8 @@ def test_a_table_of_another_run_is_named(large: Dataset, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"stride": Size(8, 8)}, "--stride needs --window"),
-        ({"min_foreground": 0.1}, "--min-foreground needs --window"),
+        ({"stride": Size(8, 8)}, "--stride has no effect without --window"),
+        ({"min_foreground": 0.1}, "--min-foreground has no effect without --window"),
         ({"window": Size(8, 8), "stride": Size(8, 9)}, "--stride 8x9 is larger than --window 8x8: pixels between"),
         ({"window": Size(8, 8), "crop": Size(9, 8)}, "--crop 9x8 is larger than --window 8x8"),
         ({"window": Size(8, 8), "resize": Size(6, 8)}, "--window 8x8 is larger than --resize 6x8"),
@@ -162,7 +163,7 @@ def test_a_table_of_another_run_is_named(large: Dataset, tmp_path: Path) -> None
 )
 def test_what_means_nothing_is_refused(options: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        SizeSettings(**options)
+        assemble(SizeSettings, options)
 
 
 def test_the_tiny_set_draws_its_stripes_more_often(tiny: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from segtool.core.dataset.extra import extra_digests, read_extras, split_weight
 from segtool.core.dataset.seen_images import read_samples
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import ExtraSettings
+from segtool.settings.options import assemble
 
 TRAIN = (
     "train tiny --arch linknet --encoder tu-test_efficientnet --encoder-weights none --threads 1 --workers 0 --batch 2"
@@ -119,8 +120,8 @@ def test_what_does_not_fit_is_refused(dataset: Dataset, other: Path, tmp_path: P
     raises("1 channels, .* of 3", SegtoolError, other)
     edit(other, channels=3, classes=["x", "y", "z"])
     raises("none of its classes", SegtoolError, other)
-    with pytest.raises(UsageError, match="--extra-map needs --extra"):
-        ExtraSettings(extra_map=path)
+    with pytest.raises(UsageError, match="--extra-map has no effect without --extra"):
+        assemble(ExtraSettings, {"extra_map": path})
 
 
 def sample_rows(run: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from segtool.core.inference.merging import Merge
 from segtool.core.inference.tta import make_views
 from segtool.errors import UsageError
 from segtool.settings.inference import ViewSettings, parse_tta
+from segtool.settings.options import assemble
 
 
 def names(text: str) -> list[str]:
@@ -126,5 +127,5 @@ def test_a_geometric_mean_of_many_small_probabilities_is_not_zero() -> None:
 
 def test_weights_of_max_and_min_are_refused() -> None:
     for mode in ("max", "min"):
-        with pytest.raises(UsageError, match="--tta-weights means nothing"):
-            ViewSettings(merge=mode, tta_weights=(1.0, 2.0))
+        with pytest.raises(UsageError, match=f"--tta-weights cannot be combined with --merge {mode}"):
+            assemble(ViewSettings, {"merge": mode, "tta_weights": (1.0, 2.0)})

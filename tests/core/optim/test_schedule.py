@@ -9,6 +9,7 @@ from torch.optim.swa_utils import SWALR
 from segtool.core.optim.schedule import averaging_factor, lr_factor, warmup_updates
 from segtool.errors import UsageError
 from segtool.settings.optimizer import OptimizerSettings
+from segtool.settings.options import assemble
 
 
 def curve(total: int, warmup: int = 0, **options: object) -> list[float]:
@@ -73,8 +74,8 @@ def test_default_warmup_is_an_epoch_or_a_tenth_of_a_short_run() -> None:
 
 
 def test_restarts_of_a_schedule_without_cycles_are_refused() -> None:
-    with pytest.raises(UsageError, match="--restarts goes with --schedule cosine or cyclic, not with poly"):
-        OptimizerSettings(schedule="poly", restarts=2)
+    with pytest.raises(UsageError, match="--restarts has no effect without --schedule cosine or --schedule cyclic"):
+        assemble(OptimizerSettings, {"schedule": "poly", "restarts": 2})
 
 
 def test_while_averaging_the_rate_is_constant_after_torchs_anneal() -> None:
