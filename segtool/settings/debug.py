@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from segtool.settings.options import option
+from segtool.settings.run import LoopSettings
 from segtool.settings.train import TrainSettings
-from segtool.settings.training import LoopSettings
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from segtool.settings.loss import LossSettings
 from segtool.settings.model import ModelSettings
 from segtool.settings.optimizer import OptimizerSettings
 from segtool.settings.options import option
-from segtool.settings.training import LoopSettings
+from segtool.settings.run import LoopSettings
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from segtool.settings.data import ExtraSettings, FoldSettings, SizeSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.model import ModelSettings
 from segtool.settings.optimizer import OptimizerSettings
-from segtool.settings.training import LoopSettings
+from segtool.settings.run import LoopSettings
 from segtool.values import Size
 
 COLOURS = np.array([[20, 20, 20], [230, 40, 40], [40, 40, 230]], np.uint8)
