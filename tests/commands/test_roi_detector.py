@@ -12,7 +12,7 @@ from PIL import Image
 from segtool.commands import roi_crop
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
 from segtool.core.detection import network, training
-from segtool.core.detection.training import Trainer
+from segtool.core.detection.training import DetectorTrainer
 from segtool.core.documents import read_json
 from segtool.core.roi.crops import read_boxes
 
@@ -105,16 +105,16 @@ def test_killed_and_resumed(truth: dict[str, Squares], typed: Type, monkeypatch:
     Path("squares/train.csv").write_text("\n".join(rows[:7]) + "\n")
     line = f"{LINE} crops --epochs 2 --subset train --margin 0"
     assert typed(line.replace("crops -", "whole -")).status == 0
-    real, steps = Trainer._step, []
+    real, steps = DetectorTrainer._step, []
 
-    def killed(self: Trainer, examples: list[object]) -> float:
+    def killed(self: DetectorTrainer, examples: list[object]) -> float:
         steps.append(1)
         if len(steps) == 5:
             raise KeyboardInterrupt
         return real(self, examples)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_step", killed)
+        patched.setattr(DetectorTrainer, "_step", killed)
         assert typed(line).status == 130
     assert len(torch.load("crops/detector.pt", weights_only=True)["losses"]) == 1
     refused = typed(f"{line} --seed 1")

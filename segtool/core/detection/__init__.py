@@ -1,1 +1,1 @@
-"""A detector that learns where the objects of the masks are, and finds them in other images."""
+"""A detector that learns to locate the objects in masks, and finds them in other images."""

@@ -1,4 +1,4 @@
-"""What the detector learns from: images and the boxes around the components in their masks."""
+"""Training examples of the detector: images, and the boxes around the components in their masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,15 +19,17 @@ from segtool.values import Size
 
 Floats = npt.NDArray[np.float32]
 
-# Of images whose longer side has more pixels the detector sees a copy that has so many, as torchvision has it.
+# Images with a longer side of more pixels are shrunk to this many, as in torchvision.
 LONGEST = 1333
 
 
 class Example(NamedTuple):
     """An image with its objects.
 
-    image uint8 (H, W, C); boxes float32 (N, 4), left, top, right and bottom in its pixels, the last two exclusive, so
-    that no box is of no size; labels int64 (N,) from 1.
+    Attributes:
+        image: uint8 (H, W, C).
+        boxes: float32 (N, 4), left, top, right and bottom in pixels, the last two exclusive, so that no box is empty.
+        labels: int64 (N,) from 1.
     """
 
     image: Array
@@ -36,7 +38,7 @@ class Example(NamedTuple):
 
 
 def fit(image: Array) -> tuple[Array, Floats]:
-    """The image as the detector sees it, and by what its pixels have become more along x, y, x and y."""
+    """Return the image as the detector sees it, and its scale factors (x, y, x, y)."""
     height, width = image.shape[:2]
     scale = min(1.0, LONGEST / max(height, width))
     fitted = resize_image(image, Size(max(1, round(height * scale)), max(1, round(width * scale))))
@@ -45,20 +47,20 @@ def fit(image: Array) -> tuple[Array, Floats]:
 
 
 def read_objects(
-    dataset: Dataset, records: Sequence[Record], wanted: Sequence[int], min_area: int, track: Track
+    dataset: Dataset, records: Sequence[Record], class_ids: Sequence[int], min_area: int, track: Track
 ) -> list[list[Box]]:
-    """The boxes of the components of the `wanted` classes, of at least `min_area` pixels, in the mask of each record.
+    """Return the boxes of the objects in each mask: components of these classes with at least `min_area` pixels.
 
     Raises:
-        SegtoolError: there are none in any mask, or one is broken or not as large as its image.
+        SegtoolError: no mask has an object, or a mask is broken or differs in size from its image.
     """
     objects = []
     for record in track(records, total=len(records), label="objects in the masks"):
         mask = dataset.read_mask(record)
         check_size(record.image, Size(*mask.shape), f"mask {record.mask}")
-        objects.append(component_boxes(mask, dataset.classes, wanted, min_area))
+        objects.append(component_boxes(mask, dataset.classes, class_ids, min_area))
     if not any(objects):
-        names = ", ".join(dataset.classes[index] for index in wanted)
+        names = ", ".join(dataset.classes[index] for index in class_ids)
         raise SegtoolError(
             f"{dataset.path}: none of {len(records)} masks has an object ({names}) of {min_area} pixels or more, so"
             " there is nothing to learn; see --classes and --min-area"
@@ -68,10 +70,10 @@ def read_objects(
 
 @dataclass(frozen=True)
 class Examples:
-    """Reads an image when it is its turn, and flips it or not, which depends on seed, epoch and image alone.
+    """Examples that are read when they are needed; a random flip depends only on seed, epoch and image.
 
     Attributes:
-        objects: the boxes of each of `records`.
+        objects: the boxes in each of `records`.
         labels: names of the classes; the first is label 1.
     """
 
@@ -95,7 +97,7 @@ class Examples:
 
 
 def flip(image: Array, boxes: Floats) -> tuple[Array, Floats]:
-    """Left becomes right."""
-    turned = boxes.copy()
-    turned[:, [0, 2]] = image.shape[1] - boxes[:, [2, 0]]
-    return np.ascontiguousarray(image[:, ::-1]), turned
+    """Flip an image and its boxes from left to right."""
+    flipped = boxes.copy()
+    flipped[:, [0, 2]] = image.shape[1] - boxes[:, [2, 0]]
+    return np.ascontiguousarray(image[:, ::-1]), flipped

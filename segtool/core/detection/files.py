@@ -1,4 +1,4 @@
-"""The files that a trained detector leaves beside the crops."""
+"""The files that a detector writes beside the crops."""
 
-# Its state while it trains and afterwards, and everything that it has found.
+# Its weights and training state, and all its detections.
 DETECTOR, DETECTIONS = "detector.pt", "detections.json"

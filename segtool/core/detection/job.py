@@ -1,4 +1,4 @@
-"""`roi crop --detector`: train the detector, or go on with it, and have it find the objects."""
+"""`roi crop --detector`: train the detector or resume its training, then run it on the images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.detection.examples import Examples, fit, read_objects
 from segtool.core.detection.files import DETECTIONS, DETECTOR
-from segtool.core.detection.training import Trainer, read_state
+from segtool.core.detection.training import DetectorTrainer, load_state
 from segtool.core.formats.coco_results import write_results
 from segtool.core.geometry import Box
 from segtool.core.images import image_size
@@ -22,15 +22,15 @@ from segtool.settings.roi import DetectorSettings, RoiCropSettings
 
 
 def digests(settings: DetectorSettings, dataset: Dataset, train: Sequence[Record]) -> dict[str, str]:
-    """Digests of what a detector is trained on: images, masks, and a file of encoder weights.
+    """Return digests of what a detector is trained on: images, masks, and a file of encoder weights.
 
     Raises:
         UsageError: an unknown encoder.
         SegtoolError: a file is missing.
     """
     check_encoder(settings.encoder)
-    seen = {f"train {key}": digest for key, digest in dataset.digests(train).items()}
-    return {**seen, **weights_digest(settings.model)}
+    data = {f"train {key}": digest for key, digest in dataset.digests(train).items()}
+    return {**data, **weights_digest(settings.model)}
 
 
 def detect(
@@ -38,17 +38,17 @@ def detect(
     dataset: Dataset,
     train: Sequence[Record],
     records: Sequence[Record],
-    wanted: Sequence[int],
+    class_ids: Sequence[int],
     folder: Path,
     track: Track,
 ) -> tuple[Path, list[float]]:
-    """Train a detector on the components in the masks of `train`, and write what it finds in `records`.
+    """Train a detector on the components in the masks of `train`, and write its detections in `records`.
 
-    In `folder` it keeps its state, `detector.pt`, and its boxes, a COCO results file `detections.json`: neither is made
-    again where it is there, whole, and the same as if nothing had come between.
+    `folder` holds the detector's state, `detector.pt`, and its detections, the COCO results file `detections.json`. A
+    detector that was interrupted resumes, with the same result; detections that exist are not made again.
 
     Args:
-        wanted: ids of the classes whose pixels are objects.
+        class_ids: ids of the classes whose pixels are objects.
 
     Returns:
         The results file, and the mean loss of each epoch.
@@ -59,24 +59,24 @@ def detect(
     """
     state, file = folder / DETECTOR, folder / DETECTIONS
     if file.exists():
-        # Whoever wants the room may have removed the detector.
-        return file, list(read_state(state)["losses"]) if state.exists() else []
+        # The user may have removed the detector to save space.
+        return file, list(load_state(state)["losses"]) if state.exists() else []
     require_one_process("roi crop --detector")
     for record in records:
-        # What is missing or broken is better known before hours of training.
+        # Better to find missing and broken files before hours of training.
         image_size(record.image)
-    labels = tuple(dataset.classes[index] for index in wanted)
-    objects = read_objects(dataset, train, wanted, settings.min_area, track)
+    labels = tuple(dataset.classes[index] for index in class_ids)
+    objects = read_objects(dataset, train, class_ids, settings.min_area, track)
     examples = Examples(dataset, train, objects, labels, settings.training.seed)
     with compute(settings.machine, deterministic=True) as (device, _), memory_errors("try a smaller --batch"):
-        trainer = Trainer(settings.training, _spec(settings.training, dataset, labels), examples, device)
+        trainer = DetectorTrainer(settings.training, _spec(settings.training, dataset, labels), examples, device)
         trainer.run(state, track)
         trainer.network.eval()
-        found = {
-            record.image_id: list(_find(trainer, dataset, record))
+        detections = {
+            record.image_id: list(_detect(trainer, dataset, record))
             for record in track(records, total=len(records), label="detecting")
         }
-    write_results(file, found, dataset.classes)
+    write_results(file, detections, dataset.classes)
     return file, trainer.losses
 
 
@@ -95,12 +95,12 @@ def _spec(settings: DetectorSettings, dataset: Dataset, labels: tuple[str, ...])
 
 
 @torch.no_grad()
-def _find(trainer: Trainer, dataset: Dataset, record: Record) -> Iterator[Box]:
-    """The objects of an image, alone so that they hang on no other; those thinner than a pixel are none."""
+def _detect(trainer: DetectorTrainer, dataset: Dataset, record: Record) -> Iterator[Box]:
+    """Detect objects in a single image, so that they depend on no other; skip boxes thinner than a pixel."""
     image, scale = fit(dataset.read_image(record))
-    (answer,) = trainer.network([trainer.inputs(image)])
-    boxes = answer["boxes"].cpu().numpy() / scale
-    for place, label, score in zip(boxes.tolist(), answer["labels"].tolist(), answer["scores"].tolist(), strict=True):
-        left, top, right, bottom = place
+    (output,) = trainer.network([trainer.inputs(image)])
+    boxes = output["boxes"].cpu().numpy() / scale
+    for box, label, score in zip(boxes.tolist(), output["labels"].tolist(), output["scores"].tolist(), strict=True):
+        left, top, right, bottom = box
         if min(right - left, bottom - top) >= 1:
             yield Box(left, top, right - left, bottom - top, trainer.spec.classes[label - 1], score)

@@ -16,21 +16,22 @@ from segtool.core.models.build import build_encoder, check_size
 from segtool.errors import UsageError
 from segtool.values import Size
 
-# Features of these strides; behind them the pyramid has one of 64, on which the largest boxes are looked for.
+# Strides of the encoder's features; the pyramid adds a level of stride 64 for the largest boxes.
 STRIDES = (4, 8, 16, 32)
-# Of every level of the pyramid. Lin et al. have 256; the convolutions on stride 4 are most of the work, and a quarter.
+# Channels of every pyramid level. Lin et al. have 256; half the channels make the convolutions on stride 4, which are
+# most of the work, four times cheaper.
 CHANNELS = 128
-# Sides of the square anchors, in pixels, one for each level: half of Lin et al.'s, who enlarge images to 800 pixels.
+# Sides of the square anchors, in pixels, one per level: half of Lin et al.'s, who enlarge images to 800 pixels.
 ANCHORS = (16, 32, 64, 128, 256)
 RATIOS = (0.5, 1.0, 2.0)
-# Proposals of an image that the second stage learns from.
+# Proposals per image on which the second stage is trained.
 SAMPLED = 128
-# Images are padded to multiples of it, so that no feature is of a single pixel, which batch norm cannot learn from.
+# Images are padded to multiples of this, so that no feature map is a single pixel, on which batch norm cannot train.
 DIVISOR = 64
 
 
 class Pyramid(nn.Module):
-    """Features of an encoder, the coarse ones added to the finer: float (N, C, H, W) → five levels by name."""
+    """The feature pyramid of an encoder, coarse features added to finer ones: float (N, C, H, W) → five levels."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -40,14 +41,14 @@ class Pyramid(nn.Module):
         self.out_channels = CHANNELS
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The levels `0` to `3`, of `STRIDES`, and `pool`, of stride 64; each float (N, CHANNELS, h, w)."""
+        """Return the levels `0` to `3`, of `STRIDES`, and `pool`, of stride 64; each float (N, CHANNELS, h, w)."""
         features = self.encoder(images)[-len(STRIDES) :]
         levels: dict[str, torch.Tensor] = self.fpn(OrderedDict((str(n), level) for n, level in enumerate(features)))
         return levels
 
 
-class _AsGiven(GeneralizedRCNNTransform):
-    """Images come normalised and of the size they are to have: they are padded into one batch, and that is all."""
+class _PadOnly(GeneralizedRCNNTransform):
+    """Pad images into one batch, and do nothing else: they are already normalised and resized."""
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         return image
@@ -59,21 +60,21 @@ class _AsGiven(GeneralizedRCNNTransform):
 
 
 def build_detector(encoder: str, channels: int, classes: int) -> FasterRCNN:
-    """A detector with random weights.
+    """Return a detector with random weights.
 
     In training mode it takes images, a list of float (channels, H, W) of any sizes, and targets, a list of dicts of
     `boxes`, float32 (N, 4) of left, top, right and bottom in pixels, and `labels`, int64 (N,) from 1 to `classes`; it
-    gives a dict of losses. In evaluation mode it gives for each image a dict of `boxes`, `labels` and `scores`, float32
-    (N,) in [0.05, 1], the highest first, at most 100.
+    returns a dict of losses. In evaluation mode it returns for each image a dict of `boxes`, `labels` and `scores`,
+    float32 (N,) in [0.05, 1], the highest first, at most 100.
 
     Raises:
-        UsageError: an unknown encoder, or one without features of `STRIDES`.
-        SegtoolError: one that takes images of its own sizes only.
+        UsageError: the encoder is unknown, or has no features of `STRIDES`.
+        SegtoolError: the encoder accepts only images of certain sizes.
     """
     try:
         pyramid = Pyramid(build_encoder(encoder, channels))
     except ValueError as error:
-        raise UsageError(f"--encoder {encoder} lacks features of one of the strides {STRIDES}; take another") from error
+        raise UsageError(f"--encoder {encoder} lacks features of one of the strides {STRIDES}; use another") from error
     check_size(pyramid, channels, Size(DIVISOR, DIVISOR))
     detector = FasterRCNN(
         pyramid,
@@ -81,14 +82,14 @@ def build_detector(encoder: str, channels: int, classes: int) -> FasterRCNN:
         rpn_anchor_generator=AnchorGenerator(tuple((side,) for side in ANCHORS), (RATIOS,) * len(ANCHORS)),
         box_batch_size_per_image=SAMPLED,
     )
-    detector.transform = _AsGiven(0, 0, [], [], size_divisible=DIVISOR)
+    detector.transform = _PadOnly(0, 0, [], [], size_divisible=DIVISOR)
     return detector
 
 
 def train_mode(detector: FasterRCNN, *, pretrained: bool) -> None:
-    """Put it in training mode; the encoder's batch norm keeps its statistics where they come with its weights.
+    """Put the detector in training mode, except for the batch norm of a pretrained encoder.
 
-    A few images at a time give worse ones (Ren et al. 2015 keep them, too).
+    Its statistics are better than those of a few images at a time (Ren et al. 2015 keep them, too).
     """
     detector.train()
     if pretrained:

@@ -1,4 +1,4 @@
-"""Training the detector, epoch by epoch, so that a kill costs one at most."""
+"""Train the detector, and save it after every epoch, so that a kill costs at most one."""
 
 import logging
 import math
@@ -26,15 +26,15 @@ from segtool.settings.roi import DetectorSettings
 
 log = logging.getLogger(__name__)
 
-# Largest norm of an update's gradient: the first ones, of random heads, can be far off.
+# Gradients are clipped to this norm: the first ones, of random heads, can be huge.
 CLIP = 10.0
 
 
-class Trainer:
-    """A detector in training. Every random choice hangs on seed, epoch and update alone.
+class DetectorTrainer:
+    """Trains a detector. Every random choice depends only on seed, epoch and update.
 
     Attributes:
-        losses: of each epoch done, the mean of its updates.
+        losses: the mean loss of each finished epoch.
     """
 
     def __init__(self, settings: DetectorSettings, spec: NetworkSpec, examples: Examples, device: str) -> None:
@@ -46,10 +46,10 @@ class Trainer:
         self.losses: list[float] = []
 
     def run(self, path: Path, track: Track) -> None:
-        """Train to the end of the last epoch; after each the whole state is written to `path`, where it may be already.
+        """Train to the end of the last epoch; resume from the state in `path`, and save it there after each epoch.
 
         Raises:
-            SegtoolError: the loss is no number any more, or what is at `path` is broken.
+            SegtoolError: the loss became NaN or infinite, or the state in `path` is broken.
         """
         if path.exists():
             self._restore(path)
@@ -61,7 +61,7 @@ class Trainer:
             self._save(path)
 
     def inputs(self, image: Array) -> torch.Tensor:
-        """uint8 (H, W, C) → what the network takes, float32 (C, H, W)."""
+        """Convert an image, uint8 (H, W, C), to the input of the network, float32 (C, H, W)."""
         return network_input(torch.from_numpy(image)[None], self.spec, self.device)[0]
 
     def _epoch(self, epoch: int, track: Track) -> float:
@@ -89,10 +89,10 @@ class Trainer:
         return _mean(losses)
 
     def _step(self, examples: Sequence[Example]) -> float:
-        """One update; returns its loss, NaN where that or the gradient is not finite, and nothing has moved.
+        """Make one update, and return its loss; or return NaN, without an update, if loss or gradient is not finite.
 
         Raises:
-            UsageError: the encoder normalises over the batch, and one image is too few for it.
+            UsageError: the encoder has batch norm, and one image is too few for it.
         """
         targets = [
             {
@@ -120,13 +120,13 @@ class Trainer:
         return float(loss.detach())
 
     def _save(self, path: Path) -> None:
-        # Of a detector that is done, nobody needs the optimizer, two thirds of the file.
+        # A finished detector does not need the optimizer, which is two thirds of the file.
         done = len(self.losses) == self.settings.epochs
         state = {} if done else {"optimizer": self.optimizer.state_dict()}
         save_checkpoint(path, self.spec, self.network, epoch=len(self.losses), losses=self.losses, **state)
 
     def _restore(self, path: Path) -> None:
-        state = read_state(path)
+        state = load_state(path)
         try:
             self.network.load_state_dict(state["weights"])
             self.losses = list(state["losses"])
@@ -134,11 +134,11 @@ class Trainer:
                 self.optimizer.load_state_dict(state["optimizer"])
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise SegtoolError(f"checkpoint {path} is of another model or version: {str(error)[:200]}") from error
-        log.info("detector: going on after epoch %d", len(self.losses))
+        log.info("detector: resuming after epoch %d", len(self.losses))
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """What a trainer has written; raises SegtoolError where it is broken."""
+def load_state(path: Path) -> dict[str, Any]:
+    """Load the state that a trainer saved. Raises SegtoolError if it is broken."""
     try:
         return load_checkpoint(path)
     except SegtoolError as error:
