@@ -48,6 +48,8 @@ Levels = npt.NDArray[np.uint16]
 
 # More than any level; as float32 exact, like all levels less twice this.
 OFFSET = np.float32(SCALE + 1)
+# Pixels times classes that are decided at once.
+CONTESTED_VALUES = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,20 @@ def read_masks(reader: ProbReader, decisions: Collection[Decision]) -> dict[Deci
     Decisions differ in few pixels, and only those are looked at by each of them.
     """
     masks = {decision: np.empty(reader.shape[1:], np.uint8) for decision in decisions}
+    places: list[npt.NDArray[np.intp]] = []
+    waiting: list[Levels] = []
     for rows, levels in reader.bands():
         likely, contested = _contested(levels, list(masks))
-        open_levels = _at(levels, contested)
-        for decision, mask in masks.items():
+        for mask in masks.values():
             mask[rows] = likely
-            mask[rows].reshape(-1)[contested] = decision.choose(open_levels)
+        places.append(contested + rows.start * likely.shape[1])
+        waiting.append(_at(levels, contested))
+        # A band has so few that the calls would take longer than their work.
+        if sum(some.size for some in waiting) >= CONTESTED_VALUES or rows.stop == reader.shape[1]:
+            all_places, contested_levels = np.concatenate(places), np.concatenate(waiting, axis=1)
+            for decision, mask in masks.items():
+                mask.reshape(-1)[all_places] = decision.choose(contested_levels)
+            places, waiting = [], []
     small = {decision: decision.small_objects(mask) for decision, mask in masks.items() if decision.cleans}
     for rows, levels in reader.bands() if small else ():
         for decision, where in small.items():

@@ -20,10 +20,20 @@ LEVELS = 65536
 Histogram = npt.NDArray[np.int64]
 
 
-def level_histogram(levels: npt.NDArray[np.uint16], truth: Array, index: int) -> Histogram:
-    """The pixels of a class by its stored probability; both arrays of one shape."""
-    own = np.bincount(levels[truth == index], minlength=LEVELS)
-    return np.stack([own, np.bincount(levels[truth != IGNORE], minlength=LEVELS)])
+def add_levels(histograms: Histogram, levels: npt.NDArray[np.uint16], truth: Array, indices: Sequence[int]) -> None:
+    """Add some rows' pixels, by the stored probabilities of each of some classes, to int64 (classes, 2, LEVELS).
+
+    Args:
+        levels: uint16 (C, rows, W).
+        truth: uint8 (rows, W).
+        indices: the ids of the classes.
+    """
+    scored = levels[:, truth != IGNORE]
+    for histogram, index in zip(histograms, indices, strict=True):
+        histogram[1] += np.bincount(scored[index], minlength=LEVELS)
+        own = levels[index][truth == index]
+        if own.size:
+            histogram[0] += np.bincount(own, minlength=LEVELS)
 
 
 def area_histograms(mask: Array, truth: Array, indices: Sequence[int]) -> list[Histogram]:

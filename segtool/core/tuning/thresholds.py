@@ -25,7 +25,7 @@ from segtool.core.scoring.bootstrap import Difference, paired_difference
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.scores import class_counts
 from segtool.core.tuning.objective import Counts, Floats, Metric
-from segtool.core.tuning.threshold_curves import LEVELS, Sweep, area_histograms, best_levels, level_histogram
+from segtool.core.tuning.threshold_curves import LEVELS, Sweep, add_levels, area_histograms, best_levels
 
 # The level from which of two classes the more probable one is at least as probable.
 HALF = SCALE // 2 + 1
@@ -128,8 +128,7 @@ def sweep_levels(images: Images, metric: Metric) -> Sweep:
     for number, reader, truth in images.each("thresholds"):
         found = np.zeros((len(metric.fitted), 2, LEVELS), np.int64)
         for rows, levels in reader.bands():
-            for histogram, index in zip(found, metric.fitted, strict=True):
-                histogram += level_histogram(levels[index], truth[rows], index)
+            add_levels(found, levels, truth[rows], metric.fitted)
         sweep.add([int(images.parts[number])], list(found))
     return sweep
 

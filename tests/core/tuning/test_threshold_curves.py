@@ -9,10 +9,17 @@ from segtool.core.images import IGNORE
 from segtool.core.scoring.objects import components
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tuning.objective import Metric
-from segtool.core.tuning.threshold_curves import LEVELS, Sweep, area_histograms, best_levels, level_histogram
+from segtool.core.tuning.threshold_curves import LEVELS, Sweep, add_levels, area_histograms, best_levels
 
 METRICS = ("miou", "dice", "image_dice")
 KEYS = {"miou": "miou", "dice": "dice", "image_dice": "image_dice"}
+
+
+def level_histogram(levels: np.ndarray, truth: np.ndarray, index: int) -> np.ndarray:
+    """One class's histogram of a whole image."""
+    histograms = np.zeros((1, 2, LEVELS), np.int64)
+    add_levels(histograms, np.stack([levels] * (index + 1)), truth, [index])
+    return histograms[0]
 
 
 def sample(seed: int, size: tuple[int, int] = (6, 7), ignored: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
