@@ -7,10 +7,9 @@ import inspect
 import logging
 import math
 import os
-import signal
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any, Protocol, get_args, get_origin
@@ -20,6 +19,7 @@ import typer
 from segtool.errors import SegtoolError, Terminated, near
 from segtool.settings.options import Option, assemble, walk
 from segtool.settings.synonyms import options_for
+from segtool.stop import Stop
 from segtool.values import Size
 
 # Of whole numbers. The random generators take more, but not all of them the same.
@@ -49,11 +49,11 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any], *
     def command(**values: Any) -> int:
         chosen = {found.name: _convert(found, values[found.name]) for found in options}
 
-        def work() -> Result:
+        def work(stop: Stop) -> Result:
             # Settings refuse what does not go together: here, where errors become lines, and before the engine loads.
             assembled = assemble(settings, chosen)
-            found: Result | None = _named(first)(assembled) if first else None
-            return found or _named(f"{module}.run")(assembled)
+            found: Result | None = _call(first, assembled, stop) if first else None
+            return found or _call(f"{module}.run", assembled, stop)
 
         return _execute(work, quiet=chosen["quiet"])
 
@@ -75,10 +75,12 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any], *
     app.command(name)(command)
 
 
-def _named(name: str) -> Callable[..., Any]:
+def _call(name: str, settings: Any, stop: Stop) -> Any:
     module, _, function = name.rpartition(".")
     named: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    return named
+    # Not around the import: modules catch and change what is raised while they are initialised.
+    with stop.raising():
+        return named(settings)
 
 
 def main(app: typer.Typer) -> None:
@@ -207,51 +209,39 @@ def _typed(found: Option, value: Any, folder: Path) -> str:
     return str(path if is_path else value)
 
 
-def _execute(work: Callable[[], Result], quiet: bool) -> int:
+def _execute(work: Callable[[Stop], Result], quiet: bool) -> int:
     """Do a command's work and print what it tells; errors become a line and a status."""
     logging.basicConfig(format="%(message)s", level=logging.ERROR if quiet else logging.WARNING)
     logging.getLogger("segtool").setLevel(logging.ERROR if quiet else logging.INFO)
     # Results must not hang on hash order; children (data workers, launched processes) inherit this.
     os.environ.setdefault("PYTHONHASHSEED", "0")
-    try:
-        with _sigterm_raises():
-            result = work()
-        if not quiet and (text := result.text()):
-            _print(text)
-        return result.status
-    except SegtoolError as error:
-        return _fail(str(error), error.status)
-    except Terminated:
-        return _fail("stopped by SIGTERM; the same command goes on from here", Terminated.status)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from here", 130)
-    except UnicodeEncodeError as error:
-        # A path that was typed: names found in folders are checked as image_ids.
-        name = error.object[max(0, error.start - 60) : error.end + 60]
-        return _fail(f"{name!r} is not text in UTF-8; rename the file or folder", 1)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        return _fail(_describe(error), 1)
+    with Stop() as stop:
+        try:
+            result = work(stop)
+            if not quiet and (text := result.text()):
+                _print(text)
+            return result.status
+        except SegtoolError as error:
+            return _fail(str(error), error.status)
+        except Terminated:
+            return _fail("stopped by SIGTERM; run the same command again to resume", Terminated.status)
+        except KeyboardInterrupt:
+            return _fail("interrupted; run the same command again to resume", 130)
+        except UnicodeEncodeError as error:
+            # A path that was typed: names found in folders are checked as image_ids.
+            name = error.object[max(0, error.start - 60) : error.end + 60]
+            return _fail(f"{name!r} is not text in UTF-8; rename the file or folder", 1)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            return _fail(_describe(error), 1)
 
 
 def _describe(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{where}; make room and run the same command again: it goes on from here"
+        return f"the disk is full{where}; free some space, then run the same command again to resume"
     return f"{error.strerror}{where}"
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    def raise_terminated(*_: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, raise_terminated)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _print(text: str) -> None:

@@ -13,10 +13,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A layer, and the layers of segtool its modules may import.
 ALLOWED = {
-    "segtool.__main__": ["segtool.cli"],
+    "segtool.__main__": ["segtool.cli", "segtool.stop"],
     "segtool.cli": ["segtool.__version__", "segtool.bind", "segtool.settings", "segtool.errors"],
     # Recipes are read as all YAML is.
-    "segtool.bind": ["segtool.settings", "segtool.values", "segtool.errors", "segtool.core.documents"],
+    "segtool.bind": ["segtool.stop", "segtool.settings", "segtool.values", "segtool.errors", "segtool.core.documents"],
     "segtool.commands": [
         "segtool.commands",
         "segtool.core",
@@ -28,10 +28,11 @@ ALLOWED = {
     "segtool.core": ["segtool.core", "segtool.settings", "segtool.values", "segtool.errors", "segtool.__version__"],
     "segtool.settings": ["segtool.settings", "segtool.values", "segtool.errors"],
     "segtool.values": [],
+    "segtool.stop": ["segtool.errors"],
     "segtool.errors": [],
     "segtool": [],
 }
-STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.values", "segtool.errors"]
+STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.values", "segtool.stop", "segtool.errors"]
 # The folders of core from the ground up: a module imports from its own folder and from those before it.
 NO_TORCH = ("reporting", "artifacts", "dataset", "scoring", "predictions", "tuning", "noise", "formats")
 ENGINE = (
