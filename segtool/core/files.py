@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: JSON out, and digests of what is read."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -7,7 +8,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,9 +25,11 @@ def atomic(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any
     path.parent.mkdir(parents=True, exist_ok=True)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     temporary = temporary_path(path)
-    # Not by tempfile, whose files are private: an output has the permissions of any other file the user makes.
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    lock = -1
     try:
+        descriptor = _create_locked(temporary)
+        # A second descriptor: the lock lasts until the file has its name.
+        lock = os.dup(descriptor)
         with os.fdopen(descriptor, mode, **text) as file:
             yield file
             file.flush()
@@ -38,6 +41,23 @@ def atomic(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def _create_locked(temporary: Path) -> int:
+    """Create a file with a lock that tells `remove_leftovers` of other processes that it is being written."""
+    while True:
+        # Not by tempfile, whose files are private: an output has the permissions of any other file the user makes.
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        # A file system may have no locks.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        # Taken for a leftover between the two calls.
+        os.close(descriptor)
 
 
 def temporary_path(path: Path) -> Path:
@@ -46,11 +66,29 @@ def temporary_path(path: Path) -> Path:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed calls of `atomic` for this very `path` left beside it."""
+    """Remove what killed calls of `atomic` for this very `path` left beside it, not what is still being written."""
     leftover = re.compile(rf"\.tmp-{re.escape(_label(path))}-\d+-[0-9a-f]{{8}}")
     for found in path.parent.iterdir():
         if leftover.fullmatch(found.name):
-            found.unlink(missing_ok=True)
+            with suppress(BlockingIOError, FileNotFoundError, PermissionError), _locked(found):
+                found.unlink()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, where the file system has locks; raises BlockingIOError where another holds it."""
+    # For writing: over NFS a lock that excludes others needs that.
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _label(path: Path) -> str:

@@ -24,10 +24,11 @@ from segtool.core.files import (
     digest_bytes,
     digest_file,
     digest_stats,
+    remove_leftovers,
     write_json,
 )
 from segtool.core.tables import read_csv, write_csv
-from segtool.errors import SegtoolError, UsageError
+from segtool.errors import SegtoolError, Terminated, UsageError
 from segtool.settings.common import OutputSettings
 
 
@@ -591,6 +592,66 @@ def test_what_kills_left_beside_a_file_is_removed_and_nothing_else(tmp_path: Pat
     assert len(leftovers(tmp_path)) == 5
     begin_file(path)
     assert len(leftovers(tmp_path)) == 2
+
+
+WRITING = """
+import sys
+from pathlib import Path
+from segtool.core.files import atomic
+
+with atomic(Path(sys.argv[1])) as file:
+    file.write("whole")
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_another_process_is_writing_is_no_leftover(tmp_path: Path, killed: bool) -> None:
+    path = tmp_path / "a.csv"
+    command = [sys.executable, "-c", WRITING, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "begun\n"
+        begin_file(path)
+        assert len(leftovers(tmp_path)) == 1
+        if killed:
+            process.kill()
+        process.communicate()
+    assert path.exists() is not killed
+    remove_leftovers(path)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_signal_just_after_a_file_was_made_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def opened(*args: Any, **more: Any) -> int:
+        os.close(real(*args, **more))
+        raise Terminated
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(Terminated), atomic(tmp_path / "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = fcntl.flock, []
+
+    def lock(descriptor: int, how: int) -> None:
+        calls.append(how)
+        if len(calls) == 1:
+            (tmp_path / leftovers(tmp_path)[0]).unlink()
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with atomic(tmp_path / "a") as file:
+        file.write("whole")
+    assert (tmp_path / "a").read_text() == "whole"
+    assert len(calls) == 2
 
 
 def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
