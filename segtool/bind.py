@@ -62,7 +62,7 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any], *
         Path | None,
         typer.Option(
             "--config",
-            help="YAML file of options (names with _ or -); what is typed wins",
+            help="YAML file of options (names with _ or -); the command line takes precedence",
             callback=lambda ctx, value: _apply_recipe(ctx, value, options, left_out),
             is_eager=True,
             rich_help_panel="Output",
@@ -213,7 +213,7 @@ def _execute(work: Callable[[Stop], Result], quiet: bool) -> int:
     """Do a command's work and print what it tells; errors become a line and a status."""
     logging.basicConfig(format="%(message)s", level=logging.ERROR if quiet else logging.WARNING)
     logging.getLogger("segtool").setLevel(logging.ERROR if quiet else logging.INFO)
-    # Results must not hang on hash order; children (data workers, launched processes) inherit this.
+    # Results must not depend on hash order; children (data workers, launched processes) inherit this.
     os.environ.setdefault("PYTHONHASHSEED", "0")
     with Stop() as stop:
         try:

@@ -22,9 +22,9 @@ from segtool.settings.threshold import ThresholdSettings
 from segtool.settings.train import TrainSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-imports = typer.Typer(help="Make a data set, or a prediction folder, from files of another form.")
+imports = typer.Typer(help="Import data sets and predictions of other formats.")
 app.add_typer(imports, name="import")
-roi = typer.Typer(help="Objects cut out of the images, and their predictions laid back.")
+roi = typer.Typer(help="Crop objects out of images, and paste their predictions back.")
 app.add_typer(roi, name="roi")
 
 

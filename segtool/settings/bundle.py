@@ -10,7 +10,7 @@ from segtool.settings.options import option
 
 @dataclass(frozen=True)
 class BundleSettings:
-    """Pack all that a machine without internet needs to predict; `predict --run FILE.zip` takes it."""
+    """Pack trained runs for a machine without internet; `predict --run FILE.zip` reads the file."""
 
     output: OutputSettings
     runs: tuple[Path, ...] = option(argument=True, help="Folders of trained runs")
@@ -18,5 +18,5 @@ class BundleSettings:
         "best",
         parse=parse_checkpoint,
         metavar="best|last|epoch:N|last:N",
-        help="Which weights of each run; `predict` asks for them by the same words",
+        help="Weights to pack from each run; `predict --checkpoint` selects them by the same name",
     )

@@ -1,4 +1,4 @@
-"""Settings that most commands share: where the output goes, and the machine."""
+"""Settings that most commands share: output, decision and machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,18 @@ from segtool.settings.options import option
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """Where the result goes, and what to do when it is there already."""
+    """Where the result goes, and whether it may replace another."""
 
     panel: ClassVar[str] = "Output"
 
-    out: Path = option(flags="-o --out", help="Where to write; made where it is missing")
+    out: Path = option(flags="-o --out", help="Where to write; created if missing")
     overwrite: bool = option(
         False,
         flags="--overwrite",
         affects_result=False,
-        help="Write again when settings or inputs differ from those of the result that is there",
+        help="Replace an existing result whose settings or inputs differ",
     )
-    quiet: bool = option(False, flags="--quiet", affects_result=False, help="No progress, no tables; errors only")
+    quiet: bool = option(False, flags="--quiet", affects_result=False, help="Print errors only")
 
 
 @dataclass(frozen=True)
@@ -30,30 +30,28 @@ class DecisionSettings:
     panel: ClassVar[str] = "Decision"
 
     thresholds: Path | None = option(
-        None,
-        help="File of `segtool threshold`: masks are decided from the probabilities by its thresholds and minimum"
-        " areas, in place of the most probable class",
+        None, help="Decide masks by the thresholds and minimum areas in this file of `segtool threshold`"
     )
 
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """What computes."""
+    """Device and threads."""
 
     panel: ClassVar[str] = "Machine"
 
-    device: Literal["auto", "cpu", "cuda"] = option("auto", help="auto takes a GPU where there is one")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", help="auto uses a GPU if there is one")
     threads: int = option(
         0,
         min=0,
         max=4096,
-        help="CPU threads; 0 leaves torch's choice. Equal results need equal numbers: sums run in another order",
+        help="CPU threads (0: PyTorch's default); results are bit-identical only with the same number of threads",
     )
 
 
 @dataclass(frozen=True)
 class MachineSettings(DeviceSettings):
-    """The machine that computes."""
+    """Device, threads and workers."""
 
     workers: int = option(
         1, min=0, max=1024, affects_result=False, help="Processes (predict: threads) that read images ahead; 0: none"

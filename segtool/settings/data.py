@@ -25,56 +25,55 @@ class FoldSettings:
 
     panel: ClassVar[str] = "Data"
 
-    folds: Path | None = option(None, help="folds.csv; without it a fixed 20 % of the images are held out")
+    folds: Path | None = option(
+        None, help="folds.csv of `segtool split` (default: hold out a fixed 20 % of the images)"
+    )
     fold: int | None = option(
-        0, parse=_fold, metavar="K|all", help="The fold held out for validation; all: none, train on everything"
+        0, parse=_fold, metavar="K|all", help="Fold held out for validation; all: none, train on everything"
     )
     only: Path | None = option(
         None,
         metavar="KEEP.csv",
-        help="Of the training images, only those in its column image_id (as `segtool noise-rank --keep` writes);"
-        " validation images stay, so that scores can be compared",
+        help="Train only on the images in this file's column image_id, such as that of `segtool noise-rank --keep`",
     )
-    max_samples: int = option(0, min=0, help="At most this many training and validation images; 0: all")
+    max_samples: int = option(
+        0, min=0, help="Use at most this many training images and as many validation images; 0: all"
+    )
 
 
 @dataclass(frozen=True)
 class ExtraSettings:
-    """What is trained on beside the data set itself, and how often each image."""
+    """Additional training data, and how often each image is drawn."""
 
     panel: ClassVar[str] = "Data"
 
     extra: tuple[Path, ...] = option(
         (),
         metavar="OTHER.yaml[:WEIGHT]",
-        help="Train on another data set's images too, their loss times WEIGHT (1); never validated on. Classes are"
-        " matched by name, others are ignored. Give it several times for several",
+        help="Also train on another data set, with its loss multiplied by WEIGHT (default 1); repeatable",
     )
     extra_map: Path | None = option(
         None,
         needs=("extra",),
-        help="Renames and merges classes of --extra: a CSV with columns theirs,ours or YAML of `theirs: ours`; ours may"
-        " be ignore",
+        help="Rename and merge classes of --extra: CSV with columns theirs,ours, or YAML of `theirs: ours`",
     )
     relabel: Path | None = option(
         None,
         metavar="OTHER.yaml",
-        help="Train on the masks of this data set for the images it lists (`segtool pseudo --replace` writes one)."
-        " Validation images keep the given masks, so that scores stay comparable",
+        help="Train on this data set's masks for the images it lists, such as those of `segtool pseudo --replace`",
     )
     oversample: float = option(
         0.0,
         min=0,
         max=1,
         metavar="T",
-        help="Draw images more often whose classes occur in a smaller share f of the images than T: sqrt(T/f) times as"
-        " often, for the rarest class in it (LVIS). An epoch keeps its length",
+        help="Draw images more often, sqrt(T/f) times, if they hold a class found in a share f < T of the images",
     )
 
 
 @dataclass(frozen=True)
 class SizeSettings:
-    """The sizes images have on their way into the network."""
+    """How images are resized, cut into windows and cropped."""
 
     panel: ClassVar[str] = "Data"
 
@@ -82,28 +81,24 @@ class SizeSettings:
         None,
         parse=parse_size,
         metavar="HxW",
-        help="Resize every image first, which stretches one of another shape; masks and scores stay at their own size",
+        help="Resize every image first, without keeping its aspect; scores are at the original size",
     )
     window: Size | None = option(
-        None,
-        parse=parse_size,
-        metavar="HxW",
-        help="Train on windows of the images, each of them a training image (after --resize); --crop then crops inside"
-        " a window. A window is read by decoding its whole image",
+        None, parse=parse_size, metavar="HxW", help="Train on windows of the images, cut after --resize"
     )
     stride: Size | None = option(
         None,
         parse=parse_size,
         metavar="HxW",
         needs=("window",),
-        help="At most this far from window to window; a window if not given",
+        help="Largest step between windows (default: the window size, so no overlap)",
     )
     min_foreground: float = option(
         0.0,
         min=0,
         max=1,
         needs=("window",),
-        help="Leave out windows with a smaller share of pixels that are neither class 0 (background) nor ignored",
+        help="Leave out windows with a smaller share of foreground (neither class 0 nor ignored)",
     )
     crop: Size | None = option(None, parse=parse_size, metavar="HxW", help="Train on random crops of this size")
     crop_nonempty: float = option(
@@ -111,15 +106,14 @@ class SizeSettings:
         min=0,
         max=1,
         needs=("crop",),
-        help="Probability of a crop that holds a pixel neither of class 0 (background) nor ignored",
+        help="Probability that a crop must contain foreground (neither class 0 nor ignored)",
     )
     crop_balance: float = option(
         0.0,
         min=0,
         max=1,
         needs=("crop",),
-        help="Probability of a crop that holds a class drawn, of those in the image, with a chance inverse to its share"
-        " of the training pixels: rare classes first",
+        help="Probability that a crop must contain a randomly chosen class of its image, preferably a rare one",
     )
 
     def __post_init__(self) -> None:

@@ -14,13 +14,11 @@ class DebugSettings(TrainSettings):
 
     Without a GPU, images on which that would take much longer are made smaller, and the result says so.
 
-    `epochs` and `time_limit` of a recipe are meant for train: here they count only when typed.
+    `epochs` and `time_limit` in a recipe are meant for train: debug takes them from the command line only.
     """
 
     not_from_recipe: ClassVar[tuple[str, ...]] = ("epochs", "time_limit")
 
     loop: LoopSettings = LoopSettings(epochs=2)
-    samples: int = option(32, min=4, max=100_000, help="Images, chosen so that every class occurs")
-    preview: bool = option(
-        False, help="Draw augmented training images, as the network sees them, with their masks: preview.png"
-    )
+    samples: int = option(32, min=4, max=100_000, help="Number of images, chosen so that every class occurs")
+    preview: bool = option(False, help="Draw augmented training images with their masks: preview.png")

@@ -8,10 +8,12 @@ from segtool.settings.options import option
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Write a small synthetic data set with everything the tool can handle."""
+    """Write a small synthetic data set with everything that the tool can handle."""
 
     output: OutputSettings
-    train: int = option(96, min=8, max=1_000_000, help="Training images")
-    test: int = option(24, min=0, max=1_000_000, help="Test images; their masks are kept aside, in answers.yaml")
+    train: int = option(96, min=8, max=1_000_000, help="Number of training images")
+    test: int = option(
+        24, min=0, max=1_000_000, help="Number of test images, whose masks are kept aside in answers.yaml"
+    )
     size: int = option(96, min=32, max=8192, help="Height of the images in pixels; widths vary around it")
-    seed: int = option(0, min=0, help="The same seed gives the same data set")
+    seed: int = option(0, min=0, help="Random seed")

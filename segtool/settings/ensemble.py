@@ -22,25 +22,23 @@ class BlendSettings:
     panel: ClassVar[str] = "Blend"
 
     mode: MODES | None = option(
-        None,
-        help="mean (the default), gmean, max, min or tsharpen of the probabilities, which then add up to one again;"
-        " vote: each member's most probable class, so that masks are enough",
+        None, help="How to merge the members' probabilities (default mean); vote needs masks only"
     )
     weights: tuple[float, ...] | None = option(
         None,
         parse=parse_weights,
         metavar="2,1,...",
         excludes=("mode max", "mode min"),
-        help="A weight for each member; 0 leaves it out",
+        help="Weight of each member, in their order; 0 leaves it out",
     )
     sharpen: float | None = option(
-        None, min=0.01, max=10, needs=("mode tsharpen",), help=f"The exponent of tsharpen ({EXPONENT})"
+        None, min=0.01, max=10, needs=("mode tsharpen",), help=f"Exponent of tsharpen (default {EXPONENT})"
     )
     like: Path | None = option(
         None,
         metavar="ENSEMBLE",
         excludes=("mode", "weights", "sharpen"),
-        help="Take mode and weights from this ensemble's folder",
+        help="Take mode and weights from this ensemble",
     )
 
 
@@ -54,8 +52,7 @@ class FitSettings:
         None,
         metavar="DATA",
         excludes=("weights", "like"),
-        help="Weights that give the best mIoU against these masks, by greedy selection with replacement (Caruana et al."
-        " 2004); no member may have seen the images",
+        help="Fit the weights for the best mIoU on this data set, whose images no member has seen",
     )
     cv_folds: int | None = option(
         None,
@@ -63,14 +60,14 @@ class FitSettings:
         max=1000,
         formerly="parts",
         needs=("fit",),
-        help="Folds of the nested cross-validation (5), groups kept whole",
+        help="Folds of the nested cross-validation, groups kept together (default 5)",
     )
     fit_steps: int | None = option(
         None,
         min=1,
         max=10_000,
         needs=("fit",),
-        help="Members drawn at most (20); the weights are how often each was drawn",
+        help="Largest number of draws (default 20); a member's weight is how often it is drawn",
     )
 
 
@@ -79,11 +76,11 @@ class EnsembleSettings:
     """Merge stored predictions of the same images into one prediction folder."""
 
     output: OutputSettings
-    preds: tuple[Path, ...] = option(argument=True, help="Prediction folders, the members")
+    preds: tuple[Path, ...] = option(argument=True, help="Prediction folders to merge")
     blend: BlendSettings = BlendSettings()
     fit: FitSettings = FitSettings()
     decision: DecisionSettings = DecisionSettings()
-    probs: bool = option(True, help="Write probabilities too")
+    probs: bool = option(True, help="Also write probabilities")
 
     def __post_init__(self) -> None:
         weights, count = self.blend.weights, len(self.preds)

@@ -26,14 +26,13 @@ class EvaluateSettings:
     data: Path = option(argument=True, help="dataset.yaml or its folder")
     preds: Path = option(argument=True, help="Prediction folder, or any folder of index PNGs named after the image_id")
     subset: Literal["valid", "oof", "train", "test"] | None = option(
-        None, help="Which subset the predictions must be; train: score images although the model has seen them"
+        None, help="Subset that must have been predicted; train allows images the model has seen"
     )
-    exclude: tuple[str, ...] = option((), help="Class left out of the means; can be given several times")
+    exclude: tuple[str, ...] = option((), help="Class to leave out of the means; repeatable")
     size_bins: tuple[int, ...] = option(
         (32 * 32, 96 * 96),
         parse=_areas,
         metavar="1024,9216",
-        help="Areas in pixels at which the tables by object size are divided (COCO's); class 0, the background, is no"
-        " object",
+        help="Object areas in pixels between the rows of the tables by size (default: COCO's)",
     )
     decision: DecisionSettings = DecisionSettings()

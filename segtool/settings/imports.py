@@ -17,20 +17,20 @@ class ImportFoldersSettings:
     images: Path = option(help="Folder of training images")
     masks: Path = option(help="Folder of their masks: grey or palette, 8 or 16 bit, or 0/255 for two classes")
     classes: str = option(
-        metavar="a,b,c|FILE", file_or_word=True, help="Class names in the order of their ids; or a file, one per line"
+        metavar="a,b,c|FILE",
+        file_or_word=True,
+        help="Class names in the order of their ids, or a file with one per line",
     )
     test_images: Path | None = option(None, help="Folder of test images")
     valid_images: Path | None = option(
-        None, needs=("valid_masks",), help="Images of an official validation set: fold 0 of folds.csv"
+        None, needs=("valid_masks",), help="Folder of official validation images, which become fold 0 of folds.csv"
     )
-    valid_masks: Path | None = option(None, needs=("valid_images",), help="Their masks")
+    valid_masks: Path | None = option(None, needs=("valid_images",), help="Folder of the masks of --valid-images")
     ignore_index: int | None = option(
-        None, min=0, max=65535, help="Value in the given masks for pixels to ignore; 255 is one without being said"
+        None, min=0, max=65535, help="Value of ignored pixels in the given masks, in addition to 255"
     )
     group_regex: str | None = option(
-        None,
-        help="Searched in an image's path below its folder, without suffix; the first capture is its group"
-        " (patient, scene, video)",
+        None, help="Regular expression whose first capture in an image's path, without suffix, is its group"
     )
 
 
@@ -40,37 +40,33 @@ class ImportCocoSettings:
 
     output: OutputSettings
     annotations: Path = option(argument=True, help="COCO JSON with images, annotations and categories")
-    images: Path = option(help="Folder the file names in the JSON start from")
+    images: Path = option(help="Folder that the file names in the JSON are relative to")
     test: Path | None = option(None, help="COCO JSON that lists the test images")
     paint: Literal["area", "file", "category"] = option(
-        "area",
-        help="Who is below where annotations overlap: the larger (by painted area), the earlier in the file,"
-        " or the smaller category id",
+        "area", help="Order of painting overlapping annotations: largest area first, as in the file, or by category id"
     )
 
 
 @dataclass(frozen=True)
 class ClaimSettings:
-    """Which images were predicted, and by models that have seen which of them."""
+    """Which images were predicted, and what the models had seen."""
 
     panel: ClassVar[str] = "Images"
 
-    subset: Literal["test", "valid", "train", "oof"] = option("test", help="Which images of the data set they are")
+    subset: Literal["test", "valid", "train", "oof"] = option("test", help="Subset of the data set that was predicted")
     oof: bool = option(
         False,
         flags="--oof",
-        help="You say that no model saw an image it predicted here; noted as your claim. Without it (or --folds) none"
-        " counts as out-of-fold",
+        help="Assert that no model saw an image it predicted here (recorded as an unverified claim)",
     )
     folds: Path | None = option(
         None,
         needs=("fold", "data"),
-        help="You say that the model was trained without fold --fold of this folds.csv; noted as your claim",
+        help="Assert that the model was trained without fold --fold of this folds.csv (recorded as an unverified"
+        " claim)",
     )
-    fold: int | None = option(None, min=0, needs=("folds",), help="The fold of --folds that the model has not seen")
-    partial: bool = option(
-        False, flags="--partial", needs=("data",), help="Take the images that have a file, where others have none"
-    )
+    fold: int | None = option(None, min=0, needs=("folds",), help="Fold of --folds that the model has not seen")
+    partial: bool = option(False, flags="--partial", needs=("data",), help="Allow images without a prediction file")
 
     def __post_init__(self) -> None:
         if self.oof and (self.folds or self.subset == "train"):
@@ -84,22 +80,24 @@ class ClaimSettings:
 
 @dataclass(frozen=True)
 class FormSettings:
-    """What the files hold."""
+    """The form of the files."""
 
     panel: ClassVar[str] = "Files"
 
     layout: Literal["chw", "hwc"] | None = option(
-        None, help="Order of the axes: classes first or last; found by the number of classes where that is clear"
+        None, help="Order of the axes, classes first or last (default: detected by the number of classes)"
     )
     key: str | None = option(None, help="Name of the array in .npz files that hold several")
     logits: bool = option(
-        False, flags="--logits", help="The files hold logits: softmax, or the sigmoid of the foreground alone"
+        False,
+        flags="--logits",
+        help="Treat the values as logits: apply softmax, or the sigmoid if only the foreground has values",
     )
     resize: bool = option(
         False,
         flags="--resize",
         needs=("data",),
-        help="Resize what has another size than its image: probabilities bilinear, masks by nearest neighbour",
+        help="Resize predictions to the size of their image: probabilities bilinearly, masks by nearest neighbour",
     )
 
 
@@ -115,13 +113,13 @@ class ImportPredsSettings:
     dir: Path = option(
         argument=True, help="Folder of .npy or .npz files, or of index PNGs; subfolders are part of the image_id"
     )
-    data: Path | None = option(None, help="The data set that was predicted: ids, sizes and classes must be its own")
+    data: Path | None = option(None, help="Data set that was predicted; ids, sizes and classes must match")
     classes: str | None = option(
         None,
         metavar="a,b,c|FILE",
         file_or_word=True,
-        help="Class names in the order of the files' channels or ids; or a file, one per line. With --data needed only"
-        " where that order is another than the data set's, and brought into it",
+        help="Class names in the order of the files' channels or ids, or a file with one per line (default: the order"
+        " of --data)",
     )
     claim: ClaimSettings = ClaimSettings()
     form: FormSettings = FormSettings()

@@ -80,25 +80,24 @@ class ViewSettings:
         None,
         parse=parse_tta,
         metavar="hflip,...",
-        help="Views of each image: hflip, vflip, rot90:90/180/270, scale:0.75/1.25, or a preset: flip (hflip,vflip),"
-        " d4 (hflip,rot90), multiscale (scale:0.75/1.25). They multiply, and the image as it is, is always one",
+        help="Views of each image: hflip, vflip, rot90:90/180/270, scale:0.75/1.25, or a preset: flip, d4, multiscale",
     )
     merge: Literal["mean", "gmean", "sum", "max", "min", "tsharpen"] = option(
-        "mean", help="How views are merged, in probabilities, which then add up to one again"
+        "mean", help="How to merge the probabilities of the views"
     )
-    sharpen: float = option(0.5, min=0.01, max=10, needs=("merge tsharpen",), help="The exponent of tsharpen")
+    sharpen: float = option(0.5, min=0.01, max=10, needs=("merge tsharpen",), help="Exponent of tsharpen")
     tta_weights: tuple[float, ...] | None = option(
         None,
         parse=parse_weights,
         metavar="2,1,...",
         excludes=("merge max", "merge min"),
-        help="A weight for each view, in the order in which they are printed",
+        help="Weight of each view, in the order in which views are printed",
     )
 
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """Large images, piece by piece."""
+    """Sizes of images and windows."""
 
     panel: ClassVar[str] = "Size"
 
@@ -106,24 +105,25 @@ class WindowSettings:
         None,
         parse=parse_size,
         metavar="HxW",
-        help="Resize images to this, whatever the run was trained at; masks come back at the images' own size",
+        help="Resize images to this size, whatever the run used; masks are written at the images' own size",
     )
     window: Size | None = option(
         None,
         parse=parse_size,
         metavar="HxW",
-        help="Predict in windows of this size (after resizing; up to a multiple of 32), blended; memory does not grow"
-        " with the image's height",
+        help="Predict in blended windows of this size, cut after --resize, to limit memory",
     )
     stride: Size | None = option(
         None,
         parse=parse_size,
         metavar="HxW",
         needs=("window",),
-        help="At most this far from window to window; half a window if not given",
+        help="Largest step between windows (default: half a window)",
     )
     window_weight: Literal["gaussian", "uniform"] = option(
-        "gaussian", needs=("window",), help="How overlapping windows blend: gaussian trusts their middle most"
+        "gaussian",
+        needs=("window",),
+        help="How overlapping windows are blended: gaussian gives their centres the most weight",
     )
 
     def __post_init__(self) -> None:
@@ -139,7 +139,7 @@ class WindowSettings:
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How a run's network is asked."""
+    """How the networks of the runs are applied."""
 
     panel: ClassVar[str] = "Inference"
 
@@ -147,27 +147,26 @@ class InferenceSettings:
         "best",
         parse=parse_checkpoint,
         metavar="best|last|ema|swa|epoch:N|last:N",
-        help="Which weights of each run; ema: the best of `train --ema`; swa: the average of `segtool swa`; last:N"
-        " averages the predictions of the last N epochs kept",
+        help="Weights of each run; ema: of `train --ema`; swa: of `segtool swa`; last:N: average the predictions of N"
+        " epochs",
     )
     batch: int | None = option(
         None,
         parse=_batch,
         metavar="N|auto",
-        help="Windows or images per forward pass; auto, the default, chooses; out of memory halves it",
+        help="Images or windows per forward pass (default auto); halved when memory runs out",
     )
     backend: Literal["torch", "onnx", "openvino"] = option(
-        "torch",
-        help="What computes the networks, on a CPU; onnx and openvino are extras to install, and are checked against"
-        " torch to 1e-3 in probability",
+        "torch", help="Inference engine on a CPU; onnx and openvino are optional dependencies"
     )
-    compile: bool = option(False, help="torch.compile the networks: a minute or two for each input size, then faster")
+    compile: bool = option(
+        False, help="Compile the networks with torch.compile: a minute or two for each input size, then faster"
+    )
     gate: float | None = option(
         None,
         min=0,
         max=1,
-        help="Take out classes whose image-level probability is below this, the background excepted; the runs need"
-        " an auxiliary head (train --aux-head)",
+        help="Remove foreground classes whose image-level probability is below this (needs train --aux-head)",
     )
     views: ViewSettings = ViewSettings()
     windows: WindowSettings = WindowSettings()

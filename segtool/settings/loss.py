@@ -101,9 +101,7 @@ class LossSettings:
         "ce+dice",
         parse=parse_loss,
         metavar="TERM+W*TERM",
-        help=f"The training loss: a sum of terms, each with an optional weight (0.5*dice+ce): {', '.join(TERMS)} (bce"
-        " for two classes only). ce, bce and focal are averaged over the whole update, so accumulation and multiple"
-        " processes do not change them; other terms are computed per micro-batch",
+        help=f"Training loss, a sum of terms with optional weights (0.5*dice+ce): {', '.join(TERMS)}",
     )
     focal_gamma: float = option(2.0, min=0, max=20, help="focal: exponent of 1 - p; 0 gives ce")
     topk: float = option(10.0, min=0.01, max=100, help="topk: percentage of the valid pixels used, hardest first")
@@ -116,9 +114,7 @@ class LossSettings:
         "none",
         metavar="none|median|inverse-log|FILE",
         file_or_word=True,
-        help="median: median frequency / frequency; inverse-log: 1/ln(1.02 + frequency), both from the training masks;"
-        " FILE: a CSV of class,weight. ce, bce, focal and topk weight each pixel by its class; other terms weight their"
-        " mean over classes",
+        help="Class weights from the training masks, or FILE: a CSV of class,weight",
     )
 
     def __post_init__(self) -> None:

@@ -17,30 +17,32 @@ class ModelSettings:
     panel: ClassVar[str] = "Model"
 
     arch: str = option("unet", help="Architecture: unet, unetplusplus, fpn, deeplabv3plus, segformer, upernet, ...")
-    encoder: str = option("efficientnet-b0", help="Encoder; tu-NAME takes any of timm's, such as tu-hrnet_w18")
+    encoder: str = option("efficientnet-b0", help="Encoder; tu-NAME is any of timm's, such as tu-hrnet_w18")
     encoder_weights: str = option(
-        "imagenet", metavar="imagenet|none|FILE", file_or_word=True, help="FILE: safetensors or pth, needs no network"
+        "imagenet",
+        metavar="imagenet|none|FILE",
+        file_or_word=True,
+        help="Pretrained encoder weights; FILE (.safetensors or .pth) needs no network access",
     )
     init: Path | None = option(
-        None,
-        metavar="RUN",
-        help="Start from this run's best weights, not from an encoder's; of other classes without its head",
+        None, metavar="RUN", help="Start from this run's best weights, without its head if the classes differ"
     )
     aux_head: float = option(
-        0.0,
-        min=0,
-        help="Weight of the loss of an auxiliary head that tells which classes an image holds, as `predict --gate`"
-        " wants it; 0: no such head",
+        0.0, min=0, help="Loss weight of an auxiliary head that predicts which classes an image contains; 0: none"
     )
     mean: tuple[float, ...] | None = option(
         None,
         parse=parse_floats,
         metavar="R,G,B",
         needs=("std",),
-        help="Pixel means in [0, 1]; by default those of the encoder's weights",
+        help="Pixel means in [0, 1] (default: those of the encoder's weights)",
     )
     std: tuple[float, ...] | None = option(
-        None, parse=parse_floats, metavar="R,G,B", needs=("mean",), help="Pixel deviations, likewise"
+        None,
+        parse=parse_floats,
+        metavar="R,G,B",
+        needs=("mean",),
+        help="Pixel standard deviations in [0, 1] (default: those of the encoder's weights)",
     )
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ SHEET_IMAGES = 12
 
 @dataclass(frozen=True)
 class NoiseRankSettings:
-    """Rank images by how suspicious their labels are, from predictions of models that were not trained on them."""
+    """Rank images by how strongly their labels disagree with models that were not trained on them."""
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
@@ -30,38 +30,40 @@ class NoiseRankSettings:
         "outline_gain",
         "disagreement",
         "score",
-    ] = option("miou", help="The column that orders the rows, most suspicious first; score combines the others")
+    ] = option("miou", help="Column to sort by, most suspicious images first")
     confident: float | None = option(
         None,
         min=0,
         max=1,
         metavar="P",
-        help="A prediction is confident from this probability on; if not given, from the mean probability of its class"
-        " on the pixels labelled so",
+        help="Probability of a confident prediction (default: the class's mean probability on pixels labelled so)",
     )
     tolerance: int | None = option(
         None,
         min=0,
         metavar="PIXELS",
-        help="Pixels so near to a boundary of the label do not count for tolerant_iou and regions; if not given, 0.5 %"
-        " of the image's diagonal, at least 1",
+        help="Width of the label boundaries that tolerant_iou and regions ignore (default: 0.5 % of the diagonal)",
     )
     member: tuple[Path, ...] = option(
         (),
         metavar="PREDS",
-        help="Other out-of-fold predictions of the same images, for the column disagreement; several times for several",
+        help="Other out-of-fold predictions of the same images, for the column disagreement; repeatable",
     )
     sheet: Path | None = option(
-        None, metavar="FILE.png", help="Draw the first images with label, prediction and the suspicious region"
+        None, metavar="FILE.png", help="Draw the first images with label, prediction and suspicious region"
     )
     sheet_images: int | None = option(
-        None, min=1, affects_result=False, needs=("sheet",), help=f"How many images the sheet shows ({SHEET_IMAGES})"
+        None,
+        min=1,
+        affects_result=False,
+        needs=("sheet",),
+        help=f"Number of images on the sheet (default {SHEET_IMAGES})",
     )
     keep: Path | None = option(
         None,
         metavar="KEEP.csv",
         needs=("drop_worst",),
-        help="Write the training images without the first ones, for `train --only`",
+        help="Write the training images without the most suspicious ones, for `train --only`",
     )
     drop_worst: Amount | None = option(
         None,
@@ -69,7 +71,7 @@ class NoiseRankSettings:
         metavar="N|P%",
         affects_result=False,
         needs=("keep",),
-        help="With --keep: how many are left out",
+        help="Number or percentage of images that --keep leaves out",
     )
 
     def __post_init__(self) -> None:

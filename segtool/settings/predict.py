@@ -17,25 +17,25 @@ class PredictSettings:
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
     run: tuple[Path, ...] = option(
-        help="Folder of a trained run, or a file of `segtool bundle`; give it several times to average"
+        help="Folder of a trained run, or a file of `segtool bundle`; repeat to average several"
     )
     subset: Literal["test", "train", "valid", "oof"] = option(
-        "test", help="valid: the images held out by the runs; oof: each image by the runs that did not see it"
+        "test", help="Images to predict; valid: those the runs held out; oof: each by the runs that did not see it"
     )
-    probs: bool = option(True, help="Write probabilities too, for ensembles and thresholds")
+    probs: bool = option(True, help="Also write probabilities, for ensembles and thresholds")
     shard: Shard | None = option(
         None,
         parse=parse_shard,
         metavar="K/N",
         affects_result=False,
-        help="Predict the K-th of N parts of the images, for job arrays; the last to end completes the folder",
+        help="Predict part K of N of the images, for job arrays",
     )
     max_time: float | None = option(
         None,
         parse=parse_duration,
         metavar="30m",
         affects_result=False,
-        help="Stop in good order after this time, with exit status 1; the same command goes on",
+        help="Stop cleanly after this time, with exit status 1; run the same command again to resume",
     )
     inference: InferenceSettings = InferenceSettings()
     decision: DecisionSettings = DecisionSettings()

@@ -12,53 +12,46 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class PseudoSettings:
-    """Confident pixels become labels, the rest is ignored: a data set for train --extra; or for train --relabel."""
+    """Turn confident predictions into a data set for train --extra, or corrected masks for train --relabel."""
 
     output: OutputSettings
     preds: Path = option(argument=True, help="Prediction folder with probabilities")
-    data: Path | None = option(
-        None, help="The data set whose images were predicted; if not given, the one that predict has noted in PREDS"
-    )
-    threshold: float = option(0.9, min=0, max=1, help="Pixels whose top probability reaches it become labels")
+    data: Path | None = option(None, help="Data set that was predicted (default: the one recorded in PREDS)")
+    threshold: float = option(0.9, min=0, max=1, help="Label the pixels whose top probability is at least this")
     per_class: bool = option(
         False,
         flags="--per-class",
-        help="A threshold for each class, so that rare ones survive: what --share of the pixels predicted as it reach"
-        " (class-balanced self-training, Zou et al. 2018), at most --threshold; with --threshold 1 that share alone",
+        help="Use a threshold for each class, at most --threshold, that --share of its pixels reach",
     )
     share: float | None = option(
         None,
         min=0.001,
         max=1,
         needs=("per_class",),
-        help=f"With --per-class: of the pixels predicted as a class, at least this share is labelled ({SHARE})",
+        help=f"Share of the pixels predicted as a class that are labelled (default {SHARE})",
     )
-    min_share: float = option(
-        0.0, min=0, max=1, help="An image counts only where at least this share of its pixels is confident"
-    )
+    min_share: float = option(0.0, min=0, max=1, help="Leave out images with a smaller share of confident pixels")
     soft: bool = option(
         False,
         flags="--soft",
-        help="The probabilities themselves are the targets of the confident pixels; the data set names those of PREDS,"
-        " which must stay where they are",
+        help="Use the probabilities in PREDS, which must stay in place, as targets of the confident pixels",
     )
     replace: Path | None = option(
         None,
         metavar="NOISE.csv",
         needs=("worst",),
         excludes=("soft",),
-        help="Correct masks for train --relabel: of the images that rank first here (as `segtool noise-rank` writes),"
-        " confident out-of-fold pixels replace their labels; the others, and what is ignored, stay",
+        help="Correct masks for train --relabel by confident out-of-fold pixels, in the first images of this ranking",
     )
     worst: Amount | None = option(
         None,
         parse=parse_amount,
         metavar="N|P%",
         needs=("replace",),
-        help="With --replace: how many of its images, from the first",
+        help="Number or percentage of the images in --replace to correct",
     )
 
     @property
     def wanted_share(self) -> float | None:
-        """The share of each class, None where all have one threshold."""
+        """Return the share of each class, or None if all classes have one threshold."""
         return (self.share or SHARE) if self.per_class else None

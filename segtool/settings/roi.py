@@ -18,20 +18,21 @@ class DetectorSettings:
     panel: ClassVar[str] = "Detector"
     needs: ClassVar[tuple[str, ...]] = ("detector",)
 
-    encoder: str = option(
-        "efficientnet-b0", help="Encoder, as of `segtool train`; plain vision transformers have no feature pyramid"
-    )
+    encoder: str = option("efficientnet-b0", help="Encoder, as in `segtool train`, but no plain vision transformer")
     encoder_weights: str = option(
-        "imagenet", metavar="imagenet|none|FILE", file_or_word=True, help="FILE: safetensors or pth, needs no network"
+        "imagenet",
+        metavar="imagenet|none|FILE",
+        file_or_word=True,
+        help="Pretrained encoder weights; FILE (.safetensors or .pth) needs no network access",
     )
     epochs: int = option(10, min=1, max=100_000, help="Passes over the training images")
     batch: int = option(4, min=1, max=65_536, help="Images per update")
-    lr: float = option(5e-4, min=0, help="Highest learning rate; AdamW, a short warm-up, then a cosine to zero")
-    seed: int = option(0, min=0, help="Weights, order, flips and the boxes that are drawn to learn from")
+    lr: float = option(5e-4, min=0, help="Peak learning rate (AdamW, short warm-up, cosine to zero)")
+    seed: int = option(0, min=0, help="Random seed of weights, order, flips and sampled boxes")
 
     @property
     def model(self) -> ModelSettings:
-        """The encoder, as a segmentation network's settings say it."""
+        """Return the encoder as the settings of a segmentation network."""
         return ModelSettings(encoder=self.encoder, encoder_weights=self.encoder_weights)
 
 
@@ -44,52 +45,45 @@ class DetectorDeviceSettings(DeviceSettings):
 
 @dataclass(frozen=True)
 class RoiCropSettings:
-    """Cut out objects: a data set of crops around the components of masks or of a coarse prediction, or around boxes
-    that a detector finds.
-    """
+    """Crop objects into a data set: components of masks or of a coarse prediction, or boxes of a detector."""
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
-    preds: Path | None = option(None, help="Prediction folder of its images: a crop for each connected component")
-    masks: bool = option(
-        False, flags="--masks", help="A crop for each connected component in the masks of the training images"
-    )
-    boxes: Path | None = option(
-        None, help="COCO results of any detector (image_id, category_id, bbox, score): a crop for each box"
-    )
+    preds: Path | None = option(None, help="Prediction folder: crop each connected component")
+    masks: bool = option(False, flags="--masks", help="Crop each connected component of the training masks")
+    boxes: Path | None = option(None, help="COCO results of any detector: crop each box")
     detector: bool = option(
         False,
         flags="--detector",
-        help="Train a Faster R-CNN on the components in the masks of the training images: a crop for each box it finds",
+        help="Train a Faster R-CNN on the components of the training masks and crop each box it finds",
     )
     annotations: Path | None = option(
         None,
         needs=("boxes",),
-        help="COCO file whose images and categories the ids in --boxes are; without it image_id must be that of the"
-        " data set, and category_id a class id",
+        help="COCO file that defines the ids in --boxes (default: image_ids and class ids of the data set)",
     )
     subset: Literal["test", "train"] = option(
-        "test", needs=("boxes or detector",), help="Which images --boxes are of, or --detector looks at"
+        "test", needs=("boxes or detector",), help="Images that --boxes belong to or --detector searches"
     )
     margin: float = option(
-        0.2, min=0, help="Added on each side of a box, as a share of its width and height; clipped at the border"
+        0.2, min=0, help="Margin on each side, as a share of the box's width and height, clipped at the image border"
     )
     classes: tuple[str, ...] | None = option(
-        None, parse=parse_names, metavar="a,b", help="Classes that are objects; all but the background if not given"
+        None, parse=parse_names, metavar="a,b", help="Classes that are objects (default: all but the background)"
     )
-    min_area: int = option(64, min=1, excludes=("boxes",), help="Leave out components of fewer pixels")
+    min_area: int = option(64, min=1, excludes=("boxes",), help="Leave out components with fewer pixels")
     min_score: float | None = option(
         None,
         min=0,
         max=1,
         excludes=("masks",),
-        help="Leave out boxes below this score (--detector has none below 0.05); of a component, its mean probability",
+        help="Leave out boxes with a lower score, or components with a lower mean probability",
     )
     oof: bool = option(
         False,
         flags="--oof",
         needs=("boxes",),
-        help="You say that the detector of --boxes was not trained on these images; noted as your claim",
+        help="Assert that the detector of --boxes was not trained on these images (recorded as an unverified claim)",
     )
     training: DetectorSettings = DetectorSettings()
     machine: DetectorDeviceSettings = DetectorDeviceSettings()
@@ -110,11 +104,11 @@ class RoiCropSettings:
 
 @dataclass(frozen=True)
 class RoiPasteSettings:
-    """Lay the predictions of crops back into the full images; where crops overlap, their probabilities are averaged."""
+    """Paste the predictions of crops back into the full images, averaging probabilities where crops overlap."""
 
     output: OutputSettings
     preds: Path = option(argument=True, help="Prediction folder of the crops, with probabilities")
-    crops: Path = option(help="Folder of `segtool roi crop` whose images were predicted")
+    crops: Path = option(help="Folder of `segtool roi crop` that was predicted")
     base: Path | None = option(
-        None, help="Prediction folder of the full images that shows outside of all crops; else background"
+        None, help="Prediction folder of the full images, used outside of the crops (default: background)"
     )

@@ -10,13 +10,14 @@ from segtool.settings.options import option
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Assign images to folds and show how evenly the classes fall on them."""
+    """Assign images to folds and show how evenly the classes are distributed."""
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
     kind: Literal["holdout", "kfold", "stratified", "group", "stratified-group"] = option(
-        "stratified", help="stratified: by the classes each mask holds; group: groups whole, so that nothing leaks"
+        "stratified",
+        help="How images are assigned; stratified: balance the classes of the masks; group: keep groups together",
     )
     n_folds: int = option(5, min=2, max=1000, formerly="folds", help="Number of folds (not for holdout)")
     valid: float = option(0.2, min=0.001, max=0.999, help="Share of the images held out (holdout only)")
-    seed: int = option(0, min=0, help="The same seed gives the same folds, whatever the order of the rows")
+    seed: int = option(0, min=0, help="Random seed")

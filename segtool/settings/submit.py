@@ -19,9 +19,6 @@ class SubmitSettings:
     output: OutputSettings
     preds: Path = option(argument=True, help="Finished prediction folder")
     size: Size | None = option(
-        None,
-        parse=parse_size,
-        metavar="HxW",
-        help="Resize the masks before writing, by OpenCV's INTER_NEAREST as competitions do",
+        None, parse=parse_size, metavar="HxW", help="Resize masks before writing (OpenCV's INTER_NEAREST)"
     )
     decision: DecisionSettings = DecisionSettings()

@@ -11,7 +11,7 @@ from segtool.settings.options import option
 
 @dataclass(frozen=True)
 class ThresholdSettings:
-    """Fit decision thresholds and minimum object areas on out-of-fold predictions, and say what they are worth."""
+    """Fit decision thresholds and minimum object areas on out-of-fold predictions, and measure what they gain."""
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
@@ -19,15 +19,12 @@ class ThresholdSettings:
     metric: Literal["miou", "dice", "image_dice"] = option(
         "miou",
         former_values={"image-dice": "image_dice"},
-        help="What is to become high: miou and dice over all pixels; image_dice: the mean over images, in which nothing"
-        " there and nothing found is 1",
+        help="Metric to maximise: miou or dice over all pixels, or image_dice averaged over images",
     )
-    exclude: tuple[str, ...] = option(
-        (), help="Class left out of the means, which thus takes what no other reaches; can be given several times"
-    )
-    areas: bool = option(True, help="Fit a minimum object area for each class too")
+    exclude: tuple[str, ...] = option((), help="Class to leave out of the means; repeatable")
+    areas: bool = option(True, help="Also fit a minimum object area for each class")
     cv_folds: int = option(
-        5, min=2, max=1000, formerly="parts", help="Folds of the nested cross-validation, groups kept whole"
+        5, min=2, max=1000, formerly="parts", help="Folds of the nested cross-validation, groups kept together"
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from segtool.settings.run import LoopSettings
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Train one model; the same command again goes on where it stopped."""
+    """Train one model; run the same command again to resume."""
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
