@@ -16,7 +16,7 @@ from typing import Annotated, Any, Protocol, get_args, get_origin
 
 import typer
 
-from segtool.errors import SegtoolError, Terminated, near
+from segtool.errors import SegtoolError, Terminated, did_you_mean
 from segtool.settings.options import Option, assemble, walk
 from segtool.settings.synonyms import options_for
 from segtool.stop import Stop
@@ -176,7 +176,7 @@ def _apply_recipe(
         name = str(key).replace("-", "_")
         if name not in known:
             meant = options_for(name, known)
-            hint = f"; did you mean {' or '.join(meant)}?" if meant else near(name, known)
+            hint = f"; did you mean {' or '.join(meant)}?" if meant else did_you_mean(name, known)
             raise typer.BadParameter(f"{path}: unknown option {key!r}{hint}", param_hint="'--config'")
         if value is not None and name not in left_out:
             try:

@@ -1,4 +1,4 @@
-"""Errors a user can mend: one line each, with the exit status that goes with them."""
+"""Errors that a user can correct: one line each, with an exit status."""
 
 import difflib
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class Terminated(BaseException):
     status = 143
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """The end of an error line: the nearest known names, or nothing where none is near."""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error line: `; did you mean NAME?`, or an empty string if no known name is close."""
     matches = difflib.get_close_matches(word, list(known), n=3)
     return f"; did you mean {' or '.join(matches)}?" if matches else ""

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, NamedTuple
 
-from segtool.errors import UsageError, near
+from segtool.errors import UsageError, did_you_mean
 from segtool.settings.options import option
 
 
@@ -78,7 +78,8 @@ def _weighted_term(text: str) -> WeightedTerm:
     weight, star, name = (part.strip() for part in text.rpartition("*"))
     if name not in TERMS:
         raise ValueError(
-            f"unknown term {name!r}{near(name, TERMS)}; a loss is a sum of {', '.join(TERMS)}, such as 0.5*dice+ce"
+            f"unknown term {name!r}{did_you_mean(name, TERMS)};"
+            f" a loss is a sum of {', '.join(TERMS)}, such as 0.5*dice+ce"
         )
     if not star:
         return WeightedTerm(1.0, name)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from segtool.errors import UsageError, near
+from segtool.errors import UsageError, did_you_mean
 from segtool.settings.options import option
 from segtool.settings.synonyms import ARCHITECTURES, architecture_for
 from segtool.values import parse_floats
@@ -58,5 +58,9 @@ def check_arch(arch: str) -> None:
     if arch.lower() in ARCHITECTURES:
         return
     typed = architecture_for(arch)
-    hint = f"; use {typed}" if typed else near(arch.lower(), ARCHITECTURES) or f"; known: {', '.join(ARCHITECTURES)}"
+    hint = (
+        f"; use {typed}"
+        if typed
+        else did_you_mean(arch.lower(), ARCHITECTURES) or f"; known: {', '.join(ARCHITECTURES)}"
+    )
     raise UsageError(f"--arch: unknown architecture {arch!r}{hint}")

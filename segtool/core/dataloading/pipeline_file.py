@@ -4,7 +4,7 @@ from pathlib import Path
 
 from segtool.core.documents import LARGEST_YAML
 from segtool.core.files import digest_bytes, read_bytes
-from segtool.errors import UsageError, near
+from segtool.errors import UsageError, did_you_mean
 from segtool.settings.augmentation import PRESETS
 
 
@@ -22,5 +22,5 @@ def pipeline_digest(augment: str) -> dict[str, str]:
 def existing_pipeline(path: Path) -> Path:
     """Return the path of a pipeline's file; raise UsageError if there is no such file."""
     if not path.exists():
-        raise UsageError(f"--augment {path}: neither a file nor a preset{near(str(path), PRESETS)}")
+        raise UsageError(f"--augment {path}: neither a file nor a preset{did_you_mean(str(path), PRESETS)}")
     return path

@@ -13,7 +13,7 @@ from segtool.core.documents import read_yaml
 from segtool.core.files import digest_bytes
 from segtool.core.images import IGNORE
 from segtool.core.tables import read_csv
-from segtool.errors import SegtoolError, UsageError, near
+from segtool.errors import SegtoolError, UsageError, did_you_mean
 from segtool.settings.data import ExtraSettings
 
 log = logging.getLogger(__name__)
@@ -119,10 +119,12 @@ def _read_map(path: Path | None, dataset: Dataset, others: Sequence[Dataset]) ->
     theirs = {name for other in others for name in other.classes}
     for name, ours in renamed.items():
         if name not in theirs:
-            raise SegtoolError(f"{path}: no --extra has a class {name!r}{near(name, theirs)}")
+            raise SegtoolError(f"{path}: no --extra has a class {name!r}{did_you_mean(name, theirs)}")
         if ours not in (*dataset.classes, IGNORED):
             known = (*dataset.classes, IGNORED)
-            raise SegtoolError(f"{path}: {ours!r} is neither a class of {dataset.path} nor `ignore`{near(ours, known)}")
+            raise SegtoolError(
+                f"{path}: {ours!r} is neither a class of {dataset.path} nor `ignore`{did_you_mean(ours, known)}"
+            )
     return renamed
 
 

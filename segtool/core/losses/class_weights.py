@@ -10,7 +10,7 @@ from segtool.core.dataset.splits import Ints, count_pixels
 from segtool.core.files import digest_file
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.tables import read_csv, to_number, write_csv
-from segtool.errors import SegtoolError, near
+from segtool.errors import SegtoolError, did_you_mean
 
 WORDS = ("none", "median", "inverse-log")
 
@@ -79,7 +79,7 @@ def read_class_weights(path: Path, classes: Sequence[str]) -> tuple[float, ...]:
     for line, row in enumerate(read_csv(path, ("class", "weight")), 2):
         name = row["class"]
         if name not in classes:
-            raise SegtoolError(f"{path}, line {line}: the data set has no class {name!r}{near(name, classes)}")
+            raise SegtoolError(f"{path}, line {line}: the data set has no class {name!r}{did_you_mean(name, classes)}")
         if name in found:
             raise SegtoolError(f"{path}, line {line}: class {name!r} stands there twice")
         found[name] = _weight(row["weight"], f"{path}, line {line}")
@@ -96,7 +96,7 @@ def class_weights_digest(wanted: str) -> dict[str, str]:
         return {}
     if not Path(wanted).is_file():
         raise SegtoolError(
-            f"--class-weights: no file {wanted} (and not none, median or inverse-log){near(wanted, WORDS)}"
+            f"--class-weights: no file {wanted} (and not none, median or inverse-log){did_you_mean(wanted, WORDS)}"
         )
     return {"class_weights": digest_file(Path(wanted))}
 

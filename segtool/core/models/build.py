@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from segtool.errors import SegtoolError, UsageError, near
+from segtool.errors import SegtoolError, UsageError, did_you_mean
 from segtool.settings.model import check_arch
 from segtool.settings.synonyms import ARCHITECTURES
 from segtool.values import Size
@@ -80,7 +80,7 @@ def check_encoder(encoder: str) -> None:
             raise UsageError(f"--encoder: timm has no model {name!r}{_alike(encoder, [])}")
         if tag and not timm.is_model_pretrained(full):
             known = [f"tu-{n}" for n in timm.list_pretrained(f"{name}.*")]
-            raise UsageError(f"--encoder: timm has no weights {tag!r} of {name!r}{near(encoder, known)}")
+            raise UsageError(f"--encoder: timm has no weights {tag!r} of {name!r}{did_you_mean(encoder, known)}")
         return
     native = smp.encoders.get_encoder_names()
     if encoder not in native:
@@ -99,7 +99,7 @@ def _alike(encoder: str, native: list[str]) -> str:
     begun = [one for one in known if one.removeprefix("tu-").startswith(name)]
     if begun:
         return f"; did you mean {' or '.join(sorted(begun, key=len)[:3])}?"
-    return near(encoder, known)
+    return did_you_mean(encoder, known)
 
 
 def build_network(arch: str, encoder: str, channels: int, outputs: int, presence: int = 0) -> nn.Module:

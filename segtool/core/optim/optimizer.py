@@ -6,7 +6,7 @@ import timm.optim
 import torch
 from torch import nn
 
-from segtool.errors import UsageError, near
+from segtool.errors import UsageError, did_you_mean
 from segtool.settings.optimizer import OptimizerSettings
 
 # Of which torch has a kernel that steps in one pass over the weights; on a CPU it takes a third of the time.
@@ -18,7 +18,7 @@ def check_optimizer(name: str) -> None:
     known = timm.optim.list_optimizers()
     # timm wraps any of them in Lookahead by this prefix.
     if name.lower().removeprefix("lookahead_") not in known:
-        raise UsageError(f"--optimizer: timm has no {name!r}{near(name.lower(), known)}")
+        raise UsageError(f"--optimizer: timm has no {name!r}{did_you_mean(name.lower(), known)}")
 
 
 def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:

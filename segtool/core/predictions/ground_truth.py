@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.predictions.folder import Predictions
-from segtool.errors import SegtoolError, UsageError, near
+from segtool.errors import SegtoolError, UsageError, did_you_mean
 
 
 def scorable(preds: Predictions, dataset: Dataset) -> list[Record]:
@@ -57,6 +57,6 @@ def check_excluded(exclude: Sequence[str], dataset: Dataset) -> None:
     """Raise UsageError for an `--exclude` that names no class, or leaves none."""
     for name in exclude:
         if name not in dataset.classes:
-            raise UsageError(f"--exclude {name}: {dataset.path} has no such class{near(name, dataset.classes)}")
+            raise UsageError(f"--exclude {name}: {dataset.path} has no such class{did_you_mean(name, dataset.classes)}")
     if set(exclude) == set(dataset.classes):
         raise UsageError("--exclude leaves no class to score")

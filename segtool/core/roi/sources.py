@@ -15,7 +15,7 @@ from segtool.core.predictions.folder import Predictions, open_predictions
 from segtool.core.predictions.objects import component_boxes
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
-from segtool.errors import SegtoolError, UsageError, near
+from segtool.errors import SegtoolError, UsageError, did_you_mean
 from segtool.settings.roi import RoiCropSettings
 from segtool.values import Size
 
@@ -176,7 +176,7 @@ def _object_classes(chosen: Sequence[str] | None, known: Sequence[str], where: s
     """Return the names of the object classes: the chosen ones, or all except the first, the background."""
     for name in chosen or ():
         if name not in known:
-            raise UsageError(f"--classes {name}: {where} has no such class{near(name, known)}")
+            raise UsageError(f"--classes {name}: {where} has no such class{did_you_mean(name, known)}")
     return set(chosen or known[1:])
 
 
