@@ -195,7 +195,7 @@ CASES = {
     "empty train.csv": Case(f"{TRAIN} -o out", 1, "train.csv image_id", rows(lambda r: [])),
     "no masks": Case(f"{TRAIN} -o out", 1, "mask", rows(lambda r: [",".join(x.split(",")[:2]) for x in r])),
     "one image, some to hold out": Case(f"{TRAIN} -o out", 2, "1 image --fold all", rows(lambda r: r[:2])),
-    "an id twice": Case(f"{TRAIN} -o out", 1, "train.csv 'train_0' twice", rows(lambda r: [*r, r[1]])),
+    "an id twice": Case(f"{TRAIN} -o out", 1, "train.csv duplicate 'train_0'", rows(lambda r: [*r, r[1]])),
     "two ids of one file": Case(
         f"{TRAIN} -o out", 1, "train.csv './train_0' same 'train_0'", rows(lambda r: [*r, f"./{r[1]}"])
     ),

@@ -1,4 +1,4 @@
-"""`segtool import coco`: COCO polygons and run-lengths → a data set."""
+"""`segtool import coco`: convert COCO polygons and run-lengths to a data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv")
 
 
 def run(settings: ImportCocoSettings) -> Result:
-    """Paint the annotations of each image as class ids, then write the CSVs and dataset.yaml."""
+    """Paint the annotations of each image as a mask, then write the CSVs and dataset.yaml."""
     out = settings.output.out
     content = coco.read(settings.annotations)
     listed = coco.read_images(settings.test) if settings.test else ()
@@ -44,16 +44,16 @@ def run(settings: ImportCocoSettings) -> Result:
 
 
 def _find_images(pictures: Sequence[coco.Picture], folder: Path) -> dict[str, Path]:
-    """Where each image is, by file_name."""
+    """Return the path of each image by file_name."""
     if not folder.is_dir():
         raise SegtoolError(f"{folder} is not a folder" if folder.exists() else f"the folder {folder} does not exist")
-    found = {picture.file_name: folder / picture.file_name for picture in pictures}
-    if missing := [path for path in found.values() if not path.is_file()]:
+    paths = {picture.file_name: folder / picture.file_name for picture in pictures}
+    if missing := [path for path in paths.values() if not path.is_file()]:
         raise SegtoolError(
-            f"{missing[0]} is missing ({len(missing)} of {len(found)} images are):"
-            " --images is the folder that the file_name entries start from"
+            f"{missing[0]} is missing ({len(missing)} of {len(paths)} images are missing):"
+            " --images must be the folder that the file_name entries start from"
         )
-    return found
+    return paths
 
 
 def _write_masks(train: Sequence[Record], content: coco.Coco, settings: ImportCocoSettings) -> Tally:
@@ -68,7 +68,7 @@ def _write_masks(train: Sequence[Record], content: coco.Coco, settings: ImportCo
 
 
 def _check_size(image: Path, picture: coco.Picture, where: Path | None) -> None:
-    """The image's header against what the annotation file says, where it does."""
+    """Read the header of an image. Raises SegtoolError if its size is not that in the annotation file."""
     if picture.size:
         images.check_size(image, picture.size, f"{picture.file_name!r} in {where}")
     else:
@@ -77,10 +77,10 @@ def _check_size(image: Path, picture: coco.Picture, where: Path | None) -> None:
 
 def _result(out: Path, content: coco.Coco, test: Sequence[Record], tally: Tally) -> Result:
     pictures = content.pictures
-    bare = sum(not picture.annotations for picture in pictures)
+    empty = sum(not picture.annotations for picture in pictures)
     rows = [("training", len(pictures), len(pictures), sum(len(picture.annotations) for picture in pictures))]
     rows += [("test", len(test), 0, 0)] if test else []
     table = Table("Images", ("part", "images", "masks", "annotations"), rows)
-    counts = f"{len(pictures)} training images ({bare} without annotations)" + (f", {len(test)} test" if test else "")
+    counts = f"{len(pictures)} training images ({empty} without annotations)" + (f", {len(test)} test" if test else "")
     summary = f"{out / 'dataset.yaml'}: {counts}, {len(content.classes)} classes"
     return Result(summary, [tally.table(content.classes), table])

@@ -8,8 +8,8 @@ from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, load_dataset
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import arrays, folders
-from segtool.core.formats.foreign import Source, open_sources
-from segtool.core.formats.prediction_files import Found, claim_text, find_files, match_files
+from segtool.core.formats.foreign import PredictionFile, open_files
+from segtool.core.formats.prediction_files import MatchedFiles, claim_text, list_prediction_files, match_files
 from segtool.core.predictions.folder import list_files
 from segtool.core.predictions.probability_maps import Probs
 from segtool.core.predictions.writer import OWNS, output_files, write_index, write_predictions
@@ -21,61 +21,61 @@ from segtool.values import Size
 
 
 def run(settings: ImportPredsSettings) -> Result:
-    """Match files and images, then write masks and probabilities image by image."""
+    """Match files with images, then write masks and probabilities image by image."""
     dataset = load_dataset(settings.data) if settings.data else None
     theirs = folders.class_names(settings.classes) if settings.classes else ()
     classes, order = _order(theirs, dataset)
-    found = _find(settings, dataset)
+    matched = _match(settings, dataset)
     output = Output(settings.output, "import preds", owns=OWNS)
-    inputs = _inputs(settings, dataset, found)
+    inputs = _inputs(settings, dataset, matched)
     with output.writing(settings, inputs, resolved={"classes": list(theirs or classes)}):
         if output.done:
             return output.up_to_date()
-        sizes = {record.image_id: images.image_size(record.image) for record in found.records}
-        sources = open_sources(found.files, sizes, len(classes), settings.form)
-        sizes = {image_id: sizes.get(image_id, source.size) for image_id, source in sources.items()}
+        sizes = {record.image_id: images.image_size(record.image) for record in matched.records}
+        files = open_files(matched.files, sizes, len(classes), settings.form)
+        sizes = {image_id: sizes.get(image_id, file.size) for image_id, file in files.items()}
 
         def bands(image_id: str) -> Iterator[Probs]:
-            for probs in sources[image_id].bands(sizes[image_id]):
+            for probs in files[image_id].bands(sizes[image_id]):
                 yield probs if order is None else probs[order]
 
         palette = dataset.palette if dataset else None
         track = tracker(settings.output.quiet)
         write_predictions(output.path, sizes, len(classes), bands, palette=palette, track=track, label="importing")
-        return _finish(settings, output, dataset, classes, found, sizes, sources)
+        return _finish(settings, output, dataset, classes, matched, sizes, files)
 
 
 def _order(theirs: tuple[str, ...], dataset: Dataset | None) -> tuple[tuple[str, ...], list[int] | None]:
-    """The classes of the output, and where the files have each of them; None: in the same order."""
+    """Return the classes of the output, and the index of each in the files (None: the same order)."""
     classes = dataset.classes if dataset else theirs
     if not theirs or theirs == classes:
         return classes, None
-    if other := [name for name in (*theirs, *classes) if (name in theirs) != (name in classes)]:
-        raise UsageError(
-            f"--classes: {other[0]!r} is {'no class of' if other[0] in theirs else 'missing, a class of'} the data set,"
-            f" which has {', '.join(classes)}"
-        )
+    for name in (*theirs, *classes):
+        if name not in classes:
+            raise UsageError(f"--classes: {name!r} is not a class of the data set, which has {', '.join(classes)}")
+        if name not in theirs:
+            raise UsageError(f"--classes lacks {name!r} of the data set, which has {', '.join(classes)}")
     return classes, [theirs.index(name) for name in classes]
 
 
-def _find(settings: ImportPredsSettings, dataset: Dataset | None) -> Found:
-    """The images and their files; no pixel is read. PNGs count where there is no array, whose masks they may be."""
+def _match(settings: ImportPredsSettings, dataset: Dataset | None) -> MatchedFiles:
+    """Match files with images without reading pixels. PNGs count only without arrays, as they may be masks of them."""
     suffixes = {path.suffix.lower() for path in list_files(settings.dir, arrays.SUFFIXES)}
     if settings.form.key is not None and ".npz" not in suffixes:
-        raise UsageError(f"--key means nothing here: {settings.dir} holds no .npz file")
+        raise UsageError(f"--key has no effect: {settings.dir} contains no .npz file")
     for name in ("logits", "layout"):
         if getattr(settings.form, name) and not suffixes:
-            raise UsageError(f"--{name} means nothing here: {settings.dir} holds no .npy or .npz file")
+            raise UsageError(f"--{name} has no effect: {settings.dir} contains no .npy or .npz file")
     kinds = arrays.SUFFIXES if suffixes else (".png",)
     if dataset:
         return match_files(settings.dir, kinds, dataset, settings.claim)
-    return find_files(settings.dir, kinds, settings.claim.oof)
+    return list_prediction_files(settings.dir, kinds, settings.claim.oof)
 
 
-def _inputs(settings: ImportPredsSettings, dataset: Dataset | None, found: Found) -> dict[str, str]:
-    inputs = {"predictions": digest_stats(found.files.values(), settings.dir)}
+def _inputs(settings: ImportPredsSettings, dataset: Dataset | None, matched: MatchedFiles) -> dict[str, str]:
+    inputs = {"predictions": digest_stats(matched.files.values(), settings.dir)}
     if dataset:
-        inputs |= {f"data {key}": digest for key, digest in dataset.digests(found.records).items()}
+        inputs |= {f"data {key}": digest for key, digest in dataset.digests(matched.records).items()}
     if settings.claim.folds:
         inputs["folds"] = digest_file(settings.claim.folds)
     return inputs
@@ -86,17 +86,18 @@ def _finish(
     output: Output,
     dataset: Dataset | None,
     classes: Sequence[str],
-    found: Found,
+    matched: MatchedFiles,
     sizes: Mapping[str, Size],
-    sources: Mapping[str, Source],
+    files: Mapping[str, PredictionFile],
 ) -> Result:
-    """Write index, meta.json and the stamp; say what the files held and what counts as out-of-fold."""
+    """Write index, meta.json and the stamp; report the kinds of files, and how many images are out-of-fold."""
     claim, subset = claim_text(settings.claim), settings.claim.subset
-    digest = digest_stats(found.files.values(), settings.dir)
+    digest = digest_stats(matched.files.values(), settings.dir)
     member = {"run": settings.dir.name, "checkpoint": "imported", "digest": digest, "claim": claim}
     data = dataset.path if dataset else None
-    write_index(output.path, sizes, found.unseen, classes=classes, subset=subset, members=[member], data=data)
+    write_index(output.path, sizes, matched.out_of_fold, classes=classes, subset=subset, members=[member], data=data)
     output.finish(output_files(output.path, sizes, keep_probs=True))
-    held = ", ".join(f"{count} of {told}" for told, count in Counter(s.told for s in sources.values()).items())
-    known = f"{len(found.unseen)} out-of-fold by your claim" if claim else "none out-of-fold, as nothing is claimed"
-    return Result(f"{output.path}: {len(sizes)} images ({subset}), {len(classes)} classes; {held}; {known}")
+    counts = Counter(file.description for file in files.values())
+    kinds = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
+    known = f"{len(matched.out_of_fold)} out-of-fold by your claim" if claim else "none out-of-fold without a claim"
+    return Result(f"{output.path}: {len(sizes)} images ({subset}), {len(classes)} classes; {kinds}; {known}")

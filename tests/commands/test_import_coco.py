@@ -73,7 +73,11 @@ def test_sizes_are_not_needed(given: Path) -> None:
 @pytest.mark.parametrize(
     ("sections", "options", "line"),
     [
-        ({"images": [{"id": "i0", "file_name": "no.jpg"}]}, {}, r"no\.jpg is missing \(1 of 1 images are\): --images"),
+        (
+            {"images": [{"id": "i0", "file_name": "no.jpg"}]},
+            {},
+            r"no\.jpg is missing \(1 of 1 images are missing\): --images",
+        ),
         (
             {"images": [{"id": "i0", "file_name": FILES[0], "height": 9, "width": 6}]},
             {},

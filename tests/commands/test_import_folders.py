@@ -157,7 +157,7 @@ def test_two_classes(
         mask(tmp_path / "masks" / f"{name}.png", bytes_(*row))
     dataset = run(tmp_path, "ground,thing", ignore_index=ignore_index)
     assert [values(dataset, "a"), values(dataset, "b")] == expected
-    assert ("255 is taken as ignore" in caplog.text) == (ignore_index is None and 255 in expected[0])
+    assert ("255 means ignore" in caplog.text) == (ignore_index is None and 255 in expected[0])
 
 
 def test_official_validation_is_fold_0(given: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -191,7 +191,7 @@ def bad(path: Path, content: bytes = b"") -> None:
 
 
 BROKEN: dict[str, tuple[Any, dict[str, Any], type[SegtoolError], str]] = {
-    "value outside the classes": (None, {}, SegtoolError, r"masks/a\.png holds the value 9, .*0 to 2 .*255"),
+    "value outside the classes": (None, {}, SegtoolError, r"masks/a\.png contains the value 9, .*0 to 2 .*255"),
     "no mask": (lambda d: (d / "masks/a.png").unlink(), {}, SegtoolError, r"images/a\.jpg has no mask"),
     "no image": (lambda d: (d / "images/a.jpg").unlink(), {}, SegtoolError, r"masks/a\.png has no image"),
     "stems": (
@@ -227,12 +227,12 @@ BROKEN: dict[str, tuple[Any, dict[str, Any], type[SegtoolError], str]] = {
         r"is 6x9 .*b c\.jpg is 9x6 once turned as its EXIF orientation says \(stored 6x9\)",
     ),
     "no folder": (lambda d: shutil.rmtree(d / "images"), {}, SegtoolError, r"folder .*images does not exist"),
-    "no images": (lambda d: (d / "none").mkdir(), {"images": "none"}, SegtoolError, r"none holds no images"),
+    "no images": (lambda d: (d / "none").mkdir(), {"images": "none"}, SegtoolError, r"none contains no images"),
     "one class": (None, {"classes": "nofile.txt"}, UsageError, r"1 class names; .* FILE must exist"),
-    "class twice": (None, {"classes": "x,y,x"}, UsageError, "'x' stands twice"),
+    "class twice": (None, {"classes": "x,y,x"}, UsageError, "duplicate class 'x'"),
     "bad regex": (None, {"group_regex": "("}, UsageError, "not a regular expression"),
     "no capture": (None, {"group_regex": "a"}, UsageError, "captures nothing"),
-    "no group": (None, {"group_regex": "^(a)"}, UsageError, r"no group in 'b c' \(2 such\)"),
+    "no group": (None, {"group_regex": "^(a)"}, UsageError, r"no group in 'b c' \(and 1 more\)"),
 }
 
 

@@ -61,8 +61,7 @@ def test_arrays_become_a_prediction_folder(theirs: Path, typed: Type) -> None:
     ended = typed("import preds theirs --data tiny -o preds")
     assert ended.status == 0, ended.stderr
     assert ended.stdout == (
-        "preds: 2 images (test), 3 classes; 2 of float32 probabilities (C, H, W); none out-of-fold, as nothing is"
-        " claimed\n"
+        "preds: 2 images (test), 3 classes; 2 of float32 probabilities (C, H, W); none out-of-fold without a claim\n"
     )
     preds = open_predictions(Path("preds"))
     check(preds, {f"test_{n}": softmax(n) for n in range(2)})
@@ -109,8 +108,8 @@ def test_classes_in_another_order_are_put_in_order(theirs: Path, typed: Type) ->
     check(open_predictions(Path("preds")), {f"test_{n}": softmax(n)[[1, 2, 0]] for n in range(2)})
     refused = typed("import preds theirs --data tiny --classes stripe,ground,boxes -o other")
     assert refused.status == 2
-    assert "'boxes' is no class of the data set, which has ground, box, stripe" in refused.stderr
-    assert "--classes: 'box' is missing" in typed("import preds theirs --data tiny --classes ground,stripe -o o").stderr
+    assert "'boxes' is not a class of the data set, which has ground, box, stripe" in refused.stderr
+    assert "--classes lacks 'box'" in typed("import preds theirs --data tiny --classes ground,stripe -o o").stderr
 
 
 def test_another_size_is_resized_when_asked(theirs: Path, typed: Type) -> None:
@@ -186,10 +185,10 @@ def test_without_a_data_set_the_files_say_what_there_is(tiny: Path, typed: Type,
         ("--data tiny --subset train --oof", "which images the models have seen; take --subset oof"),
         (f"--data tiny --subset valid --oof {FOLDS}", "--oof and --folds say different things"),
         (f"--data tiny --subset test {FOLDS}", "--folds has no effect with --subset test"),
-        ("--data tiny --key a", "--key means nothing here: theirs holds no .npz file"),
-        ("--data tiny --logits", "--logits: theirs/test_0.npy holds probabilities"),
+        ("--data tiny --key a", "--key has no effect: theirs contains no .npz file"),
+        ("--data tiny --logits", "--logits: theirs/test_0.npy contains probabilities"),
         ("--data tiny --subset valid --folds folds.csv --fold 5", "folds.csv has no fold 5"),
-        ("--classes a,a,c", "'a' stands twice"),
+        ("--classes a,a,c", "duplicate class 'a'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(theirs: Path, typed: Type, options: str, said: str) -> None:
@@ -203,10 +202,10 @@ def test_what_makes_no_sense_is_refused(theirs: Path, typed: Type, options: str,
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda f: np.save(f / "test_1.npy", np.full((3, 32, 32), np.nan)), "test_1.npy holds NaN"),
-        (lambda f: np.save(f / "test_1.npy", softmax(1) * 9 - 4), "test_1.npy holds values from -"),
-        (lambda f: np.save(f / "test_1.npy", softmax(1, 4)), "the shape (4, 32, 32), but there are 3 classes"),
-        (lambda f: np.save(f / "test_1.npy", np.zeros((32, 32), np.int64)), "class ids belong into index PNGs"),
+        (lambda f: np.save(f / "test_1.npy", np.full((3, 32, 32), np.nan)), "test_1.npy contains NaN"),
+        (lambda f: np.save(f / "test_1.npy", softmax(1) * 9 - 4), "test_1.npy contains values from -"),
+        (lambda f: np.save(f / "test_1.npy", softmax(1, 4)), "shape (4, 32, 32), but there are 3 classes"),
+        (lambda f: np.save(f / "test_1.npy", np.zeros((32, 32), np.int64)), "class ids belong in index PNGs"),
         (lambda f: (f / "test_1.npy").write_bytes(b"x"), "cannot read theirs/test_1.npy"),
         (
             lambda f: np.save(f / "stranger.npy", softmax(1)),
@@ -231,7 +230,7 @@ def test_bad_files_are_named_and_nothing_is_left(
 def test_masks_have_no_logits_and_no_axes(tiny: Path, typed: Type, tmp_path: Path, name: str) -> None:
     save(tmp_path / "votes", ["test_0", "test_1"], as_png)
     ended = typed(f"import preds votes --data tiny --{name} -o preds")
-    assert (ended.status, "means nothing here: votes holds no .npy or .npz" in ended.stderr) == (2, True)
+    assert (ended.status, "has no effect: votes contains no .npy or .npz" in ended.stderr) == (2, True)
 
 
 def test_killed_and_resumed(theirs: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:

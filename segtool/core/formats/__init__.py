@@ -1,1 +1,1 @@
-"""File formats of other tools and competitions."""
+"""File formats of other tools and of competitions."""

@@ -1,6 +1,6 @@
-"""Arrays of probabilities in .npy and .npz files of another code base: what they hold, and which axis is which.
+"""Arrays of probabilities in .npy and .npz files from other code: their headers, and which axis is which.
 
-Nothing is unpickled, ever. A .npy file is mapped into memory, so that its bands stream; an .npz file is read whole.
+Nothing is ever unpickled. A .npy file is memory-mapped, so that bands can be streamed; an .npz file is read whole.
 """
 
 import struct
@@ -19,13 +19,13 @@ from segtool.errors import SegtoolError, UsageError
 from segtool.values import Size
 
 SUFFIXES = (".npy", ".npz")
-# The axis that counts the classes, of three.
+# Index of the class axis among three.
 AXES: dict[str, int] = {"chw": 0, "hwc": 2}
 
 Layout = Literal["chw", "hwc"]
-Array = npt.NDArray[Any]
+AnyArray = npt.NDArray[Any]
 
-# All that NumPy and zipfile raise for what is damaged, foreign, or pickled.
+# Everything that NumPy and zipfile raise for damaged, foreign or pickled files.
 _BROKEN = (
     OSError,
     ValueError,
@@ -35,7 +35,7 @@ _BROKEN = (
     NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
-    # NumPy reads the header of an array as Python.
+    # NumPy parses the header of an array as Python.
     SyntaxError,
     tokenize.TokenError,
     TypeError,
@@ -46,8 +46,8 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class Stored:
-    """An array in a file, as its header says.
+class StoredArray:
+    """An array in a file, as its header describes it.
 
     Attributes:
         path: the file.
@@ -60,13 +60,13 @@ class Stored:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
-    def read(self) -> Array:
-        """The array; that of a .npy file is read from disk where it is looked at. Raises SegtoolError: truncated."""
+    def read(self) -> AnyArray:
+        """Return the array, memory-mapped if it is in a .npy file. Raises SegtoolError if the file is truncated."""
         try:
             if not self.name:
                 return _map(self.path)
             with np.load(self.path, allow_pickle=False) as file:
-                array: Array = file[self.name]
+                array: AnyArray = file[self.name]
                 return array
         except _BROKEN as error:
             raise _broken(self.path, error) from error
@@ -74,11 +74,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Axes:
-    """How a stored array lies: bands of rows come out as (C, rows, W), C = 1 where it is the foreground alone.
+    """The axes of a stored array, to read bands of rows as (C, rows, W), where C = 1 if only the foreground is stored.
 
     Attributes:
-        shape: without axes of length 1 beyond the third.
-        classes: the axis of the classes; None: there is none.
+        shape: without superfluous axes of length 1.
+        classes: the class axis, None if there is none.
     """
 
     shape: tuple[int, ...]
@@ -89,49 +89,49 @@ class Axes:
         """Height and width."""
         return Size(*(length for axis, length in enumerate(self.shape) if axis != self.classes))
 
-    def rows(self, array: Array, top: int, bottom: int) -> Array:
-        """Rows [top, bottom) of the array, (C, rows, W), of its own type."""
+    def rows(self, array: AnyArray, top: int, bottom: int) -> AnyArray:
+        """Return rows [top, bottom) of the array as (C, rows, W), with its own dtype."""
         array = array.reshape(self.shape)
         if self.classes is None:
             return array[None, top:bottom]
         return array[:, top:bottom] if self.classes == 0 else np.moveaxis(array[top:bottom], 2, 0)
 
 
-def look(path: Path, key: str | None) -> Stored:
-    """What a file holds, from its header.
+def read_header(path: Path, key: str | None) -> StoredArray:
+    """Read the header of a .npy or .npz file.
 
     Args:
-        key: which array of an .npz file; needed where there are several.
+        key: name of the array in an .npz file; required if there are several.
 
     Raises:
-        SegtoolError: truncated, no such file, or an array of anything but floats, bool, uint8 and uint16.
-        UsageError: an .npz file of several arrays without `key`, or none of that name.
+        SegtoolError: the file is missing or truncated, or its array is not of floats, bool, uint8 or uint16.
+        UsageError: the .npz file has several arrays and there is no `key`, or none of that name.
     """
     try:
-        stored = _look_into(path, key) if path.suffix.lower() == ".npz" else _look_at(path)
+        stored = _npz_header(path, key) if path.suffix.lower() == ".npz" else _npy_header(path)
     except _BROKEN as error:
         raise _broken(path, error) from error
     kind, bytes_each = stored.dtype.kind, stored.dtype.itemsize
     if kind not in "fb" and not (kind == "u" and bytes_each <= 2):
         raise SegtoolError(
-            f"{path} is an array of {stored.dtype}; probabilities are floats, or uint8 or uint16 of which the largest"
-            " means 1 (class ids belong into index PNGs)"
+            f"{path} is an array of {stored.dtype}; probabilities are floats, or uint8 or uint16 whose largest value"
+            " means 1 (class ids belong in index PNGs)"
         )
     return stored
 
 
-def find_axes(stored: Stored, classes: int, layout: Layout | None, size: Size | None) -> Axes:
-    """Which axis is which: the one of the classes has their number, the others are height and width.
+def find_axes(stored: StoredArray, classes: int, layout: Layout | None, size: Size | None) -> Axes:
+    """Find the class axis by its length; the other two are height and width.
 
-    With two classes an array of the foreground alone will do: (H, W), (1, H, W) or (H, W, 1).
+    With two classes the array may have the foreground alone: (H, W), (1, H, W) or (H, W, 1).
 
     Args:
-        layout: asked for; None: it is to be found.
-        size: of the image, which tells layouts apart that fit both; None: not known.
+        layout: the layout if it is given, else None.
+        size: size of the image, which decides if both layouts fit; None: unknown.
 
     Raises:
         SegtoolError: no axis has the number of classes.
-        UsageError: two have, and neither `layout` nor `size` says which it is.
+        UsageError: both layouts fit, and neither `layout` nor `size` decides.
     """
     shape = stored.shape
     while len(shape) > 3 and 1 in shape:
@@ -146,40 +146,40 @@ def find_axes(stored: Stored, classes: int, layout: Layout | None, size: Size | 
     if not fitting:
         which = {"chw": "the first", "hwc": "the last", None: "the first or last"}[layout]
         raise SegtoolError(
-            f"{stored.path} has the shape {stored.shape}, but there are {classes} classes: {which} of three axes must"
-            f" have the length {' or '.join(map(str, counts))}"
+            f"{stored.path} has shape {stored.shape}, but there are {classes} classes: {which} of three axes must"
+            f" have length {' or '.join(map(str, counts))}"
         )
     if len(fitting) > 1:
         raise UsageError(
-            f"{stored.path} has the shape {stored.shape}, so either the first axis or the last may count the"
-            f" {classes} classes: --layout chw or --layout hwc says which"
+            f"{stored.path} has shape {stored.shape}, so the {classes} classes may be the first axis or the last:"
+            " use --layout chw or --layout hwc"
         )
     return fitting[0]
 
 
-def _look_at(path: Path) -> Stored:
+def _npy_header(path: Path) -> StoredArray:
     array = _map(path)
-    return Stored(path, "", array.shape, array.dtype)
+    return StoredArray(path, "", array.shape, array.dtype)
 
 
-def _look_into(path: Path, key: str | None) -> Stored:
+def _npz_header(path: Path, key: str | None) -> StoredArray:
     with zipfile.ZipFile(path) as file:
         names = [name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")]
         if key is not None and key not in names:
             raise UsageError(f"--key {key}: {path} has the arrays {', '.join(names) or '(none)'}")
         if key is None and len(names) != 1:
-            raise UsageError(f"{path} has the arrays {', '.join(names) or '(none)'}: --key says which one is meant")
+            raise UsageError(f"{path} has the arrays {', '.join(names) or '(none)'}: choose one with --key")
         name = key or names[0]
         with file.open(f"{name}.npy") as member:
             readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
             shape, _, dtype = readers[npy.read_magic(member)](member)
-    return Stored(path, name, shape, dtype)
+    return StoredArray(path, name, shape, dtype)
 
 
-def _map(path: Path) -> Array:
+def _map(path: Path) -> AnyArray:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
-        raise ValueError("a .npz file by another name")
+        raise ValueError("an .npz file with another suffix")
     return array
 
 

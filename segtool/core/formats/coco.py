@@ -15,7 +15,7 @@ from segtool.core.documents import read_json
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
-# Bytes of a file that is read: COCO's own have half of it.
+# Largest file to read, in bytes: COCO's own are half as large.
 LARGEST = 1 << 30
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Annotation:
-    """One object: its id for error lines, its category's position in the order of category ids, and its region."""
+    """One object: its id (for errors), the position of its category in the order of category ids, and its region."""
 
     id: Any
     category: int
@@ -33,7 +33,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of the file: its size where the file states it, and its annotations in the order of the file."""
+    """One image: its size if the file gives it, and its annotations in the order of the file."""
 
     file_name: str
     size: Size | None
@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Coco:
-    """An annotation file: classes, the class id of each category in the order of category ids, and images."""
+    """The content of an annotation file: classes, class ids of the categories in the order of their ids, and images."""
 
     classes: tuple[str, ...]
     class_ids: tuple[int, ...]
@@ -52,23 +52,23 @@ class Coco:
 def read(path: Path) -> Coco:
     """Read an annotation file.
 
-    Annotations of images that the file does not list, or without any region, are left out and said by logging.
+    Annotations of unlisted images, or without a region, are left out with a warning.
 
     Raises:
-        SegtoolError: the file is not such JSON, or an entry is wrong or names a category that is not there.
+        SegtoolError: the file is malformed, or an entry is wrong or refers to a category that is not listed.
     """
     content = _sections(path, "images", "annotations", "categories")
     pictures = _pictures(content["images"], path)
     names = _category_names(content["categories"], path)
     order = {category: position for position, category in enumerate(names)}
     left_out: dict[str, list[Any]] = {"an image_id that `images` does not list": [], "an empty segmentation": []}
-    strangers, empty = left_out.values()
+    unlisted, empty = left_out.values()
     for number, entry in enumerate(content["annotations"]):
         annotation_id = entry.get("id", f"number {number}")
         where = f"annotation {annotation_id!r} in {path}"
         picture = pictures.get(_get(entry, "image_id", where))
         if picture is None:
-            strangers.append(annotation_id)
+            unlisted.append(annotation_id)
             continue
         category = _get(entry, "category_id", where)
         if category not in order:
@@ -78,11 +78,11 @@ def read(path: Path) -> Coco:
             continue
         crowd = bool(entry.get("iscrowd"))
         picture.annotations.append(Annotation(annotation_id, order[category], segmentation, crowd))
-    lines = [f"{len(ids)} have {what} (the first: {ids[0]!r})" for what, ids in left_out.items() if ids]
+    lines = [f"{len(ids)} have {reason} (the first: {ids[0]!r})" for reason, ids in left_out.items() if ids]
     if lines and not any(picture.annotations for picture in pictures.values()):
         raise SegtoolError(f"{path}: none of its {len(content['annotations'])} annotations can be painted: {lines[0]}")
     for line in lines:
-        log.warning("%s: of %d annotations %s; they are left out", path, len(content["annotations"]), line)
+        log.warning("%s: of %d annotations, %s; they are left out", path, len(content["annotations"]), line)
     classes, class_ids = make_classes(list(names.values()))
     if len(classes) > images.MAX_CLASSES:
         raise SegtoolError(f"{path}: {len(classes)} classes, background included; segtool takes {images.MAX_CLASSES}")
@@ -90,12 +90,12 @@ def read(path: Path) -> Coco:
 
 
 def read_images(path: Path) -> tuple[Picture, ...]:
-    """The images an annotation file lists; whatever else it holds is not looked at."""
+    """Read the list of images in an annotation file, and nothing else."""
     return tuple(_pictures(_sections(path, "images")["images"], path).values())
 
 
 def read_names(path: Path) -> tuple[dict[Any, str], dict[Any, str]]:
-    """What results refer to: the file_name of each image by its id, and the name of each category by its id."""
+    """Read the file_name of each image, and the name of each category, by their ids."""
     content = _sections(path, "images", "categories")
     pictures = _pictures(content["images"], path)
     files = {image_id: picture.file_name for image_id, picture in pictures.items()}
@@ -103,29 +103,29 @@ def read_names(path: Path) -> tuple[dict[Any, str], dict[Any, str]]:
 
 
 def make_classes(categories: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Class names, the background first, and the class id of each category, given in the order of their ids.
+    """Return class names, the background first, and the class id of each category, given in the order of their ids.
 
-    A category called background (in any case) is class 0; where there is none, `Background` is added.
+    A category called background (in any case) is class 0; if there is none, `Background` is added.
 
     >>> make_classes(["paper", "glass"])
     (('Background', 'paper', 'glass'), (1, 2))
     >>> make_classes(["paper", "background", "glass"])
     (('background', 'paper', 'glass'), (1, 0, 2))
     """
-    ground = [name for name in categories if name.strip().lower() == "background"]
-    classes = (ground[0] if ground else "Background", *(name for name in categories if name not in ground))
-    return classes, tuple(0 if name in ground else classes.index(name) for name in categories)
+    background = [name for name in categories if name.strip().lower() == "background"]
+    classes = (*(background[:1] or ["Background"]), *(name for name in categories if name not in background))
+    return classes, tuple(0 if name in background else classes.index(name) for name in categories)
 
 
 def _has_region(segmentation: Any) -> bool:
-    """Whether anything can be painted: run-lengths, or a polygon of three points or more."""
+    """Return whether there is something to paint: run-lengths, or a polygon of three points or more."""
     if isinstance(segmentation, list):
         return any(not isinstance(polygon, list) or len(polygon) >= 6 for polygon in segmentation)
     return segmentation is not None
 
 
 def _sections(path: Path, *names: str) -> Mapping[str, list[dict[str, Any]]]:
-    """The top-level lists of the file, each a list of objects."""
+    """Read the file. Raises SegtoolError unless it has these top-level lists of objects."""
     content = read_json(path, dict[str, Any] | list[Any], LARGEST)
     if isinstance(content, list):
         raise SegtoolError(f"{path} is a list, as COCO results are; an annotation file has images and categories too")
@@ -138,10 +138,10 @@ def _sections(path: Path, *names: str) -> Mapping[str, list[dict[str, Any]]]:
 
 
 def _get(entry: Mapping[str, Any], key: str, name: str) -> Any:
-    """An id of an entry, which must be a number or a string."""
+    """Return a value of an entry. Raises SegtoolError unless it is a number or a string."""
     value = entry.get(key)
     if not isinstance(value, int | float | str):
-        raise SegtoolError(f"{name} has no {key}" if value is None else f"{name} has the {key} {value!r}")
+        raise SegtoolError(f"{name} has no {key}" if value is None else f"{name} has {key} {value!r}")
     return value
 
 
@@ -173,7 +173,7 @@ def _size(entry: Mapping[str, Any], name: str) -> Size | None:
 
 
 def _category_names(entries: Sequence[Mapping[str, Any]], path: Path) -> dict[Any, str]:
-    """Names by category id, in the order of the ids."""
+    """Return names by category id, in the order of the ids."""
     names: dict[Any, str] = {}
     for number, entry in enumerate(entries):
         where = f"category number {number} in {path}"

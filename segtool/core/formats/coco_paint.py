@@ -1,4 +1,4 @@
-"""COCO polygons and run-lengths as index masks. The pixels are pycocotools' own, made by its C code."""
+"""Paint COCO polygons and run-lengths as index masks, with the same pixels as pycocotools, whose C code this uses."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from segtool.core.formats.coco import Annotation
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
-# pycocotools scales coordinates by 5 into C ints and allocates along every edge; no pixel is that far away.
+# pycocotools scales coordinates by 5 into C ints and allocates memory along every edge; no image is this large.
 FARTHEST = 1e6
 
 Paint = Literal["area", "file", "category"]
@@ -21,31 +21,31 @@ Rle = dict[str, Any]
 def paint(
     annotations: Sequence[Annotation], class_ids: Sequence[int], size: Size, order: Paint, where: object
 ) -> images.Array:
-    """The index mask of one image.
+    """Paint the index mask of one image.
 
     Args:
-        annotations: the image's, in the order of the file.
-        class_ids: of each category, by position.
-        size: of the image.
-        order: who is below where they overlap: the larger (by painted pixels), the earlier in the file, or the
-            smaller category id; ties are painted in the order of the file.
-        where: names the annotation file in errors.
+        annotations: the image's annotations, in the order of the file.
+        class_ids: class id of each category, by position.
+        size: size of the image.
+        order: what is painted first, and so is below in an overlap: the largest (in pixels), the first in the file, or
+            the smallest category id; ties are painted in the order of the file.
+        where: name of the annotation file in errors.
 
     Returns:
-        uint8 (H, W): 0 where there is nothing, 255 where there is nothing but a crowd.
+        uint8 (H, W): 0 where there is nothing, 255 where there is only a crowd.
 
     Raises:
         SegtoolError: a segmentation is malformed, or has another size.
     """
     regions = [(a, to_rle(a.segmentation, size, f"annotation {a.id!r} in {where}")) for a in annotations]
     if order == "area":
-        # int: pycocotools gives uint32, whose negative wraps around.
+        # int: pycocotools returns uint32, whose negative wraps around.
         regions.sort(key=lambda region: -int(coco_mask.area(region[1])))
     elif order == "category":
         regions.sort(key=lambda region: region[0].category)
-    # Crowds are lowest of all: an object among them counts.
+    # Crowds are painted first, so that objects among them count.
     regions.sort(key=lambda region: not region[0].crowd)
-    # Fortran order, as pycocotools' own arrays have it.
+    # Fortran order, like pycocotools' own arrays.
     mask = np.zeros(size, np.uint8, order="F")
     for annotation, rle in regions:
         value = images.IGNORE if annotation.crowd else class_ids[annotation.category]
@@ -54,12 +54,12 @@ def paint(
 
 
 def to_rle(segmentation: Any, size: Size, name: str) -> Rle:
-    """A segmentation (polygons, run-lengths, or compressed run-lengths) as pycocotools' run-length object.
+    """Convert a segmentation (polygons, run-lengths, or compressed run-lengths) to pycocotools' run-length object.
 
-    Several polygons are one region, their union. Those of fewer than three points cover no pixel.
+    Several polygons are one region, their union. A polygon of fewer than three points covers no pixel.
 
     Raises:
-        SegtoolError: malformed, or of another size than the image; the line begins with `name`.
+        SegtoolError: the segmentation is malformed or has another size than the image; `name` begins the message.
     """
     if isinstance(segmentation, list):
         return _polygons_to_rle(segmentation, size, name)
@@ -68,7 +68,7 @@ def to_rle(segmentation: Any, size: Size, name: str) -> Rle:
     if segmentation.get("size") != list(size):
         raise SegtoolError(f"{name}: its run-lengths have size {segmentation.get('size')}, its image is {list(size)}")
     runs = run_lengths(counts) if isinstance(counts, str) else counts
-    # pycocotools does not look: the pixels that too few runs leave would be whatever is in memory.
+    # pycocotools does not check: too few runs would leave pixels with whatever is in memory.
     if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != size.height * size.width:
         raise SegtoolError(f"{name}: its run-lengths are not whole numbers that add up to {size.height} x {size.width}")
     rle: Rle = coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)
@@ -76,10 +76,10 @@ def to_rle(segmentation: Any, size: Size, name: str) -> Rle:
 
 
 def run_lengths(counts: str) -> list[int]:
-    """The runs of a compressed run-length string: zeros, ones, zeros, ... down the columns.
+    """Decode a compressed run-length string to its runs: zeros, ones, zeros, ... down the columns.
 
-    Each is written in 5-bit groups from the lowest, with a continuation and a sign bit, and from the fourth on as the
-    difference to the last but one (`rleToString` in pycocotools' maskApi.c).
+    Each run is written in 5-bit groups, lowest first, with a continuation and a sign bit, and from the fourth on as the
+    difference from the last but one (`rleToString` in pycocotools' maskApi.c).
     """
     runs: list[int] = []
     run = shift = 0

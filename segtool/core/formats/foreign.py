@@ -1,4 +1,4 @@
-"""One image's prediction in a file of another code base, as probabilities in bands of rows."""
+"""Read the prediction of an image from a file of another code base, as bands of probabilities."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core import images
-from segtool.core.formats.arrays import Array, Axes, Stored, find_axes, look
+from segtool.core.formats.arrays import AnyArray, Axes, StoredArray, find_axes, read_header
 from segtool.core.predictions.folder import class_ids
 from segtool.core.predictions.probability_maps import Probs
 from segtool.core.predictions.writer import BAND_BYTES
@@ -17,35 +17,36 @@ from segtool.errors import SegtoolError, UsageError
 from segtool.settings.imports import FormSettings
 from segtool.values import Size
 
-# How far a float may be outside [0, 1], and the sum of a pixel's from 1: float16 and rounded text do not hit them.
+# Tolerated distance of a float from [0, 1], and of a pixel's sum from 1, since float16 and rounded text are not exact.
 OUTSIDE, OFF = 1e-3, 1e-2
 
 Rows = Callable[[int, int], Probs]
 
 
-class Source(Protocol):
-    """A file with one image's prediction.
+class PredictionFile(Protocol):
+    """A file with the prediction of one image.
 
-    size: height and width as stored.
-    told: what it is, in a few words.
+    Attributes:
+        size: height and width as stored.
+        description: the kind of file, in a few words.
     """
 
     @property
     def size(self) -> Size: ...
 
     @property
-    def told(self) -> str: ...
+    def description(self) -> str: ...
 
     def bands(self, size: Size) -> Iterator[Probs]:
-        """Probabilities, float32 (C, rows, W), from the top to the bottom of an image of this size."""
+        """Yield probabilities, float32 (C, rows, W), from the top to the bottom of an image of this size."""
         ...
 
 
 @dataclass(frozen=True)
-class ArraySource:
+class ArrayFile:
     """Probabilities or logits in an array."""
 
-    stored: Stored
+    stored: StoredArray
     axes: Axes
     classes: int
     logits: bool
@@ -56,37 +57,37 @@ class ArraySource:
         return self.axes.size
 
     @property
-    def told(self) -> str:
-        """`float16 (C, H, W)`."""
+    def description(self) -> str:
+        """The dtype, the kind of values and the order of the axes."""
         order = {None: "(H, W)", 0: "(C, H, W)", 2: "(H, W, C)"}[self.axes.classes]
         return f"{self.stored.dtype} {'logits' if self.logits else 'probabilities'} {order}"
 
     @property
-    def alone(self) -> bool:
-        """Whether it is the foreground alone."""
+    def only_foreground(self) -> bool:
+        """Whether the background is not stored."""
         return self.axes.classes is None or self.axes.shape[self.axes.classes] == 1
 
     def bands(self, size: Size) -> Iterator[Probs]:
-        """As `Source` says. Raises SegtoolError for values that are no probabilities."""
+        """Yield bands, resized bilinearly. Raises SegtoolError for values that are not probabilities."""
         array = self.stored.read()
 
         def rows(top: int, bottom: int) -> Probs:
             return to_probs(self.axes.rows(array, top, bottom), self.stored.path, logits=self.logits)
 
-        yield from resized(rows, self.size, size, self.classes)
+        yield from resize_bands(rows, self.size, size, self.classes)
 
 
 @dataclass(frozen=True)
-class MaskSource:
-    """An index PNG: the class of each pixel gets the probability 1, a vote. Two classes may be 0 and 255."""
+class MaskFile:
+    """An index PNG: the class of each pixel gets probability 1, as a vote. Two classes may be 0 and 255."""
 
     path: Path
     size: Size
     classes: int
-    told: str = "index PNGs, as votes"
+    description: str = "index PNGs, as votes"
 
     def bands(self, size: Size) -> Iterator[Probs]:
-        """As `Source` says; resized by nearest neighbour. Raises SegtoolError for a value that is no class id."""
+        """Yield bands, resized by nearest neighbour. Raises SegtoolError for a value that is not a class id."""
         values = images.read_indices(self.path)
         if self.classes == 2 and set(images.distinct(values).tolist()) <= {0, images.IGNORE}:
             values = (values > 0).astype(np.uint8)
@@ -96,60 +97,60 @@ class MaskSource:
             yield one_hot(mask[top : top + step], self.classes)
 
 
-def open_sources(
-    files: Mapping[str, Path], sizes: Mapping[str, Size], classes: int, settings: FormSettings
-) -> dict[str, Source]:
-    """What each image's .npy, .npz or .png file holds, from the headers alone: what does not fit ends it here.
+def open_files(
+    paths: Mapping[str, Path], sizes: Mapping[str, Size], classes: int, settings: FormSettings
+) -> dict[str, PredictionFile]:
+    """Open each image's .npy, .npz or .png file, and check its header.
 
     Args:
-        files: image_id → file.
-        sizes: image_id → height and width, where they are known.
+        paths: image_id → file.
+        sizes: image_id → height and width, where known.
 
     Raises:
-        SegtoolError, UsageError: a file is broken, has the axes of something else, or another size without `resize`.
+        SegtoolError, UsageError: a file is broken, has unsuitable axes, or another size without `resize`.
     """
-    sources: dict[str, Source] = {}
-    for image_id, path in files.items():
+    files: dict[str, PredictionFile] = {}
+    for image_id, path in paths.items():
         size = sizes.get(image_id)
-        sources[image_id] = source = _open(path, classes, size, settings)
-        if size and source.size != size and not settings.resize:
+        files[image_id] = file = _open(path, classes, size, settings)
+        if size and file.size != size and not settings.resize:
             raise SegtoolError(
-                f"{path} is {source.size} (HxW), but image {image_id!r} is {size}; --resize brings it to that size"
+                f"{path} is {file.size} (HxW), but image {image_id!r} is {size}; --resize resizes the prediction"
             )
-    _refuse_class_ids([source for source in sources.values() if isinstance(source, ArraySource)])
-    return sources
+    _refuse_class_ids([file for file in files.values() if isinstance(file, ArrayFile)])
+    return files
 
 
-def _open(path: Path, classes: int, size: Size | None, settings: FormSettings) -> Source:
+def _open(path: Path, classes: int, size: Size | None, settings: FormSettings) -> PredictionFile:
     if path.suffix.lower() == ".png":
-        return MaskSource(path, images.image_size(path), classes)
-    stored = look(path, settings.key)
-    return ArraySource(stored, find_axes(stored, classes, settings.layout, size), classes, settings.logits)
+        return MaskFile(path, images.image_size(path), classes)
+    stored = read_header(path, settings.key)
+    return ArrayFile(stored, find_axes(stored, classes, settings.layout, size), classes, settings.logits)
 
 
-def _refuse_class_ids(sources: Sequence[ArraySource]) -> None:
-    """Integers of the foreground alone that are nowhere above 1 are class ids, not probabilities of up to 1/255."""
-    doubtful = [source for source in sources if source.alone and source.stored.dtype.kind == "u"]
-    if doubtful and not any(source.stored.read().max(initial=0) > 1 for source in doubtful):
+def _refuse_class_ids(files: Sequence[ArrayFile]) -> None:
+    """Raise SegtoolError for foreground integers of at most 1: class ids, not probabilities of at most 1/255."""
+    doubtful = [file for file in files if file.only_foreground and file.stored.dtype.kind == "u"]
+    if doubtful and not any(file.stored.read().max(initial=0) > 1 for file in doubtful):
         raise SegtoolError(
-            f"{doubtful[0].stored.path}: no value is above 1, and the largest {doubtful[0].stored.dtype} means the"
-            " probability 1; if these are class ids, write them as PNG, or as bool"
+            f"{doubtful[0].stored.path}: no value is above 1, but the largest {doubtful[0].stored.dtype} means"
+            " probability 1; if these are class ids, write them as PNG or as bool"
         )
 
 
-def to_probs(values: Array, where: object, *, logits: bool = False) -> Probs:
-    """Probabilities that add up to one, float32 (C, rows, W), from what another code base stored.
+def to_probs(values: AnyArray, where: object, *, logits: bool = False) -> Probs:
+    """Convert stored values to probabilities that add up to 1, float32 (C, rows, W).
 
     Args:
-        values: (C, rows, W), or (1, rows, W) of the foreground of two classes. Integers are divided by the largest
-            of their type.
-        where: the file, for errors.
-        logits: they are made probabilities, in float32: softmax, or the sigmoid of the foreground.
+        values: (C, rows, W), or (1, rows, W) for the foreground of two classes. Integers are divided by the largest
+            value of their dtype.
+        where: name of the file in errors.
+        logits: apply softmax, or the sigmoid to the foreground, in float32.
 
     Raises:
-        SegtoolError: NaN, a value outside [0, 1], or a pixel whose classes do not add up to 1, further than rounding
+        SegtoolError: NaN, a value outside [0, 1], or a pixel whose classes do not add up to 1, by more than rounding
             can explain.
-        UsageError: `logits`, but they are probabilities.
+        UsageError: the values are integers or probabilities although `logits` is set.
     """
     floats = values.dtype.kind == "f"
     largest = 1 if floats or values.dtype.kind == "b" else np.iinfo(values.dtype).max
@@ -160,11 +161,11 @@ def to_probs(values: Array, where: object, *, logits: bool = False) -> Probs:
         probs = probs * np.float32(1 / largest)
     low, high = float(probs.min()), float(probs.max())
     if not np.isfinite(low + high):
-        raise SegtoolError(f"{where} holds NaN or infinity")
+        raise SegtoolError(f"{where} contains NaN or infinity")
     if low < -OUTSIDE or high > 1 + OUTSIDE:
         raise SegtoolError(
-            f"{where} holds values from {low:.4g} to {high:.4g}, which are no probabilities; --logits makes them so"
-            " if they are logits"
+            f"{where} contains values from {low:.4g} to {high:.4g}, which are not probabilities; if they are logits,"
+            " use --logits"
         )
     probs = np.clip(probs, 0, 1)
     if len(probs) == 1:
@@ -172,52 +173,52 @@ def to_probs(values: Array, where: object, *, logits: bool = False) -> Probs:
     total = probs.sum(0)
     off = OFF if floats else max(OFF, len(probs) / largest)
     if float(np.abs(total - 1).max()) > off:
-        scale = f" (once divided by {largest}, the largest {values.dtype})" if largest > 1 else ""
+        scale = f" (after division by {largest}, the largest {values.dtype})" if largest > 1 else ""
         raise SegtoolError(
             f"{where}: the classes of a pixel add up to between {float(total.min()):.4g} and {float(total.max()):.4g}"
-            f"{scale}, not to 1; are they probabilities of one class per pixel? --logits if they are logits"
+            f"{scale}, not to 1; are they probabilities of one class per pixel? If they are logits, use --logits"
         )
     probs /= total
     return probs
 
 
 def one_hot(mask: images.Array, classes: int) -> Probs:
-    """1 for the class of each pixel of `mask`, uint8 (rows, W), and 0 for the others: float32 (C, rows, W)."""
+    """Encode a mask, uint8 (rows, W), as 1 for the class of each pixel and 0 for the others, float32 (C, rows, W)."""
     return (mask == np.arange(classes, dtype=np.uint8)[:, None, None]).astype(np.float32)
 
 
-def resized(rows: Rows, stored: Size, size: Size, classes: int) -> Iterator[Probs]:
-    """Bands of an image of `size` from rows at another size: bilinear, pixels' centres matched, as `predict` does.
+def resize_bands(rows: Rows, stored: Size, size: Size, classes: int) -> Iterator[Probs]:
+    """Yield bands of an image of `size` from rows at another size: bilinear with aligned pixel centres, as `predict`.
 
     Args:
-        rows: gives rows [top, bottom) at the size `stored`, (C, bottom - top, W).
+        rows: returns rows [top, bottom) at the size `stored`, (C, bottom - top, W).
     """
     step = _rows_of_a_band(classes, max(size.width, stored.width))
     if stored == size:
         for top in range(0, size.height, step):
             yield rows(top, min(top + step, size.height))
         return
-    # Where it shrinks, a row comes from rows that lie further apart.
+    # When shrinking, a band of the output needs more rows of the input.
     step = max(1, step * size.height // max(size.height, stored.height))
     above, below, down = _neighbours(stored.height, size.height)
     left, right, across = _neighbours(stored.width, size.width)
     for top in range(0, size.height, step):
-        its = slice(top, min(top + step, size.height))
-        first = int(above[its][0])
-        near = rows(first, int(below[its][-1]) + 1)
-        near = near[:, :, left] * (1 - across) + near[:, :, right] * across
-        share = down[its, None]
-        yield near[:, above[its] - first] * (1 - share) + near[:, below[its] - first] * share
+        band = slice(top, min(top + step, size.height))
+        first = int(above[band][0])
+        inputs = rows(first, int(below[band][-1]) + 1)
+        inputs = inputs[:, :, left] * (1 - across) + inputs[:, :, right] * across
+        share = down[band, None]
+        yield inputs[:, above[band] - first] * (1 - share) + inputs[:, below[band] - first] * share
 
 
 def _from_logits(values: Probs, where: object, floats: bool) -> Probs:
     if not floats:
-        raise UsageError(f"--logits: {where} holds integers or booleans, which are no logits")
+        raise UsageError(f"--logits: {where} contains integers or booleans, which are not logits")
     if len(values) == 1:
         # Equal to 1 / (1 + exp(-x)), without overflow.
         return np.float32(0.5) * (1 + np.tanh(values / 2))
     if values.min() >= 0 and values.max() <= 1 and float(np.abs(values.sum(0) - 1).max()) < OFF:
-        raise UsageError(f"--logits: {where} holds probabilities: between 0 and 1, and adding up to 1")
+        raise UsageError(f"--logits: {where} contains probabilities: values between 0 and 1 that add up to 1")
     with np.errstate(invalid="ignore"):
         powers = np.exp(values - values.max(0))
     return powers / powers.sum(0)
@@ -228,7 +229,7 @@ def _rows_of_a_band(classes: int, width: int) -> int:
 
 
 def _neighbours(stored: int, length: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """For each of `length` positions the two stored ones that it lies between, and the share of the second."""
-    place = np.clip((np.arange(length) + 0.5) * stored / length - 0.5, 0, stored - 1)
-    first = np.floor(place).astype(np.intp)
-    return first, np.minimum(first + 1, stored - 1), (place - first).astype(np.float32)
+    """Return, for each of `length` positions, the stored positions on both sides, and the share of the second."""
+    position = np.clip((np.arange(length) + 0.5) * stored / length - 0.5, 0, stored - 1)
+    first = np.floor(position).astype(np.intp)
+    return first, np.minimum(first + 1, stored - 1), (position - first).astype(np.float32)

@@ -11,12 +11,12 @@ from segtool.core.images import Array
 
 PIXELS_HEADER = "image_id,PredictionString\n"
 
-# The text of every value, padded with NUL to one width: a look-up writes all pixels at once.
+# The text of every value, padded with NUL to one width: indexing it converts all pixels at once.
 _TEXTS = np.array([f"{value} ".encode() for value in range(256)])
 
 
 def pixels_string(mask: Array) -> str:
-    """The class ids of a mask, uint8 (H, W), row by row, separated by single spaces.
+    """Return the class ids of a mask, uint8 (H, W), row by row, separated by single spaces.
 
     >>> pixels_string(np.array([[0, 12], [3, 0]], np.uint8))
     '0 12 3 0'
@@ -25,13 +25,13 @@ def pixels_string(mask: Array) -> str:
 
 
 def write_pixels(path: Path, masks: Iterable[tuple[str, Array]]) -> None:
-    """Write `image_id,PredictionString` with all class ids of every mask, one mask in memory at a time; atomic.
+    """Write `image_id,PredictionString` with all class ids of every mask atomically, one mask in memory at a time.
 
     Args:
         masks: (image_id, uint8 (H, W)) in the order of the file.
     """
     with atomic(path) as file:
-        # The ids alone may need quotes; the csv module would look at every character of the pixels too.
+        # Only ids may need quotes; the csv module would check every character of the pixels, too.
         ids = csv.writer(file, lineterminator=",")
         file.write(PIXELS_HEADER)
         for image_id, mask in masks:

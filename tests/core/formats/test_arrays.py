@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segtool.core.formats.arrays import Axes, Stored, find_axes, look
+from segtool.core.formats.arrays import Axes, StoredArray, find_axes, read_header
 from segtool.errors import SegtoolError, UsageError
 from segtool.values import Size
 
 
-def stored(*shape: int) -> Stored:
-    return Stored(Path("a.npy"), "", shape, np.dtype("f4"))
+def stored(*shape: int) -> StoredArray:
+    return StoredArray(Path("a.npy"), "", shape, np.dtype("f4"))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_axes_are_found(shape: tuple[int, ...], classes: int, size: Size | None,
 
 @pytest.mark.parametrize("shape", [(5, 30, 5), (5, 5, 5)])
 def test_what_could_be_both_is_not_guessed(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"a\.npy has the shape .*--layout chw or --layout hwc"):
+    with pytest.raises(UsageError, match=r"a\.npy has shape .*--layout chw or --layout hwc"):
         find_axes(stored(*shape), 5, None, Size(99, 99))
     assert find_axes(stored(*shape), 5, "chw", None).classes == 0
     assert find_axes(stored(*shape), 5, "hwc", None).classes == 2
@@ -48,7 +48,7 @@ def test_what_could_be_both_is_not_guessed(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("shape", "classes", "layout", "said"),
     [
-        ((4, 30, 40), 5, None, "5 classes: the first or last of three axes must have the length 5"),
+        ((4, 30, 40), 5, None, "5 classes: the first or last of three axes must have length 5"),
         ((30, 40), 5, None, "5 classes"),
         ((30, 40), 2, "chw", "the first of"),
         ((5, 30, 40), 5, "hwc", "the last of"),
@@ -75,14 +75,14 @@ def test_headers_are_read_without_the_pixels(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "b.npz", probabilities=array)
     np.savez(tmp_path / "c.npz", probs=array, mask=np.zeros((50, 60), np.int64))
     for path, key, name in (("a.npy", None, ""), ("b.npz", None, "probabilities"), ("c.npz", "probs", "probs")):
-        found = look(tmp_path / path, key)
+        found = read_header(tmp_path / path, key)
         assert (found.name, found.shape, found.dtype) == (name, (3, 50, 60), np.float16)
         assert np.array_equal(found.read(), array)
-    assert isinstance(look(tmp_path / "a.npy", None).read(), np.memmap)
-    with pytest.raises(UsageError, match=r"c\.npz has the arrays probs, mask: --key"):
-        look(tmp_path / "c.npz", None)
+    assert isinstance(read_header(tmp_path / "a.npy", None).read(), np.memmap)
+    with pytest.raises(UsageError, match=r"c\.npz has the arrays probs, mask: choose one with --key"):
+        read_header(tmp_path / "c.npz", None)
     with pytest.raises(UsageError, match=r"--key logits: .*b\.npz has the arrays probabilities"):
-        look(tmp_path / "b.npz", "logits")
+        read_header(tmp_path / "b.npz", "logits")
 
 
 class Code:
@@ -102,7 +102,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     (tmp_path / "c.npy").write_bytes(pickle.dumps(Code(ran)))
     for path in ("a.npy", "b.npz", "c.npy"):
         with pytest.raises(SegtoolError, match=path):
-            look(tmp_path / path, None)
+            read_header(tmp_path / path, None)
     assert not ran.exists()
 
 
@@ -114,7 +114,7 @@ def test_truncated_files_are_named(tmp_path: Path, name: str, keep: float) -> No
     np.save(path, array) if name == "a.npy" else np.savez_compressed(path, array)
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(SegtoolError, match=f"{name}: truncated"):
-        look(path, None)
+        read_header(path, None)
 
 
 def test_a_damaged_member_is_named(tmp_path: Path) -> None:
@@ -124,11 +124,11 @@ def test_a_damaged_member_is_named(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
     with pytest.raises(SegtoolError, match=r"b\.npz: truncated"):
-        look(path, None).read()
+        read_header(path, None).read()
 
 
 @pytest.mark.parametrize("kind", ["i8", "i4", "u4", "c8", "U3"])
 def test_other_types_are_refused(tmp_path: Path, kind: str) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 4, 4), kind))
-    with pytest.raises(SegtoolError, match=r"a\.npy is an array of .*class ids belong into index PNGs"):
-        look(tmp_path / "a.npy", None)
+    with pytest.raises(SegtoolError, match=r"a\.npy is an array of .*class ids belong in index PNGs"):
+        read_header(tmp_path / "a.npy", None)

@@ -40,7 +40,7 @@ def test_ids_of_a_coco_file(tmp_path: Path) -> None:
         "2": ["thing"],
         "a/1.jpg": ["stripe"],
     }
-    with pytest.raises(SegtoolError, match=r"r\.json, entry 0 has the image_id '2', which .*a\.json does not list"):
+    with pytest.raises(SegtoolError, match=r"r\.json, entry 0 has image_id '2', which .*a\.json does not list"):
         read(tmp_path, ENTRY, annotations=annotations)
 
 
@@ -56,13 +56,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"image_id": "z"}, "entry 0: 'z' matches no image"),
-        ({"category_id": 3}, "entry 0 has the category_id 3, which is none of the data set"),
+        ({"category_id": 3}, "entry 0 has category_id 3, which is not in the data set"),
         ({"category_id": None}, "category_id None"),
-        ({"bbox": [1, 2, 3]}, r"the bbox \[1, 2, 3\]"),
-        ({"bbox": [1, 2, 3, "x"]}, "the bbox"),
-        ({"bbox": [1, 2, 3, float("nan")]}, "the bbox"),
-        ({"bbox": [1, 2, 0, 4]}, "of no width or height"),
-        ({"score": None}, "the score None"),
+        ({"bbox": [1, 2, 3]}, r"bbox \[1, 2, 3\]"),
+        ({"bbox": [1, 2, 3, "x"]}, "has bbox"),
+        ({"bbox": [1, 2, 3, float("nan")]}, "has bbox"),
+        ({"bbox": [1, 2, 0, 4]}, "without width or height"),
+        ({"score": None}, "and score None"),
     ],
 )
 def test_wrong_entries_are_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from segtool.core import images
 from segtool.core.formats import foreign
-from segtool.core.formats.foreign import MaskSource, open_sources, resized, to_probs
+from segtool.core.formats.foreign import MaskFile, open_files, resize_bands, to_probs
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.imports import FormSettings
 from segtool.values import Size
@@ -72,17 +72,21 @@ def changed(index: tuple[int, ...], value: float) -> Callable[[Floats], Floats]:
 @pytest.mark.parametrize(
     ("change", "logits", "said"),
     [
-        (changed((0, 3, 4), np.nan), False, r"p\.npy holds NaN"),
-        (changed((0, 3, 4), np.inf), False, r"p\.npy holds NaN or infinity"),
-        (changed((0, 3, 4), np.nan), True, r"p\.npy holds NaN"),
-        (lambda p: np.full_like(p, -np.inf), True, r"p\.npy holds NaN"),
-        (lambda p: 20 * p - 5, False, r"values from -\S+ to 1\S+, which are no probabilities; --logits"),
-        (lambda p: 255 * p, False, "which are no probabilities"),
+        (changed((0, 3, 4), np.nan), False, r"p\.npy contains NaN"),
+        (changed((0, 3, 4), np.inf), False, r"p\.npy contains NaN or infinity"),
+        (changed((0, 3, 4), np.nan), True, r"p\.npy contains NaN"),
+        (lambda p: np.full_like(p, -np.inf), True, r"p\.npy contains NaN"),
+        (
+            lambda p: 20 * p - 5,
+            False,
+            r"values from -\S+ to 1\S+, which are not probabilities; if they are logits, use --logits",
+        ),
+        (lambda p: 255 * p, False, "which are not probabilities"),
         (changed((0, 3, 4), 0.97), False, r"p\.npy: the classes of a pixel add up to between 1 and 1\.\d+, not to 1"),
         (lambda p: p / 2, False, r"between 0\.5 and 0\.5, not to 1"),
-        (lambda p: (p > 0.5).astype(np.uint8), False, r"once divided by 255, the largest uint8"),
-        (lambda p: p, True, "--logits: p.npy holds probabilities"),
-        (lambda p: np.rint(p * 255).astype(np.uint8), True, "--logits: p.npy holds integers"),
+        (lambda p: (p > 0.5).astype(np.uint8), False, r"after division by 255, the largest uint8"),
+        (lambda p: p, True, "--logits: p.npy contains probabilities"),
+        (lambda p: np.rint(p * 255).astype(np.uint8), True, "--logits: p.npy contains integers"),
     ],
 )
 def test_what_is_no_probability_is_named(
@@ -98,7 +102,7 @@ def test_resizing_band_by_band_is_bilinear(
     probs: Floats, size: Size, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(foreign, "BAND_BYTES", rows * 4 * 3 * max(9, size.width))
-    bands = list(resized(lambda top, bottom: probs[:, top:bottom], Size(8, 9), size, 3))
+    bands = list(resize_bands(lambda top, bottom: probs[:, top:bottom], Size(8, 9), size, 3))
     expected = cv2.resize(probs.transpose(1, 2, 0), (size.width, size.height), interpolation=cv2.INTER_LINEAR)
     whole = np.concatenate(bands, axis=1)
     assert np.abs(whole - expected.transpose(2, 0, 1)).max() < 1e-5
@@ -109,25 +113,25 @@ def test_a_mask_is_a_vote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     mask = np.random.default_rng(0).integers(0, 3, (8, 9)).astype(np.uint8)
     images.write_mask(tmp_path / "m.png", mask)
     monkeypatch.setattr(foreign, "BAND_BYTES", 4 * 3 * 9 * 3)
-    bands = list(MaskSource(tmp_path / "m.png", Size(8, 9), 3).bands(Size(8, 9)))
+    bands = list(MaskFile(tmp_path / "m.png", Size(8, 9), 3).bands(Size(8, 9)))
     assert [band.shape for band in bands] == [(3, 3, 9), (3, 3, 9), (3, 2, 9)]
     votes = np.concatenate(bands, axis=1)
     assert np.array_equal(votes.argmax(0), mask)
     assert np.array_equal(np.unique(votes), [0, 1])
-    larger = np.concatenate(list(MaskSource(tmp_path / "m.png", Size(8, 9), 3).bands(Size(16, 9))), axis=1)
+    larger = np.concatenate(list(MaskFile(tmp_path / "m.png", Size(8, 9), 3).bands(Size(16, 9))), axis=1)
     assert np.array_equal(larger.argmax(0), images.resize_mask(mask, Size(16, 9)))
     with pytest.raises(SegtoolError, match=r"m\.png holds the value 2"):
-        list(MaskSource(tmp_path / "m.png", Size(8, 9), 2).bands(Size(8, 9)))
+        list(MaskFile(tmp_path / "m.png", Size(8, 9), 2).bands(Size(8, 9)))
 
 
 def test_a_binary_mask_may_be_a_picture(tmp_path: Path) -> None:
     mask = np.array([[0, 255], [255, 255]], np.uint8)
     images.write_mask(tmp_path / "m.png", mask)
-    (votes,) = MaskSource(tmp_path / "m.png", Size(2, 2), 2).bands(Size(2, 2))
+    (votes,) = MaskFile(tmp_path / "m.png", Size(2, 2), 2).bands(Size(2, 2))
     assert votes[1].tolist() == [[0, 1], [1, 1]]
     images.write_mask(tmp_path / "m.png", np.array([[0, 255], [255, 1]], np.uint8))
     with pytest.raises(SegtoolError, match=r"m\.png holds the value 255"):
-        list(MaskSource(tmp_path / "m.png", Size(2, 2), 2).bands(Size(2, 2)))
+        list(MaskFile(tmp_path / "m.png", Size(2, 2), 2).bands(Size(2, 2)))
 
 
 def test_class_ids_are_not_taken_for_tiny_probabilities(tmp_path: Path) -> None:
@@ -136,16 +140,16 @@ def test_class_ids_are_not_taken_for_tiny_probabilities(tmp_path: Path) -> None:
     for path in files.values():
         np.save(path, np.eye(4, dtype=np.uint8))
     with pytest.raises(SegtoolError, match=r"a\.npy: no value is above 1"):
-        open_sources(files, {}, 2, FormSettings())
+        open_files(files, {}, 2, FormSettings())
     np.save(files["b"], np.eye(4, dtype=np.uint8) * 200)
-    assert set(open_sources(files, {}, 2, FormSettings())) == {"a", "b"}
+    assert set(open_files(files, {}, 2, FormSettings())) == {"a", "b"}
 
 
 def test_another_size_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 4, 5), np.float32))
     with pytest.raises(SegtoolError, match=r"a\.npy is 4x5 \(HxW\), but image 'x' is 8x10; --resize"):
-        open_sources({"x": tmp_path / "a.npy"}, {"x": Size(8, 10)}, 3, FormSettings())
-    open_sources({"x": tmp_path / "a.npy"}, {"x": Size(8, 10)}, 3, FormSettings(resize=True))
+        open_files({"x": tmp_path / "a.npy"}, {"x": Size(8, 10)}, 3, FormSettings())
+    open_files({"x": tmp_path / "a.npy"}, {"x": Size(8, 10)}, 3, FormSettings(resize=True))
 
 
 def test_logits_of_integers_are_a_mistake_of_the_command() -> None:
