@@ -1,4 +1,4 @@
-"""`segtool bundle`: runs in, one file out that predicts without a network."""
+"""`segtool bundle`: pack runs into one file that predicts without access to the internet."""
 
 from segtool.core.artifacts.output import Output
 from segtool.core.inference.members import open_runs
@@ -12,13 +12,13 @@ def run(settings: BundleSettings) -> Result:
     runs = list(open_runs(settings.runs, settings.checkpoint).values())
     inputs = {
         f"run {number} {file.name}": digest
-        for number, its in enumerate(runs, 1)
-        for file, digest in its.checkpoints.items()
+        for number, run in enumerate(runs, 1)
+        for file, digest in run.checkpoints.items()
     }
     with Output(settings.output, "bundle", file=True).writing(settings, inputs) as output:
         if output.done:
             return output.up_to_date()
-        write_bundle(output.path, {its.path: list(its.checkpoints) for its in runs})
+        write_bundle(output.path, {run.path: list(run.checkpoints) for run in runs})
         output.finish([output.path])
     size = output.path.stat().st_size / 1e6
     return Result(f"{output.path}: {len(runs)} run(s), {size:.1f} MB; predict with --run {output.path}")

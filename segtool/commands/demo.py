@@ -1,4 +1,4 @@
-"""`segtool demo`: write a small synthetic data set with everything the tool can handle."""
+"""`segtool demo`: write a small synthetic data set with every kind of image that segtool reads."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from segtool.core.artifacts.output import Output
-from segtool.core.dataset import dataset as catalog
 from segtool.core.dataset import synthetic
-from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.dataset import Dataset, Record, write_dataset
+from segtool.core.dataset.masks import mask_path
 from segtool.core.files import atomic
 from segtool.core.images import Array, write_mask
 from segtool.core.reporting.progress import tracker
@@ -18,20 +18,20 @@ from segtool.core.tables import write_csv
 from segtool.settings.demo import DemoSettings
 
 WRITTEN = ("dataset.yaml", "train.csv", "test.csv", "wrong_masks.csv", "answers.yaml", "answers", "images", "masks")
-# How every 16th image is stored, by its index; all others are colour PNGs.
+# The format of an image by its index modulo 16; all others are colour PNGs.
 KINDS = {3: "jpeg", 5: "grey", 7: "alpha", 9: "palette", 11: "16-bit", 13: "sideways"}
 EXIF_ORIENTATION = 0x0112
 
 
 def run(settings: DemoSettings) -> Result:
-    """Write `dataset.yaml`, its CSVs, images and index masks; `wrong_masks.csv` and `answers.yaml` stand apart."""
+    """Write `dataset.yaml`, its CSVs, images and index masks, and the solutions: `wrong_masks.csv`, `answers.yaml`."""
     folder = settings.output.out
     with Output(settings.output, "demo", owns=WRITTEN).writing(settings, {}) as output:
         if output.done:
             return output.up_to_date()
         faults = synthetic.choose_faults(settings.seed, settings.train)
-        train = _write_part(settings, synthetic.TRAIN, folder / "masks", faults)
-        test = _write_part(settings, synthetic.TEST, folder / "answers" / "masks", {})
+        train = _write_part(settings, synthetic.TRAIN, folder, faults)
+        test = _write_part(settings, synthetic.TEST, folder / "answers", {})
         written = _write_tables(folder, train, test, faults)
         output.finish([*written, *(path for r in (*train, *test) for path in (r.image, r.mask) if path)])
 
@@ -42,9 +42,9 @@ def run(settings: DemoSettings) -> Result:
 
 
 def _write_part(
-    settings: DemoSettings, part: int, masks: Path, faults: dict[int, synthetic.Fault]
+    settings: DemoSettings, part: int, mask_folder: Path, faults: dict[int, synthetic.Fault]
 ) -> tuple[Record, ...]:
-    """Draw the images of one part one by one and write them; a mask with a fault is written wrong."""
+    """Draw and write the images of one part one by one, with a wrong mask where there is a fault."""
     name, count = ("scene", settings.train) if part == synthetic.TRAIN else ("test", settings.test)
     records = []
     for index in tracker(settings.output.quiet)(range(count), total=count, label=f"drawing {name} images"):
@@ -55,37 +55,37 @@ def _write_part(
             mask = synthetic.spoil(mask, other, faults[index])
         group = f"{name}{number:03d}"
         image_id = f"{group}/frame{frame}"
-        mask_path = masks / f"{image_id}.png"
-        write_mask(mask_path, mask, synthetic.PALETTE)
+        path = mask_path(mask_folder, image_id)
+        write_mask(path, mask, synthetic.PALETTE)
         image_path = _write_image(settings.output.out / "images" / image_id, image, KINDS.get(index % 16, "png"))
-        records.append(Record(image_id, image_path, mask_path, group))
+        records.append(Record(image_id, image_path, path, group))
     return tuple(records)
 
 
 def _write_tables(
     folder: Path, train: tuple[Record, ...], test: tuple[Record, ...], faults: dict[int, synthetic.Fault]
 ) -> list[Path]:
-    """`dataset.yaml` with its CSVs, `wrong_masks.csv`, and `answers.yaml` where there are test images."""
+    """Write `dataset.yaml` with its CSVs, `wrong_masks.csv` and, if there are test images, `answers.yaml`."""
     shared: dict[str, Any] = {"classes": synthetic.CLASSES, "palette": synthetic.PALETTE}
-    shown = tuple(Record(record.image_id, record.image, group=record.group) for record in test)
-    written = catalog.write_dataset(folder, Dataset(folder / "dataset.yaml", train=train, test=shown, **shared))
+    without_masks = tuple(Record(record.image_id, record.image, group=record.group) for record in test)
+    written = write_dataset(folder, Dataset(folder / "dataset.yaml", train=train, test=without_masks, **shared))
     rows = [(train[index].image_id, fault.value) for index, fault in sorted(faults.items())]
     write_csv(folder / "wrong_masks.csv", ("image_id", "fault"), rows)
     written.append(folder / "wrong_masks.csv")
     if test:
         answers = Dataset(folder / "answers.yaml", train=test, **shared)
-        written += catalog.write_dataset(folder, answers, name="answers.yaml", train="answers/test_answers.csv")
+        written += write_dataset(folder, answers, name="answers.yaml", train="answers/test_answers.csv")
     return written
 
 
 def _write_image(stem: Path, image: Array, kind: str) -> Path:
-    """Write an image in one of the forms that images come in; returns its path."""
+    """Write an image in one of the formats that segtool reads, and return its path."""
     options: dict[str, Any] = {"format": "PNG"}
     picture = Image.fromarray(image)
     if kind in ("jpeg", "sideways"):
         options = {"format": "JPEG", "quality": 95}
     if kind == "sideways":
-        # Stored turned to the left, with the tag that says so, as phones do.
+        # Rotated to the left, with a tag that says so, as phones do.
         picture = Image.fromarray(np.ascontiguousarray(np.rot90(image)))
         options["exif"] = Image.Exif()
         options["exif"][EXIF_ORIENTATION] = 6

@@ -1,4 +1,4 @@
-"""`segtool evaluate`: predictions against masks."""
+"""`segtool evaluate`: score predictions against masks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,16 +25,21 @@ FILES = ("per_image.csv", "per_class.csv", "by_size.csv", "confusion.csv", "summ
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is scored: the images, their predicted masks, and what a reader must know about them."""
+class ScoredImages:
+    """The images to score and their predicted masks.
+
+    Attributes:
+        title: says which images these are, and what to keep in mind about their score.
+        read: reads the predicted mask of a record, uint8 of the given size.
+        inputs: digests of what `read` reads.
+        fits: what was fitted on these images, so that their score is in-sample.
+    """
 
     title: str
     subset: str | None
     records: Sequence[Record]
-    # The mask predicted for a record, uint8 of the size of its truth.
     read: Callable[[Record, Size], Array]
     inputs: Mapping[str, str]
-    # What was fitted on these images, so that their scores are in-sample.
     fits: Sequence[Fit] = ()
 
 
@@ -42,38 +47,43 @@ def run(settings: EvaluateSettings) -> Result:
     """Score PREDS against the masks of DATA and write the tables."""
     dataset = load_dataset(settings.data)
     check_excluded(settings.exclude, dataset)
-    task = _from_predictions(settings, dataset) or _from_folder(settings, dataset)
+    scored = _from_predictions(settings, dataset) or _from_folder(settings, dataset)
     folder = settings.output.out
-    inputs = {**dataset.digests(task.records), **task.inputs}
+    inputs = {**dataset.digests(scored.records), **scored.inputs}
     with Output(settings.output, "evaluate", owns=FILES).writing(settings, inputs) as output:
         if output.done:
             return output.up_to_date()
-        board, sizes = _score(dataset, task, settings)
-        about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in task.fits]}
-        summary = {"subset": task.subset, **board.summary(), **about}
+        board, sizes = _score(dataset, scored, settings)
+        about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in scored.fits]}
+        summary = {"subset": scored.subset, **board.summary(), **about}
         for name, table in tables.files(board, sizes, settings.size_bins).items():
             write_csv(folder / name, table.columns, table.rows)
         write_json(folder / "summary.json", summary)
         output.finish([folder / name for name in FILES])
-    return Result(f"tables written to {folder}", tables.shown(task.title, board, sizes, settings.size_bins, task.fits))
+    shown = tables.shown(scored.title, board, sizes, settings.size_bins, scored.fits)
+    return Result(f"tables written to {folder}", shown)
 
 
-def _score(dataset: Dataset, task: Task, settings: EvaluateSettings) -> tuple[ScoreBoard, objects.Counts]:
-    """Score image after image; nothing but counts is kept. Threads bring nothing: OpenCV uses all cores for objects."""
+def _score(dataset: Dataset, scored: ScoredImages, settings: EvaluateSettings) -> tuple[ScoreBoard, objects.Counts]:
+    """Score image by image, and keep only counts. Threads do not help: OpenCV uses all cores for objects."""
     classes = len(dataset.classes)
     board, borders = ScoreBoard(dataset.classes, settings.exclude), settings.size_bins
     sizes = objects.no_objects(classes, borders)
     track = tracker(settings.output.quiet)
-    for record in track(task.records, total=len(task.records), label="evaluate"):
+    for record in track(scored.records, total=len(scored.records), label="evaluate"):
         truth = dataset.read_mask(record)
-        pred = task.read(record, Size(*truth.shape))
+        pred = scored.read(record, Size(*truth.shape))
         board.add(record.image_id, confusion(truth, pred, classes))
         sizes += objects.object_counts(truth, pred, classes, borders)
     return board, sizes
 
 
-def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | None:
-    """The images of a prediction folder, None for another folder; refused where a score would not mean what it says."""
+def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> ScoredImages | None:
+    """Return the images of a prediction folder, None for another folder.
+
+    Raises:
+        UsageError: the score would mean something else than it claims: another subset, or images a model has seen.
+    """
     if (folder := find_predictions(settings.preds)) is None:
         return None
     preds = open_predictions(folder)
@@ -82,12 +92,12 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | No
     records, decision = scorable(preds, dataset), read_decision(settings.decision.thresholds, dataset.classes)
     title = "; ".join([f"{len(preds.ids)} images of the subset {preds.subset}", *preds.claims])
     if settings.subset != "train":
-        refuse_seen(preds, "--subset train scores them all the same" if preds.subset == "train" else "")
+        refuse_seen(preds, "--subset train scores them anyway" if preds.subset == "train" else "")
     elif seen := seen_images(preds):
         title = f"TRAINING images, not a validation score: the model saw {len(seen)} of these {title}"
     fits = fits_on([*preds.fitted(probs=True), decision.fit], preds.ids) if decision else preds.fits
-    if told := told_fits(fits, "the score is in-sample: go by the nested one"):
-        title += f"; {told}"
+    if in_sample := told_fits(fits, "the score is in-sample: trust the nested one"):
+        title += f"; {in_sample}"
 
     def read(record: Record, size: Size) -> Array:
         if decision:
@@ -95,19 +105,19 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> Task | No
         return read_class_ids(preds.mask_path(record.image_id), len(dataset.classes), size, record.mask)
 
     inputs = {**preds.digests(probs=decision is not None), **decision_digest(settings.decision.thresholds)}
-    return Task(title, preds.subset, records, read, inputs, fits)
+    return ScoredImages(title, preds.subset, records, read, inputs, fits)
 
 
-def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> Task:
-    """The images of the data set that have a mask in a plain folder of index PNGs."""
+def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> ScoredImages:
+    """Return the images of the data set that have a mask in a plain folder of index PNGs."""
     if settings.subset in ("valid", "oof"):
         raise UsageError(
-            f"--subset {settings.subset}: {settings.preds} is no prediction folder, so nothing says which images"
-            " its models have seen; leave --subset out, or take train or test"
+            f"--subset {settings.subset}: {settings.preds} is not a prediction folder, so it does not say which images"
+            " its models have seen; leave out --subset, or use train or test"
         )
     if settings.decision.thresholds:
         raise UsageError(
-            f"--thresholds: {settings.preds} is no prediction folder, so there are no probabilities to decide by"
+            f"--thresholds: {settings.preds} is not a prediction folder, so it has no probabilities to threshold"
         )
     parts = {"train": dataset.train, "test": dataset.test, None: (*dataset.train, *dataset.test)}
     part = parts[settings.subset]
@@ -118,4 +128,4 @@ def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> Task:
     def read(record: Record, size: Size) -> Array:
         return read_class_ids(masks[record.image_id], len(dataset.classes), size, record.mask)
 
-    return Task(title, settings.subset, with_truth(list(masks), part, dataset), read, inputs)
+    return ScoredImages(title, settings.subset, with_truth(list(masks), part, dataset), read, inputs)

@@ -1,4 +1,4 @@
-"""`segtool submit`: the file a competition asks for."""
+"""`segtool submit`: write the submission file of a competition."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ def run(settings: SubmitSettings) -> Result:
                 mask = decision.read(preds.probs_path(image_id), preds.sizes[image_id], index)
             else:
                 mask = preds.read_mask(image_id)
-            # As competitions resize their masks, which is not about the centres of pixels.
+            # Competitions resize their masks with OpenCV, which does not align the centres of pixels.
             yield image_id, images.resize_mask(mask, settings.size, cv2.INTER_NEAREST) if settings.size else mask
 
     with Output(settings.output, "submit", file=True).writing(settings, inputs) as output:

@@ -152,7 +152,7 @@ def test_what_was_fitted_is_noted_through_further_steps(typed: Type, member: Mak
     ended = typed("evaluate tiny masks -o s")
     assert (
         "Scores: 8 images of the subset oof; the weights of oof were fitted on 8 of these images and the thresholds of"
-        " t.json were fitted on 8 of these images, so the score is in-sample: go by the nested one" in ended.stdout
+        " t.json were fitted on 8 of these images, so the score is in-sample: trust the nested one" in ended.stdout
     )
     assert ended.stdout.count("nested mIoU (") == 2
     assert typed("evaluate tiny masks -o quiet --quiet").stdout == ""

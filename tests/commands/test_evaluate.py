@@ -206,7 +206,7 @@ def test_plain_folder_of_masks(tiny: Path, tmp_path: Path) -> None:
     text = evaluate(tiny, plain, tmp_path / "s")
     assert "2 of 8 images with a mask" in text
     assert [row["image_id"] for row in rows(tmp_path / "s" / "per_image.csv")] == ["train_1", "train_6"]
-    with pytest.raises(UsageError, match="no prediction folder"):
+    with pytest.raises(UsageError, match="not a prediction folder"):
         evaluate(tiny, plain, tmp_path / "t", subset="valid")
     images.write_mask(plain / "stranger.png", np.zeros((32, 32), np.uint8))
     with pytest.raises(SegtoolError, match=r"stranger\.png matches no image"):

@@ -59,13 +59,13 @@ def test_groups_stand_on_one_side(tiny: Path, kind: str) -> None:
     for record in catalog.load_dataset(tiny).train:
         sides.setdefault(record.group, set()).add(folds[record.image_id])
     assert all(len(side) == 1 for side in sides.values())
-    assert "no group stands in two folds" in result.summary
+    assert "no group is in more than one fold" in result.summary
 
 
 @pytest.mark.parametrize("kind", ["holdout", "kfold", "stratified"])
 def test_torn_groups_are_warned_of(tiny: Path, kind: str) -> None:
     edit_train(tiny, lambda rows: [{**row, "group": "one video"} for row in rows])
-    assert "warning: 1 groups stand in more than one fold" in run(tiny, kind=kind).summary
+    assert "warning: 1 groups are in more than one fold" in run(tiny, kind=kind).summary
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +88,7 @@ def test_a_class_that_never_occurs_and_an_ignored_mask_are_no_obstacle(tiny: Pat
     yaml = (tiny / "dataset.yaml").read_text().replace("stripe]", "stripe, unicorn]")
     (tiny / "dataset.yaml").write_text(yaml)
     result = run(tiny)
-    assert "class unicorn: 0 images hold it" in result.summary
+    assert "class unicorn is in 0 images" in result.summary
     assert len(folds_of(tiny)) == 8
 
 
@@ -117,9 +117,9 @@ def test_unusual_ids_come_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"kind": "kfold", "n_folds": 9}, "--n-folds 9: .*tiny has only 8 images with a mask; ask for at most 8"),
+        ({"kind": "kfold", "n_folds": 9}, "--n-folds 9: .*tiny has only 8 images with a mask; use at most 8"),
         ({"kind": "stratified", "n_folds": 9}, "only 8 images with a mask"),
-        ({"kind": "stratified-group", "n_folds": 5}, "--n-folds 5: .*tiny has only 4 groups; ask for at most 4"),
+        ({"kind": "stratified-group", "n_folds": 5}, "--n-folds 5: .*tiny has only 4 groups; use at most 4"),
     ],
 )
 def test_more_folds_than_there_are_units(tiny: Path, options: dict[str, Any], line: str) -> None:
@@ -142,7 +142,7 @@ def test_one_image_cannot_be_held_out(tiny: Path) -> None:
 
 def test_nothing_to_split(tiny: Path) -> None:
     edit_train(tiny, lambda rows: [{**row, "mask": ""} for row in rows])
-    with pytest.raises(SegtoolError, match="no image with a mask"):
+    with pytest.raises(SegtoolError, match="no training image with a mask"):
         run(tiny)
 
 

@@ -78,7 +78,7 @@ def test_the_files_say_what_was_fitted_and_evaluate_gives_that_score(typed: Type
         ended = typed(f"evaluate tiny preds {option} -o scores_{key}")
         assert ended.status == 0, ended.stderr
         assert content(f"scores_{key}/summary.json")["miou"] == pytest.approx(scores[key], abs=1e-12)
-        told = "the thresholds of t.json were fitted on 8 of these images, so the score is in-sample: go by the nested"
+        told = "the thresholds of t.json were fitted on 8 of these images, so the score is in-sample: trust the nested"
         assert (told in ended.stdout) == (key == "fitted")
         nested = f"nested mIoU (t.json)   {scores['nested']:.4f}"
         assert (nested in ended.stdout) == (key == "fitted")
