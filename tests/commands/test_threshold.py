@@ -168,7 +168,7 @@ def test_same_command_again(typed: Type, predict: Make) -> None:
         ("threshold twin preds -o t.json", 1, "has box, other, ground"),
         ("threshold tiny tiny/masks -o t.json", 1, "not a prediction folder"),
         ("evaluate tiny no_probs -o out --thresholds rule.json", 1, "holds masks alone; predict without --no-probs"),
-        ("evaluate tiny tiny/masks -o out --thresholds rule.json", 2, "no prediction folder, so there are no prob"),
+        ("evaluate tiny tiny/masks -o out --thresholds rule.json", 2, "not a prediction folder, so it has no prob"),
         ("evaluate tiny preds -o out --thresholds other.json", 1, "other.json is for the classes a, b; here they are"),
         ("evaluate tiny preds -o out --thresholds no.json", 1, "no.json is missing"),
         ("submit no_probs -o out --thresholds rule.json", 1, "holds masks alone"),
