@@ -160,7 +160,7 @@ def predict_groups(
             for band in predictors[group.runs].stream(images):
                 image_id = group.records[band.image].image_id
                 if image_id not in there:
-                    writer.write(image_id, job.sizes[image_id], band.top, band.probs, band.presence)
+                    writer.write(image_id, job.sizes[image_id], band.top, band.probs, band.image_probs)
             done, images_done = done + 1, images_done + len(images)
             # Large images are not to lie in memory while the next are read.
             del images

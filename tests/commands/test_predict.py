@@ -209,5 +209,5 @@ def test_a_checkpoint_that_training_writes_meanwhile_is_named(
 
     monkeypatch.setattr(predict, "decision_digest", train_on)
     ended = typed(f"{PREDICT} --run fold0 -o preds")
-    assert (ended.status, "fold0/best.pt was written again while it was read" in ended.stderr) == (1, True)
+    assert (ended.status, "fold0/best.pt was overwritten while it was read" in ended.stderr) == (1, True)
     assert not Path("preds").exists()

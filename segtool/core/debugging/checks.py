@@ -14,7 +14,7 @@ from segtool.core.dataloading.batches import Batch
 from segtool.core.images import Array, resize_mask
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.inputs import network_input
-from segtool.core.models.outputs import read_answer
+from segtool.core.models.outputs import read_output
 from segtool.core.predictions.probability_maps import Probs
 from segtool.core.training.update import Updater
 from segtool.errors import SegtoolError
@@ -88,7 +88,7 @@ def reloads_equal(
     """The network and what its checkpoint gives must answer alike; images uint8 (N, H, W, C)."""
     with torch.inference_mode():
         pixels = network_input(images, spec, device)
-        answers = (read_answer(asked(pixels)).logits for asked in (network.eval(), restored.to(device)))
+        answers = (read_output(asked(pixels)).logits for asked in (network.eval(), restored.to(device)))
         difference = float(torch.sub(*answers).abs().max())
     return Check(
         "checkpoint reloads to equal outputs", difference <= OUTPUT_TOLERANCE, f"largest difference {difference:.1e}"

@@ -1,4 +1,4 @@
-"""Other engines than plain PyTorch for a network's forward pass: torch.compile, ONNX Runtime, OpenVINO."""
+"""Engines for a network's forward pass besides plain PyTorch: torch.compile, ONNX Runtime, OpenVINO."""
 
 import logging
 import tempfile
@@ -24,35 +24,34 @@ log = logging.getLogger(__name__)
 
 Backend = Literal["torch", "onnx", "openvino"]
 
-# The largest difference in probability from plain PyTorch that is taken for rounding.
+# The largest difference in probability from plain PyTorch that counts as rounding.
 TOLERANCE = 1e-3
 
 _PACKAGES = {"torch": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
 
 
 def accelerate(network: nn.Module, spec: NetworkSpec, backend: Backend, *, compiled: bool, device: str) -> Forward:
-    """The network's forward pass by another engine: float32 (N, channels, H, W) → logits float32 (N, K, H, W).
+    """Return the forward pass in another engine: float32 (N, channels, H, W) → logits float32 (N, K, H, W).
 
-    `torch` without `compiled` gives the network itself. Anything else is made from the first input it gets, serves all
-    sizes and batches, and is compared with the network on the first input of each shape; it runs on
+    `torch` without `compiled` is the network itself. Any other engine is built from its first input, takes all sizes
+    and batches, and is compared with the network on the first input of each shape; it runs on
     `torch.get_num_threads()` threads, for one caller at a time.
 
     Raises:
-        UsageError: a package is missing; or what was asked for does not go together, or not with this network or
-            device.
-        SegtoolError: later, by the callable: the network cannot be exported, or answers otherwise by this engine than
-            by PyTorch.
+        UsageError: a package is missing, or the options do not work together or with this network or device.
+        SegtoolError: raised by the returned callable: the network cannot be exported, or the engine's output differs
+            from PyTorch's.
     """
     if backend == "torch" and not compiled:
         return network
     option = "--compile" if backend == "torch" else f"--backend {backend}"
     if backend != "torch" and compiled:
-        raise UsageError(f"--compile is PyTorch's own: it does not go with {option}")
+        raise UsageError(f"--compile works with PyTorch only, not with {option}")
     if backend != "torch" and device != "cpu":
-        raise UsageError(f"{option} is for the CPU: add --device cpu, or leave it out on {device}")
+        raise UsageError(f"{option} is for the CPU: add --device cpu, or omit it on {device}")
     if spec.precision != "fp32":
         raise UsageError(
-            f"{option} takes networks of --precision fp32 only: {spec.precision} rounds too much to check the answers"
+            f"{option} takes networks of --precision fp32 only: {spec.precision} rounds too much to check the outputs"
         )
     for package in _PACKAGES[backend]:
         if not find_spec(package):
@@ -63,7 +62,7 @@ def accelerate(network: nn.Module, spec: NetworkSpec, backend: Backend, *, compi
 
 
 class _Checked:
-    """An engine that is made at the first input and compared with the network at every new shape."""
+    """An engine that is built at the first input and compared with the network at every new shape."""
 
     def __init__(self, network: nn.Module, option: str, make: Callable[[nn.Module, torch.Tensor], Forward]) -> None:
         self.network, self.option, self.make = network, option, make
@@ -84,16 +83,16 @@ class _Checked:
                 started = time.monotonic()
                 self.engine = self.make(self.network, pixels)
                 self.engine(pixels)
-                log.info("%s: made in %.1f s", self.option, time.monotonic() - started)
-            answer = to_probs(self.engine(pixels))
-        except Exception as error:  # Each engine has its own kinds of error, and they share no base.
+                log.info("%s: built in %.1f s", self.option, time.monotonic() - started)
+            probs = to_probs(self.engine(pixels))
+        except Exception as error:  # Each engine has its own kinds of error, without a common base.
             if out_of_memory(error):
                 raise
             reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
             raise SegtoolError(
                 f"{self.option}: fails on this network for {_shape(pixels)}; use --backend torch ({reason})"
             ) from error
-        difference = (answer - to_probs(self.network(pixels))).abs().max().item()
+        difference = (probs - to_probs(self.network(pixels))).abs().max().item()
         # Not `>`: NaN where PyTorch has a number is wrong too.
         if not difference <= TOLERANCE:
             raise SegtoolError(
@@ -107,14 +106,14 @@ def _shape(pixels: torch.Tensor) -> str:
 
 
 def _compile(network: nn.Module, pixels: torch.Tensor) -> Forward:
-    # Code for all shapes at once takes minutes to generate, for one shape half a minute to one. After eight shapes
-    # PyTorch generates no more, and runs others as they are.
+    # Generating code takes minutes for all shapes at once, and half a minute to a minute for one shape. After eight
+    # shapes PyTorch generates no more, and runs others uncompiled.
     forward: Forward = torch.compile(network, dynamic=False)
     return forward
 
 
 def _example(pixels: torch.Tensor) -> torch.Tensor:
-    """What to trace with: a real size, and two images, so that no axis of length one is taken for a constant."""
+    """Return the input for tracing: a real size, and two images, so that no axis of length one becomes a constant."""
     return pixels[:1].repeat(2, 1, 1, 1)
 
 
@@ -122,11 +121,11 @@ def _onnx(network: nn.Module, pixels: torch.Tensor) -> Forward:
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(StringIO()):
-        # Tracing warns of every size that it reads: the comparison at each new shape tells if that does harm.
+        # Tracing warns about every size that it reads: the comparison at each new shape finds if that is a problem.
         warnings.simplefilter("ignore")
         path = Path(folder) / "network.onnx"
         axes = {0: "batch", 2: "height", 3: "width"}
-        # The newer exporter (dynamo) does not come to an end with these networks when height and width are free.
+        # The newer exporter (dynamo) does not terminate for these networks if height and width are dynamic.
         torch.onnx.export(
             network,
             (_example(pixels),),
@@ -139,7 +138,7 @@ def _onnx(network: nn.Module, pixels: torch.Tensor) -> Forward:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        # Its threads would wait busily, and keep the cores from PyTorch's softmax and resizing.
+        # Otherwise its threads spin while they wait, and take the cores from PyTorch's softmax and resizing.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(None, {"pixels": x.contiguous().numpy()})[0])
@@ -152,7 +151,7 @@ def _openvino(network: nn.Module, pixels: torch.Tensor) -> Forward:
         warnings.simplefilter("ignore")
         shape = openvino.PartialShape([-1, pixels.shape[1], -1, -1])
         model = openvino.convert_model(network, example_input=_example(pixels), input=[shape])
-    # It would choose bfloat16 by itself on processors that have it.
+    # Its default is bfloat16 on processors that have it.
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     engine = openvino.Core().compile_model(model, "CPU", options)
     return lambda x: torch.from_numpy(engine([x.contiguous().numpy()])[0])

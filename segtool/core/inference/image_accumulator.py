@@ -44,7 +44,7 @@ class TileRequest(NamedTuple):
 
     @property
     def shape(self) -> Size:
-        """Height and width of the network input."""
+        """Return height and width of the network input."""
         size = self.tile.image.plan.layers[self.tile.layer].tile
         return Size(*self.turn(torch.empty(1, 1, *size, device="meta")).shape[2:])
 
@@ -52,11 +52,11 @@ class TileRequest(NamedTuple):
         """Flip and rotate pixels of the tile, (1, channels, h, w), as the view says."""
         return self.forward_pass.view.turn(pixels)
 
-    def add(self, probs: torch.Tensor, presence: torch.Tensor | None) -> None:
-        """Add the network's output to the image: probabilities (C, h, w), and of each class being there, (C,)."""
+    def add(self, probs: torch.Tensor, image_probs: torch.Tensor | None) -> None:
+        """Add the network's output to the image: probabilities of pixels (C, h, w) and of image labels (C,)."""
         tile, forward_pass = self.tile, self.forward_pass
-        if presence is not None:
-            tile.image.add_presence(forward_pass, presence)
+        if image_probs is not None:
+            tile.image.add_image_probs(forward_pass, image_probs)
         back = forward_pass.view.turn_back(probs[None])[0]
         tile.image.layers[tile.layer].add(tile.row, tile.column, back, forward_pass.weight)
 
@@ -76,7 +76,7 @@ class ImageAccumulator:
         self.layers = [RowAccumulator(layer.rows, layer.columns, plan.size, classes, device) for layer in plan.layers]
         self.image = image
         self.resized: dict[tuple[Size, bool], Array] = {}
-        self.presences: dict[tuple[int, str], torch.Tensor] = {}
+        self.image_probs_by_view: dict[tuple[int, str], torch.Tensor] = {}
         self.top = 0
         self.band_rows = max(1, BAND_BYTES // (4 * classes * plan.size.width))
 
@@ -87,7 +87,7 @@ class ImageAccumulator:
             layer = self.plan.layers[index]
             for column in range(len(layer.columns.starts)):
                 tile = Tile(self, index, row, column)
-                yield from (TileRequest(tile, each) for each in layer.passes if each.member == member)
+                yield from (TileRequest(tile, one_pass) for one_pass in layer.passes if one_pass.member == member)
 
     def pixels(self, tile: Tile, fill: tuple[int, ...]) -> Array:
         """Return the pixels of a tile, uint8 (h, w, channels), with `fill` beyond the image."""
@@ -109,21 +109,21 @@ class ImageAccumulator:
             self.resized[key] = (scale_image if plan.scaled else resize_image)(self.image, plan.seen)
         return self.resized[key]
 
-    def add_presence(self, forward_pass: ForwardPass, presence: torch.Tensor) -> None:
-        """Keep the output of the auxiliary head for a window, (C,), where it is the highest of its view."""
+    def add_image_probs(self, forward_pass: ForwardPass, image_probs: torch.Tensor) -> None:
+        """Take the maximum of the probabilities of image labels, (C,), over the windows of a view."""
         key = (forward_pass.member, forward_pass.view.name)
-        self.presences[key] = torch.maximum(self.presences.get(key, presence), presence)
+        self.image_probs_by_view[key] = torch.maximum(self.image_probs_by_view.get(key, image_probs), image_probs)
 
     @property
-    def presence(self) -> torch.Tensor | None:
-        """The probability of each class being in the image, (C,), once all tiles are predicted.
+    def image_probs(self) -> torch.Tensor | None:
+        """Return the probability of each class being in the image, (C,), once all tiles are predicted.
 
-        The maximum over windows, and its mean over the views and the networks that have a head for it; None without.
+        The maximum over windows, averaged over the views and the networks with an auxiliary head; None without one.
         """
-        return torch.stack(list(self.presences.values())).mean(0) if self.presences else None
+        return torch.stack(list(self.image_probs_by_view.values())).mean(0) if self.image_probs_by_view else None
 
     def bands(self, step: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield what a step completes: the top row, and probabilities (C, rows, W) at the image's size."""
+        """Yield the rows that a step completes: the top row, and probabilities (C, rows, W) at the image's size."""
         if step < len(self.plan.steps):
             index, row = self.plan.steps[step]
             self.layers[index].close(row)

@@ -1,4 +1,4 @@
-"""What a prediction is to do: which images, by which runs, in which groups."""
+"""A prediction job: which images are predicted, by which runs, in which groups."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from segtool.values import Size
 
 @dataclass(frozen=True)
 class Group:
-    """Images that the same runs predict, in batches that they share."""
+    """Images that the same runs predict in shared batches."""
 
     records: tuple[Record, ...]
     runs: tuple[str, ...]
@@ -26,7 +26,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Job:
-    """The images of a subset, and who predicts them.
+    """The images of a subset, and the runs that predict each.
 
     Attributes:
         runs: the runs by their names.
@@ -42,17 +42,17 @@ class Job:
 
     @cached_property
     def sizes(self) -> dict[str, Size]:
-        """image_id → height and width, from the headers."""
+        """Return the height and width of each image by its id, read from the headers."""
         return {record.image_id: image_size(record.image) for record in self.records}
 
     @property
     def unseen(self) -> set[str]:
-        """Ids of images that no run which predicts them was trained on."""
+        """Return the ids of images that were not seen in training by any run that predicts them."""
         samples = {name: run.samples for name, run in self.runs.items()}
         return out_of_fold(self.members, _identities(self.records, self.runs), samples)
 
     def inputs(self) -> dict[str, str]:
-        """Digests of everything that is read."""
+        """Return digests of everything that is read."""
         members = digest_bytes(repr([self.members[r.image_id] for r in self.records]).encode())
         runs = {
             f"run {number}" + (f" {file.name}" if len(run.checkpoints) > 1 else ""): digest
@@ -62,7 +62,7 @@ class Job:
         return {**self.dataset.digests(self.records), **runs, "members": members}
 
     def groups(self, predictors: Mapping[tuple[str, ...], Predictor]) -> Iterator[Group]:
-        """The images in groups: a function of all of them, so that a resumed job, and every shard, passes the same."""
+        """Yield the images in groups, a function of all images: a resumed job and every shard use the same groups."""
         for names, predictor in predictors.items():
             same = [record for record in self.records if self.members[record.image_id] == names]
             for indices in predictor.group([self.sizes[record.image_id] for record in same]):
@@ -70,11 +70,11 @@ class Job:
 
 
 def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> Job:
-    """Read the data set and the runs, and find who predicts what.
+    """Read the data set and the runs, and find which runs predict each image.
 
     Raises:
         SegtoolError, UsageError: a run has no weights yet or is given twice, there are no such images, or a run has
-            seen them.
+            seen them in training.
     """
     dataset = load_dataset(data)
     opened = open_runs(runs, checkpoint, unfinished=True)
@@ -91,14 +91,14 @@ def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> 
 
 
 def _identities(records: Sequence[Record], runs: Mapping[str, Run]) -> dict[str, Identity]:
-    """image_id → identity; images that a run has seen, or held out, need not be decoded."""
+    """Return the identity of each image by its id; images that a run lists need not be decoded."""
     known = {file: pixels for run in runs.values() for file, pixels in run.samples.known.items()}
     identities = identify_all((record.image for record in records), known)
     return {record.image_id: identity for record, identity in zip(records, identities, strict=True)}
 
 
 def _records(dataset: Dataset, subset: str) -> list[Record]:
-    """The images a subset is taken from; those to be scored have a mask."""
+    """Return the images that a subset is taken from; out-of-fold and validation images need a mask."""
     if subset == "test":
         return list(dataset.test)
     return list(dataset.train) if subset == "train" else with_masks(dataset.train)

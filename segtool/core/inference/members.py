@@ -1,4 +1,4 @@
-"""The trained runs that a prediction is made of: which checkpoints of them, and their networks."""
+"""The trained runs that make a prediction: their checkpoints and networks."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ class Run:
     """A trained run.
 
     Attributes:
-        checkpoints: the files whose networks are asked, with the digest of each.
-        samples: the images it has seen.
+        checkpoints: the files of the networks that predict, with the digest of each.
+        samples: the images it was trained on and those it held out.
     """
 
     path: Path
@@ -42,14 +42,14 @@ class Run:
 
 
 def open_run(path: Path, which: str, *, unfinished: bool = False) -> Run:
-    """A run folder.
+    """Open a run folder.
 
     Args:
         which: `best`, `last`, `ema`, `swa`, `epoch:N`, or `last:N` for the last N epochs.
-        unfinished: take a run whose training has not ended, too, and say so.
+        unfinished: also accept a run whose training has not ended, with a warning.
 
     Raises:
-        SegtoolError: it is unfinished or no run folder, or a file of it is gone.
+        SegtoolError: the run is unfinished, is not a run folder, or lacks a file.
         UsageError: the run has not kept those epochs.
     """
     planned = _epochs_begun(path) if unfinished else None
@@ -63,7 +63,7 @@ def open_run(path: Path, which: str, *, unfinished: bool = False) -> Run:
 
 
 def _epochs_begun(path: Path) -> int | None:
-    """The epochs planned of a training that has not ended but has weights; None of any other folder."""
+    """Return the planned epochs of a training that has not ended but has weights; None for any other folder."""
     if (path / "done.json").exists() or not (path / "begun.json").exists() or not (path / "best.pt").exists():
         return None
     begun = read_json(path / "begun.json", Stamp)
@@ -80,10 +80,10 @@ def _epoch(file: Path) -> str:
 
 
 def open_runs(paths: Sequence[Path], which: str, *, unfinished: bool = False) -> dict[str, Run]:
-    """The runs at some paths by their names: run folders, and files that `segtool bundle` wrote, of one run or more.
+    """Open run folders and bundles (files with one run or more); return the runs by their names.
 
     Raises:
-        SegtoolError, UsageError: as `open_run`, or a bundle is broken, or a run is given twice.
+        SegtoolError, UsageError: see `open_run`; or a bundle is broken, or a run is given twice.
     """
     opened = {}
     for path in paths:
@@ -93,7 +93,7 @@ def open_runs(paths: Sequence[Path], which: str, *, unfinished: bool = False) ->
             try:
                 opened[name] = open_run(folder, which, unfinished=unfinished)
             except SegtoolError as error:
-                # Where a bundle was unpacked to says nothing to its user.
+                # The folder that a bundle was unpacked to means nothing to the user.
                 raise type(error)(str(error).replace(str(folder), name)) from error
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("--run: the same run is given twice")
@@ -110,28 +110,31 @@ def _checkpoints(path: Path, which: str) -> list[Path]:
         return [file]
     kept = epoch_files(path)
     kind, _, number = which.partition(":")
-    wanted = [int(number)] if kind == "epoch" else sorted(kept)[-int(number) :]
-    if any(epoch not in kept for epoch in wanted) or (kind == "last" and len(wanted) < int(number)):
-        there = f"it has kept {', '.join(map(str, sorted(kept)))}" if kept else "it has kept none"
-        raise UsageError(f"--checkpoint {which}: {path} has not kept these epochs ({there}); train with --keep-last N")
-    return [kept[epoch] for epoch in wanted]
+    epochs = [int(number)] if kind == "epoch" else sorted(kept)[-int(number) :]
+    if not kept.keys() >= set(epochs) or (kind == "last" and len(epochs) < int(number)):
+        available = ", ".join(map(str, sorted(kept))) or "none"
+        raise UsageError(
+            f"--checkpoint {which}: {path} has not kept these epochs (it has kept {available});"
+            " train with --keep-last N"
+        )
+    return [kept[epoch] for epoch in epochs]
 
 
 def load_members(
     runs: Sequence[Run], dataset: Dataset, device: str, backend: Backend = "torch", *, compiled: bool = False
 ) -> list[list[Member]]:
-    """The networks of each run, on the device and in channels-last memory, which is faster almost everywhere.
+    """Load the networks of each run onto the device, in channels-last memory, which is faster almost everywhere.
 
     Raises:
-        SegtoolError: a run was trained on other classes or channels than the data set has, or its training has just
-            written a checkpoint again.
-        UsageError: the backend is not installed, or does not go with the network or the device.
+        SegtoolError: a run was trained on other classes or channels than those of the data set, or its training has
+            just overwritten a checkpoint.
+        UsageError: the backend is not installed, or does not support the network or the device.
     """
 
     def load(file: Path, digest: str) -> Member:
         spec, network = _load(file, dataset)
         if digest_file(file) != digest:
-            raise SegtoolError(f"{file} was written again while it was read; run the same command again")
+            raise SegtoolError(f"{file} was overwritten while it was read; run the same command again")
         network = network.to(device).to(memory_format=torch.channels_last)
         forward = accelerate(network, spec, backend, compiled=compiled, device=device)
         return Member(spec, network, None if forward is network else forward)

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import torch
 
-# What keeps the logarithm of 0 and a division by 0 away.
+# Avoids the logarithm of 0 and division by 0.
 TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
 class Merge:
-    """How views are merged; with weights w that add up to one:
+    """How views are merged, with weights w that add up to one.
 
     mean, sum: Σ w p. gmean: Π p^w. max, min: over the views. tsharpen: Σ w p^exponent (Kaggle's temperature
-    sharpening, as in ttach). All but the first are then divided by their sum over the classes.
+    sharpening, as in ttach). All but mean and sum are then divided by their sum over the classes.
     """
 
     mode: str = "mean"
@@ -22,13 +22,13 @@ class Merge:
 
     @property
     def linear(self) -> bool:
-        """Whether merging commutes with resizing, blending windows and averaging runs."""
+        """Return whether merging commutes with resizing, blending windows and averaging runs."""
         return self.mode in ("mean", "sum")
 
     def __call__(self, views: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
         """Merge the views' probabilities, float32 (C, ...) each, into one; `weights` add up to one.
 
-        Where every class is impossible in some view, `min` makes all of them equal, `gmean` those that the fewest
+        If every class has probability 0 in some view, `min` makes all classes equal, and `gmean` those that the fewest
         views (by weight) rule out.
         """
         merged = self._combine(views, weights)

@@ -1,4 +1,4 @@
-"""How an image of a given size is predicted: which networks see it in which views and windows, and in which order."""
+"""The plan of an image's prediction: networks, views and windows, and their order, from the size of the image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class GridPlan:
     Attributes:
         rows, columns: the grid of windows, over the image as the networks see it.
         tile: size of the network input, cut out of that image.
-        scaled: whether the views have another scale, for which images are resized otherwise than in training.
+        scaled: whether the views have another scale; images are then resized with antialiasing, unlike in training.
     """
 
     rows: Axis
@@ -39,7 +39,7 @@ class GridPlan:
 
     @property
     def seen(self) -> Size:
-        """The size of the image as the networks see it."""
+        """Return the size of the image as the networks see it."""
         return Size(self.rows.length, self.columns.length)
 
 
@@ -62,7 +62,7 @@ class ImagePlan:
 
     @cached_property
     def alike(self) -> tuple[object, ...]:
-        """Images for which this is equal fill the same batches."""
+        """Return a key that is equal for images that fill the same batches."""
         layers = tuple((layer.tile, len(layer.columns.starts), layer.passes) for layer in self.layers)
         return (layers, tuple(layer for layer, _ in self.steps))
 
@@ -76,7 +76,7 @@ def make_plan(
     *,
     linear: bool,
 ) -> ImagePlan:
-    """ImagePlan an image of `size`.
+    """Plan the prediction of an image of `size`.
 
     Args:
         specs: the networks that are averaged.
@@ -107,7 +107,7 @@ def make_plan(
 
 
 def _layer(seen: Size, scaled: bool, passes: Sequence[ForwardPass], windows: WindowSettings) -> GridPlan:
-    # A window, or all of the image; networks take multiples of 32.
+    # A window or the whole image; networks take multiples of 32.
     tile = Size(*(round_up(length, DIVISOR) for length in windows.window or seen))
     stride = windows.stride or Size(max(1, tile.height // 2), max(1, tile.width // 2))
     rows, columns = (make_axis(*lengths, windows.window_weight) for lengths in zip(seen, tile, stride, strict=True))

@@ -1,4 +1,4 @@
-"""From images to class probabilities at the images' own size."""
+"""Predict class probabilities at the size of the images."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from segtool.core.inference.tta import make_views
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.folding import fold_norms
 from segtool.core.models.inputs import amp, network_input
-from segtool.core.models.outputs import read_answer
+from segtool.core.models.outputs import read_output
 from segtool.core.predictions.probability_maps import Probs
 from segtool.core.runtime.memory import out_of_memory
 from segtool.errors import DivergedError, UsageError
@@ -36,7 +36,7 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Member:
-    """One network of an average, and what computes its logits where that is another backend."""
+    """One network of an average; `forward` computes its logits if another backend does."""
 
     spec: NetworkSpec
     network: nn.Module
@@ -44,30 +44,30 @@ class Member:
 
 
 class Probabilities(NamedTuple):
-    """A network's output for tiles: probabilities per pixel, (N, C, h, w), and, with a head, per image, (N, C)."""
+    """The probabilities of tiles: per pixel, (N, C, h, w), and, with an auxiliary head, per image, (N, C)."""
 
     probs: torch.Tensor
-    presence: torch.Tensor | None
+    image_probs: torch.Tensor | None
 
 
 class Band(NamedTuple):
     """Final rows of an image.
 
-    image: its index; top: the first row; probs: float32 (C, rows, W); presence: with the last rows, if some network has
+    image: its index; top: the first row; probs: float32 (C, rows, W); image_probs: with the last rows, if a network has
     an auxiliary head, the probability of each class being in the image, float32 (C,).
     """
 
     image: int
     top: int
     probs: Probs
-    presence: npt.NDArray[np.float32] | None
+    image_probs: npt.NDArray[np.float32] | None
 
 
 class Predictor:
     """Predict with one network or the average of several; weights are captured at the first call.
 
-    Logits → probabilities → windows blended and back at the image's size → views merged → members averaged. (Sums
-    commute: a mean over views is taken before blending and resizing, which is less work and the same.)
+    Logits → probabilities → windows blended and resized to the image's size → views merged → members averaged. (Sums
+    commute: a mean over views is taken before blending and resizing, with the same result and less work.)
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Predictor:
             batch: tiles per forward pass; None chooses.
 
         Raises:
-            UsageError: there are not as many weights as views.
+            UsageError: the number of weights differs from the number of views.
         """
         self.members, self.device, self.windows, self.batch = members, device, windows, batch
         self.merge = Merge(views.merge, views.sharpen)
@@ -106,11 +106,11 @@ class Predictor:
         return make_plan(size, specs, self.views, self.weights, self.windows, linear=self.merge.linear)
 
     def group(self, sizes: Sequence[Size]) -> list[list[int]]:
-        """Indices of images that are best predicted together, so that batches are full."""
+        """Return the indices of images to predict together, so that batches are full."""
         return list(group_alike([self.plan(size) for size in sizes], self.batch, self.device))
 
     def __call__(self, images: Sequence[Array]) -> list[Probs]:
-        """Probabilities, float32 (C, H, W) each, of images uint8 (H, W, channels).
+        """Predict images uint8 (H, W, channels): probabilities float32 (C, H, W) each.
 
         Raises:
             SegtoolError: a network outputs NaN.
@@ -122,7 +122,7 @@ class Predictor:
 
     @torch.inference_mode()
     def stream(self, images: Sequence[Array]) -> Iterator[Band]:
-        """The same in bands of rows, as they become final, in order for each image; those of several may alternate."""
+        """Yield bands of rows as they become final, in order for each image; those of several images may alternate."""
         accumulators = [self._accumulator(image) for image in images]
         for step in range(max(len(each.plan.steps) for each in accumulators)):
             for index, member in enumerate(self.members):
@@ -130,8 +130,8 @@ class Predictor:
             for index, accumulator in enumerate(accumulators):
                 for top, probs in accumulator.bands(step):
                     last = top + probs.shape[1] == accumulator.plan.size.height
-                    presence = accumulator.presence if last else None
-                    yield Band(index, top, _checked(probs), None if presence is None else presence.cpu().numpy())
+                    image_probs = accumulator.image_probs if last else None
+                    yield Band(index, top, _checked(probs), None if image_probs is None else image_probs.cpu().numpy())
 
     def _accumulator(self, image: Array) -> ImageAccumulator:
         plan = self.plan(Size(*image.shape[:2]))
@@ -146,15 +146,15 @@ class Predictor:
             batch = batch_size(self.batch, self.device, shape)
             tiles: list[Tile] = []
             for start in range(0, len(alike), batch):
-                some = alike[start : start + batch]
-                wanted = list(dict.fromkeys(request.tile for request in some))
-                if wanted != tiles:
+                batch_requests = alike[start : start + batch]
+                batch_tiles = list(dict.fromkeys(request.tile for request in batch_requests))
+                if batch_tiles != tiles:
                     # The views of a window follow each other, and often fill several batches.
-                    tiles, pixels = wanted, self._pixels(member.spec, wanted)
-                turned = [each.turn(pixels[tiles.index(each.tile)][None]) for each in some]
-                answer = self._answer(member, torch.cat(turned).contiguous(memory_format=torch.channels_last))
-                for number, request in enumerate(some):
-                    request.add(answer.probs[number], None if answer.presence is None else answer.presence[number])
+                    tiles, pixels = batch_tiles, self._pixels(member.spec, batch_tiles)
+                turned = [request.turn(pixels[tiles.index(request.tile)][None]) for request in batch_requests]
+                probs, image_probs = self._run(member, torch.cat(turned).contiguous(memory_format=torch.channels_last))
+                for number, request in enumerate(batch_requests):
+                    request.add(probs[number], None if image_probs is None else image_probs[number])
 
     def _pixels(self, spec: NetworkSpec, tiles: Sequence[Tile]) -> torch.Tensor:
         """Return the pixels of tiles, (N, channels, h, w), normalised."""
@@ -172,27 +172,27 @@ class Predictor:
             self.folded[id(member)] = fold_norms(member.network, pixels)
         return self.folded[id(member)]
 
-    def _answer(self, member: Member, pixels: torch.Tensor) -> Probabilities:
+    def _run(self, member: Member, pixels: torch.Tensor) -> Probabilities:
         """Run a network; if memory is short, in halves, and in smaller batches from now on."""
         try:
             with amp(member.spec.precision, self.device):
-                answer = read_answer(self._forward(member, pixels)(pixels))
-            presence = None if answer.presence is None else answer.presence.float().sigmoid()
-            return Probabilities(to_probs(answer.logits.float()), presence)
+                logits, image_logits = read_output(self._forward(member, pixels)(pixels))
+            image_probs = None if image_logits is None else image_logits.float().sigmoid()
+            return Probabilities(to_probs(logits.float()), image_probs)
         except (MemoryError, RuntimeError) as error:
             if len(pixels) == 1 or not out_of_memory(error):
                 raise
-        # Outside of the handler, whose traceback holds what filled the memory.
+        # Outside of the handler, whose traceback keeps the tensors that filled the memory.
         self.batch = len(pixels) // 2
         log.warning("out of memory: continuing with batches of %d", self.batch)
         torch.cuda.empty_cache()
-        halves = [self._answer(member, half) for half in pixels.split(-(-len(pixels) // 2))]
-        heads = [half.presence for half in halves if half.presence is not None]
+        halves = [self._run(member, half) for half in pixels.split(-(-len(pixels) // 2))]
+        heads = [half.image_probs for half in halves if half.image_probs is not None]
         return Probabilities(torch.cat([half.probs for half in halves]), torch.cat(heads) if heads else None)
 
 
 def to_probs(logits: torch.Tensor) -> torch.Tensor:
-    """Softmax over classes; one logit gives background and foreground by its sigmoid. (N, K, H, W) → (N, C, H, W)."""
+    """Return the softmax over classes, (N, C, H, W); one logit gives background and foreground by its sigmoid."""
     if logits.shape[1] == 1:
         foreground = logits.sigmoid()
         return torch.cat([1 - foreground, foreground], dim=1)

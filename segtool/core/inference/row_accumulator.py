@@ -28,11 +28,11 @@ class RowAccumulator:
         self.final = 0
 
     def add(self, row: int, column: int, probs: torch.Tensor, weight: float) -> None:
-        """Add `weight` times the output for a window, (C, h, w), which may hang over the lower and right edge."""
+        """Add `weight` times the output for a window, (C, h, w), which may extend over the lower and right edge."""
         vertical, horizontal = self.rows.weights[row], self.columns.weights[column]
         values = probs[:, : len(vertical), : len(horizontal)]
         if len(self.rows.starts) == len(self.columns.starts) == 1:
-            # Most images are one window; the first output needs no room beside it.
+            # Most images are one window; the first output becomes the sum.
             self.held = self.held.add_(values, alpha=weight) if self.held.shape[1] else values * weight
             return
         top, left = self.rows.starts[row], self.columns.starts[column]
@@ -47,7 +47,7 @@ class RowAccumulator:
 
     @property
     def ready(self) -> int:
-        """How many rows of the image, from its first, can be taken."""
+        """Return the number of rows of the image, from the first, that can be taken."""
         if self.final == self.rows.length:
             return self.size.height
         if self._own_size:
@@ -60,7 +60,7 @@ class RowAccumulator:
         return (self.rows.length, self.columns.length) == self.size
 
     def take(self, top: int, bottom: int) -> torch.Tensor:
-        """Rows [top, bottom) at the image's size, (C, rows, W), interpolated bilinearly; what lies above is dropped."""
+        """Return rows [top, bottom) at the image's size, (C, rows, W), interpolated bilinearly; drop those above."""
         height, width = self.size
         if self._own_size:
             band = self.held[:, top - self.first : bottom - self.first]
@@ -69,7 +69,7 @@ class RowAccumulator:
         upper, lower, share = self._sources(top, bottom)
         start, end = int(upper[0]), int(lower[-1]) + 1
         strip = self.held[None, :, start - self.first : end - self.first]
-        # The width first, on the few rows there are; F.interpolate leaves a height alone that does not change.
+        # The width first, while there are few rows; F.interpolate does not touch a height that stays the same.
         wide = F.interpolate(strip, size=(end - start, width), mode="bilinear", align_corners=False)[0]
         band = torch.lerp(wide[:, upper - start], wide[:, lower - start], share[:, None])
         if bottom < height:
@@ -77,7 +77,7 @@ class RowAccumulator:
         return band
 
     def _sources(self, top: int, bottom: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The two rows that each row of the image lies between, and the share of the lower (pixel centres aligned)."""
+        """Return the two rows around each row of the image, and the share of the lower (pixel centres aligned)."""
         rows = torch.arange(top, bottom, dtype=torch.float64, device=self.held.device)
         place = ((rows + 0.5) * (self.rows.length / self.size.height) - 0.5).clamp_(0, self.rows.length - 1)
         upper = place.long()
@@ -88,11 +88,11 @@ class RowAccumulator:
         classes, rows, width = self.held.shape
         missing = bottom - self.first - rows
         if missing > 0:
-            # First let go of the rows that have left: they share their memory with those that stay.
+            # First free the dropped rows, whose memory is shared with those that stay.
             self.held = self.held.clone()
             self.held = torch.cat([self.held, self.held.new_zeros((classes, missing, width))], dim=1)
 
     def _drop(self, top: int) -> None:
-        """Leave out the rows above `top`; their memory is freed when the next row of windows begins."""
+        """Drop the rows above `top`; their memory is freed when the next row of windows begins."""
         self.held = self.held[:, top - self.first :]
         self.first = top

@@ -8,7 +8,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
-# Decoded images that wait do not fill the memory; larger ones are read when it is their turn.
+# Bounds the memory of decoded images that wait; larger images are read when it is their turn.
 WAITING_BYTES = 256 << 20
 
 
@@ -29,7 +29,7 @@ def read_ahead(
         try:
             for item in items:
                 while waiting and (
-                    len(waiting) > 2 * workers or sum(size(one) for one, _ in waiting) + size(item) > WAITING_BYTES
+                    len(waiting) > 2 * workers or sum(size(other) for other, _ in waiting) + size(item) > WAITING_BYTES
                 ):
                     yield _next(waiting)
                 waiting.append((item, pool.submit(read, item)))

@@ -28,9 +28,9 @@ class View:
 
 
 def make_views(transforms: Sequence[str]) -> tuple[View, ...]:
-    """The views that transforms, as `--tta` spells them, multiply to, the identity first.
+    """Return all combinations of transforms, as `--tta` spells them, the identity first.
 
-    Of views that show the same pixels (hflip and vflip are rot90:180) the first is kept.
+    Of views that show the same pixels (hflip and vflip together are rot90:180) the first is kept.
     """
     scales = [1.0]
     names, turns = [], []
@@ -57,6 +57,6 @@ def make_views(transforms: Sequence[str]) -> tuple[View, ...]:
 
 
 def _looks(turn: Turn) -> tuple[object, ...]:
-    """What tells turns apart: where they bring the pixels of a small image without symmetry."""
+    """Return a key of a turn: where it moves the pixels of a small image without symmetry."""
     shown = turn(torch.arange(6).view(1, 1, 2, 3))
     return (*shown.shape, *shown.flatten().tolist())

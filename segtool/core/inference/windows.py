@@ -1,6 +1,6 @@
-"""Where windows lie along one axis of an image, and how much each counts at every pixel.
+"""The windows along one axis of an image, and their weights at every pixel.
 
-Two axes multiply to a grid, so what counts per pixel is an outer product.
+Two axes make a grid, whose weights are an outer product.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Axis:
     Attributes:
         length: pixels of the axis.
         starts: the first pixel of every window.
-        weights: for every window its share at each of its pixels (as many as lie inside the axis); at every pixel of
-            the axis the shares of all windows add up to one.
+        weights: the share of each window at each of its pixels inside the axis; at every pixel of the axis the shares
+            of all windows add up to one.
     """
 
     length: int
@@ -32,12 +32,12 @@ class Axis:
     weights: tuple[Weights, ...]
 
     def final(self, window: int) -> int:
-        """How many pixels, from the first, are complete once `window` and all before it have been added."""
+        """Return how many pixels, from the first, are complete once `window` and all before it have been added."""
         return self.starts[window + 1] if window + 1 < len(self.starts) else self.length
 
 
 def profile(window: int, kind: str) -> Weights:
-    """What a window's pixels count before overlaps share: `uniform` 1, `gaussian` falls to 3e-4 at the ends."""
+    """Return the weights of a window's pixels before normalisation: 1, or a Gaussian that falls to 3e-4 at the ends."""
     if kind == "uniform":
         return np.ones(window, np.float32)
     distance = (np.arange(window) - (window - 1) / 2) / (SIGMA * window)

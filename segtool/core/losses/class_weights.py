@@ -1,4 +1,4 @@
-"""Class weights of the loss: from the frequencies in the training masks, or from a file."""
+"""Class weights of the loss, from the frequencies in the training masks or from a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,43 +16,43 @@ WORDS = ("none", "median", "inverse-log")
 
 
 def class_weights(
-    wanted: str, dataset: Dataset, train: Sequence[Record], kept: Path, track: Track = silent
+    source: str, dataset: Dataset, train: Sequence[Record], kept: Path, track: Track = silent
 ) -> tuple[float, ...] | None:
-    """The weight of each class, or None where all weigh the same.
+    """Return the weight of each class, or None if all weigh the same.
 
     Args:
-        wanted: `none`, `median`, `inverse-log` or the path of a CSV.
+        source: `none`, `median`, `inverse-log` or the path of a CSV.
         train: the records whose masks are counted, one at a time.
-        kept: the run's own CSV. Where it exists it is read and nothing is counted; else it is written.
+        kept: the run's own CSV. If it exists, it is read and nothing is counted; otherwise it is written.
 
     Raises:
-        SegtoolError: a mask or the CSV is at fault.
+        SegtoolError: a mask or the CSV is wrong.
     """
-    if wanted == "none":
+    if source == "none":
         return None
     if not kept.exists():
-        if wanted in WORDS:
+        if source in WORDS:
             counts = count_pixels(dataset, train, track)
-            weights = median_frequency(counts) if wanted == "median" else inverse_log(counts)
+            weights = median_frequency(counts) if source == "median" else inverse_log(counts)
         else:
-            weights = read_class_weights(Path(wanted), dataset.classes)
+            weights = read_class_weights(Path(source), dataset.classes)
         write_csv(kept, ("class", "weight"), list(zip(dataset.classes, weights, strict=True)))
     return read_class_weights(kept, dataset.classes)
 
 
 def median_frequency(counts: Ints) -> tuple[float, ...]:
-    """Median-frequency balancing (Eigen and Fergus 2015): the median of all classes' frequencies over the class's own.
+    """Divide the median of the class frequencies by each frequency: median-frequency balancing (Eigen and Fergus 2015).
 
-    A class's frequency is its pixels over all valid pixels of the images that hold it. Classes that occur nowhere
-    have no part in the median; they get 1.
+    The frequency of a class is its pixels over all valid pixels of the images that hold it. Classes that do not occur
+    are left out of the median and get 1.
 
     Args:
         counts: pixels of each class in each image, int64 (N, C).
     """
     pixels = counts.sum(axis=0)
-    around = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0)
+    pixels_of_images = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0)
     occurs = pixels > 0
-    frequency = pixels[occurs] / around[occurs]
+    frequency = pixels[occurs] / pixels_of_images[occurs]
     weights = np.ones(len(pixels))
     if len(frequency):
         weights[occurs] = np.median(frequency) / frequency
@@ -60,7 +60,7 @@ def median_frequency(counts: Ints) -> tuple[float, ...]:
 
 
 def inverse_log(counts: Ints) -> tuple[float, ...]:
-    """1 / ln(1.02 + p) of each class's share p of all valid pixels (ENet, Paszke et al. 2016): from 1.4 to 50.5.
+    """Return 1 / ln(1.02 + p) of each class's share p of all valid pixels (ENet, Paszke et al. 2016): 1.4 to 50.5.
 
     Args:
         counts: pixels of each class in each image, int64 (N, C).
@@ -70,39 +70,34 @@ def inverse_log(counts: Ints) -> tuple[float, ...]:
 
 
 def read_class_weights(path: Path, classes: Sequence[str]) -> tuple[float, ...]:
-    """Weights from a CSV of `class,weight`, in the order of `classes`.
+    """Read weights from a CSV of `class,weight`, in the order of `classes`.
 
     Raises:
-        SegtoolError: a class is missing, unknown or there twice, or a weight is no number from 0.
+        SegtoolError: a class is missing, unknown or listed twice, or a weight is negative or not a number.
     """
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for line, row in enumerate(read_csv(path, ("class", "weight")), 2):
         name = row["class"]
         if name not in classes:
             raise SegtoolError(f"{path}, line {line}: the data set has no class {name!r}{did_you_mean(name, classes)}")
-        if name in found:
-            raise SegtoolError(f"{path}, line {line}: class {name!r} stands there twice")
-        found[name] = _weight(row["weight"], f"{path}, line {line}")
-    if missing := [name for name in classes if name not in found]:
+        if name in weights:
+            raise SegtoolError(f"{path}, line {line}: duplicate class {name!r}")
+        weights[name] = to_number(row["weight"], f"{path}, line {line}: weight")
+        if not weights[name] >= 0:
+            raise SegtoolError(f"{path}, line {line}: weight {row['weight']!r} is not a number from 0")
+    if missing := [name for name in classes if name not in weights]:
         raise SegtoolError(f"{path}: no weight for {', '.join(map(repr, missing))}; every class needs one")
-    if not any(found.values()):
+    if not any(weights.values()):
         raise SegtoolError(f"{path}: all weights are 0; nothing would be learnt")
-    return tuple(found[name] for name in classes)
+    return tuple(weights[name] for name in classes)
 
 
-def class_weights_digest(wanted: str) -> dict[str, str]:
-    """The digest of a file of class weights, as an input of the run; nothing where they come from the masks."""
-    if wanted in WORDS:
+def class_weights_digest(source: str) -> dict[str, str]:
+    """Return the digest of a file of class weights, as an input of the run; nothing if the masks give the weights."""
+    if source in WORDS:
         return {}
-    if not Path(wanted).is_file():
+    if not Path(source).is_file():
         raise SegtoolError(
-            f"--class-weights: no file {wanted} (and not none, median or inverse-log){did_you_mean(wanted, WORDS)}"
+            f"--class-weights: no file {source} (and not none, median or inverse-log){did_you_mean(source, WORDS)}"
         )
-    return {"class_weights": digest_file(Path(wanted))}
-
-
-def _weight(text: str, where: str) -> float:
-    weight = to_number(text, f"{where}: weight")
-    if not weight >= 0:
-        raise SegtoolError(f"{where}: weight {text!r} is not a number from 0")
-    return weight
+    return {"class_weights": digest_file(Path(source))}

@@ -13,7 +13,7 @@ from segtool.settings.loss import TERMS, LossSettings, LossTerm
 
 
 class UpdateTotals(NamedTuple):
-    """What a whole update holds, over all its micro-batches and processes.
+    """The totals of a whole update, over all its micro-batches and processes.
 
     pixels: valid pixels, each counted with the weight of its class (`Criterion.pixels`).
     micro_batches: their number.
@@ -58,7 +58,7 @@ class Criterion:
         """
         self.settings = settings
         self.terms = [(weight, TERMS[name]) for weight, name in settings.terms]
-        # Of each value that a mask may hold.
+        # Indexed by the value of a mask pixel.
         self.weight_of = torch.ones(IGNORE + 1)
         if class_weights is not None:
             self.weight_of[: len(class_weights)] = torch.tensor(class_weights)
@@ -79,9 +79,8 @@ class Criterion:
             logits: (N, K, H, W), any float dtype (half precision is raised to float32); K = 1 for two classes.
             masks: uint8 (N, H, W), 255 = ignored.
             weights: float (N,), of the images; they average 1 over an epoch.
-            totals: of the update.
             second: the second target of mixed images.
-            soft: float (N, classes, H, W), the probability of each class; `masks` then only tells what is ignored.
+            soft: float (N, classes, H, W), the probability of each class; `masks` then only marks ignored pixels.
 
         Returns:
             A scalar; zero (with a zero gradient) where no pixel is valid.

@@ -1,7 +1,7 @@
-"""The functions of the loss terms, of log-probabilities and weighted targets.
+"""The loss terms as functions of log-probabilities and weighted targets.
 
-A network with one logit gives probabilities of two classes like any other; terms that compare regions then compare
-only one of them (see `Criterion`).
+A network with one logit also gives probabilities of two classes; terms that compare regions then compare only one of
+them (see `Criterion`).
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ Targets = Sequence[Target] | Tensor
 
 
 class Regions(NamedTuple):
-    """What terms that compare regions are computed from.
+    """The input of the terms that compare regions.
 
     probs: (N, K, H, W).
     overlap: the sums of each class.
@@ -63,14 +63,14 @@ class Overlap(NamedTuple):
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Log-softmax, (N, K, H, W); from one logit, of background and foreground, (N, 2, H, W)."""
+    """Return the log-softmax, (N, K, H, W); for one logit, of background and foreground, (N, 2, H, W)."""
     if logits.shape[1] == 1:
         return F.logsigmoid(torch.cat([-logits, logits], 1))
     return F.log_softmax(logits, 1)
 
 
 def cross_entropy(logp: Tensor, ids: Tensor | None, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of each pixel, (N, H, W), with targets 1 - S + S/K for its class and S/K for the others.
+    """Return the cross-entropy of each pixel, (N, H, W), with targets 1 - S + S/K for its class and S/K for the others.
 
     Without `ids`, the loss that each class would have as the pixel's class, (N, K, H, W).
     """
@@ -79,7 +79,7 @@ def cross_entropy(logp: Tensor, ids: Tensor | None, smoothing: float = 0.0) -> T
 
 
 def focal(logp: Tensor, ids: Tensor | None, gamma: float) -> Tensor:
-    """(1 - p)^gamma * -log p of each pixel's class, (N, H, W) (Lin et al. 2017, of the softmax).
+    """Return (1 - p)^gamma * -log p of each pixel's class, (N, H, W) (Lin et al. 2017, of the softmax).
 
     Without `ids`, of each class, as in `cross_entropy`.
 
@@ -142,7 +142,7 @@ def _distinct(targets: Sequence[Target]) -> Sequence[Target]:
 
 
 def tversky(sums: Overlap, alpha: float, beta: float) -> Tensor:
-    """1 - Tversky index of each class, (K,) (Salehi et al. 2017): hits / (hits + alpha * false + beta * missed).
+    """Return 1 - hits / (hits + alpha * false + beta * missed) of each class, (K,): Tversky (Salehi et al. 2017).
 
     Dice (Milletari et al. 2016, with sums, not squares, below the line) at 0.5 and 0.5, Jaccard at 1 and 1.
     """
@@ -151,7 +151,7 @@ def tversky(sums: Overlap, alpha: float, beta: float) -> Tensor:
 
 
 def lovasz(regions: Regions) -> Tensor:
-    """Lovász extension of each class's Jaccard loss, (K,) (Lovász-softmax, Berman et al. 2018); 0 for absent classes.
+    """Return the Lovász extension of each class's Jaccard loss, (K,) (Berman et al. 2018); 0 for absent classes.
 
     A pixel of weight w counts as w pixels, in the Jaccard sets too. Soft targets are refused by `check_soft`.
     """

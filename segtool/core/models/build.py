@@ -23,7 +23,7 @@ AUX_DROPOUT = 0.2
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """All it takes to build a trained network again and to feed it. Stored in every checkpoint."""
+    """Everything needed to rebuild a trained network and to prepare its input. Stored in every checkpoint."""
 
     arch: str
     encoder: str
@@ -33,31 +33,31 @@ class NetworkSpec:
     std: tuple[float, ...]
     resize: Size | None
     precision: str
-    # Whether an auxiliary head tells which classes an image holds.
+    # Whether an auxiliary head predicts which classes are in the image.
     aux_head: bool = False
 
     @property
     def outputs(self) -> int:
-        """Logits per pixel: one for two classes, else one per class."""
+        """Return the logits per pixel: one for two classes, else one per class."""
         return 1 if len(self.classes) == 2 else len(self.classes)
 
     @property
-    def presence(self) -> int:
-        """Outputs of the auxiliary head, one per class; 0 without one."""
+    def aux_outputs(self) -> int:
+        """Return the outputs of the auxiliary head, one per class; 0 without a head."""
         return len(self.classes) if self.aux_head else 0
 
     @property
     def fill(self) -> tuple[int, ...]:
-        """The mean colour in [0, 255]: what padding is made of, as it is zero after normalisation."""
+        """Return the mean colour in [0, 255], which pads images because it is zero after normalisation."""
         return tuple(round(255 * m) for m in self.mean)
 
     def plain(self) -> dict[str, Any]:
-        """As a dict of plain values, for a checkpoint."""
+        """Return the description as plain values for a checkpoint."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_plain(cls, content: dict[str, Any]) -> "NetworkSpec":
-        """From what `plain` made."""
+        """Inverse of `plain`."""
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
         }
@@ -66,13 +66,13 @@ class NetworkSpec:
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Raise UsageError, with the names that may be meant, when there is no such architecture or encoder."""
+    """Raise UsageError, with similar names, if there is no such architecture or encoder."""
     check_arch(arch)
     check_encoder(encoder)
 
 
 def check_encoder(encoder: str) -> None:
-    """Raise UsageError, with the names that may be meant, when segmentation-models has no such encoder."""
+    """Raise UsageError, with similar names, if segmentation-models has no such encoder."""
     if encoder.startswith("tu-"):
         full = encoder.removeprefix("tu-")
         name, _, tag = full.partition(".")
@@ -89,33 +89,34 @@ def check_encoder(encoder: str) -> None:
 
 
 def _alike(encoder: str, native: list[str]) -> str:
-    """The end of an error line: timm's encoder of this name, else those that begin with it, else the nearest."""
+    """Suggest an encoder: timm's of this name, else those that begin with it, else the most similar."""
     name = encoder.removeprefix("tu-").removeprefix("timm/")
     if timm.is_model(name):
         return f"; did you mean tu-{name}?"
     if name.lower() in ARCHITECTURES:
         return f"; {name.lower()} is an architecture: --arch {name.lower()}"
-    known = native + [f"tu-{one}" for one in timm.list_models()]
-    begun = [one for one in known if one.removeprefix("tu-").startswith(name)]
-    if begun:
-        return f"; did you mean {' or '.join(sorted(begun, key=len)[:3])}?"
+    known = native + [f"tu-{model}" for model in timm.list_models()]
+    if longer := [model for model in known if model.removeprefix("tu-").startswith(name)]:
+        return f"; did you mean {' or '.join(sorted(longer, key=len)[:3])}?"
     return did_you_mean(encoder, known)
 
 
-def build_network(arch: str, encoder: str, channels: int, outputs: int, presence: int = 0) -> nn.Module:
-    """A network with random weights: float (N, channels, H, W) → logits (N, outputs, H, W), H and W multiples of 32.
+def build_network(arch: str, encoder: str, channels: int, outputs: int, aux_outputs: int = 0) -> nn.Module:
+    """Build a network with random weights: float (N, channels, H, W) → logits (N, outputs, H, W).
+
+    H and W are multiples of 32.
 
     Args:
-        presence: classes of an auxiliary head on the encoder's last features, which then answers beside it with
-            logits (N, presence); 0 for none. See `outputs.read_answer`.
+        aux_outputs: classes of an auxiliary head on the encoder's last features, whose logits (N, aux_outputs) the
+            network then also returns (see `outputs.read_output`); 0 for no head.
 
     Raises:
-        UsageError: unknown names, or an architecture that cannot stand on this encoder.
+        UsageError: unknown names, or an architecture that does not work with this encoder.
     """
     check_names(arch, encoder)
     extra = _any_size(encoder)
-    if presence:
-        extra["aux_params"] = {"classes": presence, "pooling": "avg", "dropout": AUX_DROPOUT, "activation": None}
+    if aux_outputs:
+        extra["aux_params"] = {"classes": aux_outputs, "pooling": "avg", "dropout": AUX_DROPOUT, "activation": None}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -129,12 +130,12 @@ def build_network(arch: str, encoder: str, channels: int, outputs: int, presence
 
 
 def build_encoder(encoder: str, channels: int) -> nn.Module:
-    """An encoder alone, with random weights: float (N, channels, H, W) → features of strides 1 to 32, a list.
+    """Build an encoder alone, with random weights: float (N, channels, H, W) → a list of features of strides 1 to 32.
 
-    Its `out_channels` are their channels. H and W are multiples of 32.
+    Its attribute `out_channels` lists the channels of the features. H and W are multiples of 32.
 
     Raises:
-        UsageError: an unknown name, or one that gives no features of these strides.
+        UsageError: an unknown name, or an encoder without features of these strides.
     """
     check_encoder(encoder)
     try:
@@ -149,7 +150,7 @@ def build_encoder(encoder: str, channels: int) -> nn.Module:
 
 
 def _any_size(encoder: str) -> dict[str, Any]:
-    """What transformers of fixed input size are told, so that they take any."""
+    """Return the arguments that let transformers of a fixed input size take any size."""
     name = encoder.removeprefix("tu-")
     if name == encoder:
         return {}
@@ -159,7 +160,7 @@ def _any_size(encoder: str) -> dict[str, Any]:
 
 
 def check_size(network: nn.Module, channels: int, size: Size) -> None:
-    """Raise SegtoolError when a network fails on images of this size; statistics stay as they are."""
+    """Raise SegtoolError if a network fails on images of this size; its statistics are not changed."""
     device = next(network.parameters()).device
     training = network.training
     network.eval()

@@ -1,6 +1,6 @@
-"""Bundles: one zip file with the weights of runs, without optimizer state, and what stands beside them in a run folder.
+"""Bundles: one zip file with the weights of runs, without optimizer state, and the other files that `predict` reads.
 
-Each run is a numbered folder in it, which, unpacked, is a run folder that `predict` can read.
+Each run is a numbered folder in the file; unpacked, it is a run folder.
 """
 
 import errno
@@ -26,26 +26,26 @@ FORMAT = "segtool bundle 1"
 MANIFEST = "bundle.json"
 LARGEST_MANIFEST = 16 << 20
 BESIDE = ("config.json", "samples.csv", "done.json")
-# What predicting needs of a checkpoint.
+# The parts of a checkpoint that prediction needs.
 KEPT = ("format", "network", "weights", "epoch")
 
 
 class BundledRun(TypedDict):
-    """What the manifest says of a run."""
+    """A run in the manifest."""
 
     name: str
     files: list[str]
 
 
 class Manifest(TypedDict):
-    """What stands in `bundle.json`."""
+    """The content of `bundle.json`."""
 
     format: str
     runs: list[BundledRun]
 
 
 def write_bundle(path: Path, runs: Mapping[Path, Sequence[Path]]) -> None:
-    """Pack runs, each given by its folder and the checkpoints to take along; equal runs make equal files."""
+    """Pack run folders with the given checkpoints of each; equal runs make equal files."""
     listed = [{"name": str(run), "files": [*BESIDE, *(file.name for file in files)]} for run, files in runs.items()]
     # Weights hardly shrink, and stored files need no memory to be read.
     with atomic(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as bundle:
@@ -58,10 +58,10 @@ def write_bundle(path: Path, runs: Mapping[Path, Sequence[Path]]) -> None:
 
 
 def unpack_bundle(path: Path) -> list[Path]:
-    """The runs of a bundle as folders, in a temporary place that goes when this process ends.
+    """Unpack the runs of a bundle into temporary folders, which are deleted when this process ends.
 
     Raises:
-        SegtoolError: the file is truncated or no bundle.
+        SegtoolError: the file is truncated or not a bundle.
     """
     folder = Path(tempfile.mkdtemp(prefix="segtool-"))
     register(shutil.rmtree, folder, ignore_errors=True)
@@ -76,7 +76,7 @@ def unpack_bundle(path: Path) -> list[Path]:
                 raise SegtoolError(f"{path} is a bundle without a run")
             for number, run in enumerate(manifest["runs"]):
                 for name in run["files"]:
-                    # Never a path: what a file is called in there must not decide where it goes.
+                    # Never a path: a name in the archive must not decide where a file is written.
                     if name != Path(name).name or name in ("", ".."):
                         raise ValueError(f"a file called {name!r}")
                     target = folder / str(number) / name
@@ -84,18 +84,18 @@ def unpack_bundle(path: Path) -> list[Path]:
                     with bundle.open(f"{number}/{name}") as source, target.open("wb") as file:
                         shutil.copyfileobj(source, file)
     except OSError as error:
-        # A place before the file's beginning; anything else is the disk's.
+        # Raised for an offset before the beginning of the file; any other error is the disk's.
         if error.errno != errno.EINVAL:
             raise
         raise SegtoolError(f"{path} is truncated, or not a bundle of segtool ({error.strerror})") from error
-    # What zipfile raises on broken files is not only its own.
+    # On broken files zipfile raises more than its own errors.
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError, RuntimeError, OverflowError, struct.error) as error:
         raise SegtoolError(f"{path} is truncated, or not a bundle of segtool ({error})") from error
     return [folder / str(number) for number in range(len(manifest["runs"]))]
 
 
 def _check_entries(bundle: zipfile.ZipFile, path: Path) -> None:
-    """Raise SegtoolError where files are packed otherwise than `write_bundle` does, and so could be of any size."""
+    """Raise SegtoolError if files are not stored uncompressed: unpacked, they could have any size."""
     for entry in bundle.infolist():
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
             raise SegtoolError(
@@ -108,7 +108,7 @@ def _check_entries(bundle: zipfile.ZipFile, path: Path) -> None:
 
 
 def _add(bundle: zipfile.ZipFile, name: str, content: bytes) -> None:
-    # With a fixed date.
+    # ZipInfo has a fixed date.
     bundle.writestr(zipfile.ZipInfo(name), content)
 
 

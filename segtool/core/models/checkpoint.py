@@ -1,4 +1,4 @@
-"""Checkpoints: plain tensors and values in one file, written whole, loaded without running anything in them."""
+"""Checkpoints: tensors and plain values in one file, written atomically and loaded without executing any code."""
 
 import hashlib
 import pickle
@@ -18,36 +18,36 @@ FORMAT = "segtool checkpoint 1"
 
 
 def save_checkpoint(path: Path, spec: NetworkSpec, network: nn.Module, **state: Any) -> None:
-    """Write the network, what it takes to build it, and further plain state (tensors, numbers, text, lists, dicts)."""
+    """Write the network, its description, and further plain state (tensors, numbers, text, lists, dicts)."""
     write_checkpoint(path, {"format": FORMAT, "network": spec.plain(), "weights": network.state_dict(), **state})
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write what `load_checkpoint` gives."""
+    """Write content as `load_checkpoint` returns it."""
     with atomic(path, "wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            # When a write fails or a signal comes, torch still closes its archive; the error of that hides the reason.
+            # After a failed write or a signal torch still closes its archive, and that error hides the reason.
             raise (error.__context__ or error) from None
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
-    """Where a run keeps the checkpoint of an epoch."""
+    """Return the path of the checkpoint of an epoch."""
     return folder / f"epoch_{epoch:03d}.pt"
 
 
 def epoch_files(folder: Path) -> dict[int, Path]:
-    """The epochs' checkpoints by epoch; copies that a user made under names of their own are not among them."""
+    """Return the checkpoints of epochs by epoch; copies under other names are ignored."""
     numbers = (int(match[1]) for path in folder.iterdir() if (match := re.fullmatch(r"epoch_([0-9]+)\.pt", path.name)))
     return {number: path for number in numbers if (path := epoch_file(folder, number)).is_file()}
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU.
+    """Load the content of a checkpoint onto the CPU.
 
     Raises:
-        SegtoolError: missing, truncated, of another program, or holding objects that would run code when loaded.
+        SegtoolError: missing, truncated, from another program, or with objects that would run code when loaded.
     """
     if not path.is_file():
         raise SegtoolError(f"checkpoint {path} is missing")
@@ -57,7 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SegtoolError(
-            f"checkpoint {path} holds more than tensors and plain values: not loaded, as that could run code in it"
+            f"checkpoint {path} holds more than tensors and plain values: not loaded, as it could run code"
         ) from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise SegtoolError(f"checkpoint {path} is truncated or broken: {' '.join(str(error).split())[:200]}") from error
@@ -76,18 +76,18 @@ def digest_weights(path: Path) -> str:
 
 
 def restore_network(content: dict[str, Any], path: Path) -> tuple[NetworkSpec, nn.Module]:
-    """The network of a checkpoint, in eval mode, and its description. No hub is asked.
+    """Return the description and the network of a checkpoint, in eval mode. Nothing is downloaded.
 
     Raises:
-        SegtoolError: the network cannot be built here, or its weights are another network's.
+        SegtoolError: the network cannot be built here, or the weights are those of another network.
     """
     try:
         spec = NetworkSpec.from_plain(content["network"])
-        network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.presence)
+        network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.aux_outputs)
         network.load_state_dict(content["weights"])
     except UsageError as error:
         raise SegtoolError(f"the network of {path} cannot be built here: {error}") from error
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise SegtoolError(f"checkpoint {path} holds other weights than its network has: {reason}") from error
+        raise SegtoolError(f"the weights in checkpoint {path} do not fit its network: {reason}") from error
     return spec, network.eval()

@@ -1,6 +1,6 @@
-"""Batch norms folded into the convolutions before them: the same function in fewer passes over memory.
+"""Folding batch norms into the convolutions before them: the same function in fewer passes over memory.
 
-In eval mode a batch norm is a multiplication and an addition per channel, which the convolution can do as well.
+In eval mode a batch norm multiplies and adds per channel, which the convolution can do as well.
 """
 
 import copy
@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from segtool.core.models.outputs import read_answer
+from segtool.core.models.outputs import read_output
 
-# The largest difference of logits, as a share of the largest logit, that is taken for rounding.
+# The largest difference of logits, as a share of the largest logit, that counts as rounding.
 TOLERANCE = 1e-4
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -20,10 +20,10 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 @torch.no_grad()
 def fold_norms(network: nn.Module, pixels: torch.Tensor) -> nn.Module:
-    """A copy of a network in eval mode with its batch norms folded, in channels-last memory.
+    """Return a copy of a network in eval mode with its batch norms folded, in channels-last memory.
 
-    Which convolution feeds which norm is seen by watching the network answer `pixels` (N, channels, H, W). Where the
-    copy answers otherwise (a convolution's output is used twice, say), or nothing can be folded, it is the network.
+    Hooks find which convolution feeds which norm while the network runs on `pixels` (N, channels, H, W). If the output
+    of the copy differs (say, because a convolution's output is used twice), or nothing can be folded, return `network`.
     """
     folded = copy.deepcopy(network)
     pairs = _watch(folded, pixels)
@@ -35,20 +35,20 @@ def fold_norms(network: nn.Module, pixels: torch.Tensor) -> nn.Module:
         _replace(folded, conv, fuse_conv_bn_eval(modules[conv], modules[norm], transposed))
         _replace(folded, norm, _rest(modules[norm]))
     folded = folded.to(memory_format=torch.channels_last)
-    pairs_of_answers = zip(read_answer(folded(pixels)), read_answer(network(pixels)), strict=True)
+    outputs = zip(read_output(folded(pixels)), read_output(network(pixels)), strict=True)
     same = all(
         (ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max()
-        for ours, theirs in pairs_of_answers
+        for ours, theirs in outputs
         if ours is not None and theirs is not None
     )
     return folded if same else network
 
 
 def _watch(network: nn.Module, pixels: torch.Tensor) -> list[tuple[str, str]]:
-    """Names of convolutions and of the batch norms that take their output, those that are called once."""
+    """Return the names of convolutions and of the batch norms that take their output, if each is called once."""
     calls: list[str] = []
     pairs: list[tuple[str, str]] = []
-    # The tensors are kept, or another could be given the identity of one that is gone.
+    # The tensors are kept: the id of a freed one could be used again.
     outputs: dict[int, tuple[str, torch.Tensor]] = {}
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
@@ -71,13 +71,13 @@ def _watch(network: nn.Module, pixels: torch.Tensor) -> list[tuple[str, str]]:
 
 
 def _foldable(module: nn.Module) -> bool:
-    """Whether a module is a batch norm with statistics, or timm's batch norm with an activation behind it."""
+    """Return whether a module is a batch norm with statistics, or timm's batch norm with an activation after it."""
     plain = type(module) is nn.BatchNorm2d or type(module).__name__ == "BatchNormAct2d"
     return plain and getattr(module, "running_mean", None) is not None
 
 
 def _rest(norm: nn.Module) -> nn.Module:
-    """What is left of a norm once it is folded: timm's do an activation too."""
+    """Return what remains of a norm once it is folded: timm's include an activation."""
     rest = (getattr(norm, name, None) for name in ("drop", "act"))
     return nn.Sequential(*(module for module in rest if isinstance(module, nn.Module)))
 

@@ -1,4 +1,4 @@
-"""From bytes to what a network takes: normalisation and mixed precision, the same in training and prediction."""
+"""The input of networks: normalisation and mixed precision, the same in training and prediction."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -10,7 +10,7 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def network_input(images: torch.Tensor, spec: NetworkSpec, device: str) -> torch.Tensor:
-    """uint8 (N, H, W, C) → float32 (N, C, H, W), normalised, in channels-last memory."""
+    """Normalise uint8 (N, H, W, C) to float32 (N, C, H, W) in channels-last memory."""
     mean = torch.tensor(spec.mean, device=device).view(-1, 1, 1) * 255
     std = torch.tensor(spec.std, device=device).view(-1, 1, 1) * 255
     pixels = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
@@ -23,7 +23,7 @@ def too_few_for_batch_norm(error: ValueError) -> bool:
 
 
 def amp(precision: str, device: str) -> AbstractContextManager[object]:
-    """Autocast for fp16 and bf16, nothing for fp32."""
+    """Return autocast for fp16 and bf16, and a context without effect for fp32."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device, dtype=_DTYPES[precision])

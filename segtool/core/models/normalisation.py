@@ -25,7 +25,7 @@ _OTHER_NORMALISATION = {
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Pixel mean and deviation in [0, 1], one value per channel, and where they are from."""
+    """Pixel mean and standard deviation in [0, 1], one value per channel, and their source."""
 
     mean: Colour
     std: Colour
@@ -33,10 +33,10 @@ class Normalisation:
 
 
 def normalisation(settings: ModelSettings, channels: int) -> Normalisation:
-    """The mean and std to use, found without a network call.
+    """Return the mean and std to use, found without a network call.
 
     Raises:
-        UsageError: --mean or --std with another number of values than there are channels.
+        UsageError: --mean or --std does not have one value per channel.
     """
     if settings.mean is not None and settings.std is not None:
         for name, values in (("mean", settings.mean), ("std", settings.std)):

@@ -1,4 +1,4 @@
-"""What networks answer: logits of the mask, and with an auxiliary head, of which classes the image holds."""
+"""The output of networks: logits of the mask and, with an auxiliary head, of the image labels."""
 
 from typing import NamedTuple
 
@@ -6,25 +6,25 @@ import torch
 from torch import nn
 
 
-class Answer(NamedTuple):
-    """logits (N, K, H, W); presence: logits (N, C) of each class being in the image, None without a head for it."""
+class NetworkOutput(NamedTuple):
+    """logits (N, K, H, W); image_logits (N, C), of each class being in the image, None without an auxiliary head."""
 
     logits: torch.Tensor
-    presence: torch.Tensor | None
+    image_logits: torch.Tensor | None
 
 
-def read_answer(output: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> Answer:
-    """The parts of what a network gives: segmentation-models answers a pair where there is an auxiliary head."""
-    return Answer(output, None) if isinstance(output, torch.Tensor) else Answer(*output)
+def read_output(output: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> NetworkOutput:
+    """Return the parts of a network's output, which is a pair if there is an auxiliary head."""
+    return NetworkOutput(output, None) if isinstance(output, torch.Tensor) else NetworkOutput(*output)
 
 
 class MaskOnly(nn.Module):
-    """A network without its auxiliary head's answer."""
+    """A network without the output of its auxiliary head."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """float (N, channels, H, W) → logits (N, K, H, W)."""
-        return read_answer(self.network(pixels)).logits
+        """Return logits (N, K, H, W) for pixels float (N, channels, H, W)."""
+        return read_output(self.network(pixels)).logits

@@ -20,18 +20,18 @@ from segtool.settings.model import ModelSettings
 
 log = logging.getLogger(__name__)
 
-# More missing than this share of the encoder's tensors means a file for another network.
+# If more than this share of the encoder's tensors is missing, the file is for another network.
 MISSING_SHARE = 0.05
 
-# Seconds to wait for the hub's first answer.
+# Seconds to wait for the hub's first response.
 HUB_TIMEOUT = 5.0
 
 
 def load_encoder_weights(network: nn.Module, settings: ModelSettings, channels: int) -> str:
-    """Load what `--encoder-weights` names into the network's encoder; returns a line that says what was loaded.
+    """Load the weights that `--encoder-weights` names into the network's encoder, and return a line that says which.
 
     Raises:
-        SegtoolError: the hub is out of reach, or the file is unreadable or fits another network.
+        SegtoolError: the hub cannot be reached, or the file is unreadable or for another network.
     """
     if settings.encoder_weights == "none":
         return "encoder weights: random"
@@ -44,11 +44,8 @@ def _load_from_hub(network: nn.Module, settings: ModelSettings, channels: int) -
     name = settings.encoder
     timm_name = name.removeprefix("tu-")
     of_timm = timm_name != name
-    if not (
-        timm.is_model_pretrained(timm_name)
-        if of_timm
-        else "imagenet" in smp.encoders.encoders[name]["pretrained_settings"]
-    ):
+    native = smp.encoders.encoders
+    if not (timm.is_model_pretrained(timm_name) if of_timm else "imagenet" in native[name]["pretrained_settings"]):
         raise UsageError(f"--encoder {name} has no ImageNet weights; use --encoder-weights FILE or none")
     try:
         with _no_retries_without_network():
@@ -59,8 +56,8 @@ def _load_from_hub(network: nn.Module, settings: ModelSettings, channels: int) -
             )
     except Exception as error:  # the hub's client, its HTTP library and the disk raise many kinds
         raise SegtoolError(
-            f"the weights of encoder {name!r} could not be fetched from the hub ({type(error).__name__}); go on with"
-            " --encoder-weights FILE (safetensors or pth, fetched elsewhere) or --encoder-weights none"
+            f"the weights of encoder {name!r} could not be downloaded from the hub ({type(error).__name__}); use"
+            " --encoder-weights FILE (safetensors or pth, downloaded elsewhere) or --encoder-weights none"
         ) from error
     state = pretrained.state_dict()
     missing, _ = _load_matching(network.encoder, state, channels)  # type: ignore[arg-type]
@@ -71,14 +68,14 @@ def _load_from_hub(network: nn.Module, settings: ModelSettings, channels: int) -
 
 @contextmanager
 def _no_retries_without_network() -> Iterator[None]:
-    """Where the hub does not answer at all, tell its client so: it would try again for up to a minute.
+    """Put the hub's client in offline mode if the hub does not respond: it would retry for up to a minute.
 
-    Offline, the client still finds what is in its cache.
+    Offline, the client still uses its cache.
     """
     before = constants.HF_HUB_OFFLINE
     try:
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT)
-    except Exception:  # which kind depends on the client's HTTP library
+    except Exception:  # the kind depends on the client's HTTP library
         constants.HF_HUB_OFFLINE = True
     try:
         yield
@@ -95,41 +92,41 @@ def _load_from_file(network: nn.Module, settings: ModelSettings, channels: int) 
     total = len(_learned(encoder))
     if len(missing) > MISSING_SHARE * total:
         raise SegtoolError(
-            f"{path} does not fit the encoder: {len(missing)} of its {total} tensors are missing there or have another"
-            f" shape, such as {', '.join(missing[:3])}"
+            f"{path} does not fit the encoder: {len(missing)} of its {total} tensors are missing from the file or have"
+            f" another shape, such as {', '.join(missing[:3])}"
         )
     if missing:
         log.warning("%s lacks %d of the encoder's %d tensors: %s", path, len(missing), total, ", ".join(missing))
     if (other := _named_after(path)) and _bare(other) != _bare(settings.encoder):
         log.warning(
-            "%s fits --encoder %s, and its name says %s: networks of the same tensors may still pad differently;"
+            "%s fits --encoder %s, but its name says %s: networks with the same tensors may still pad differently;"
             " if the name is right, use --encoder %s",
             *(path, settings.encoder, other, other),
         )
-    more = f", {', '.join(unused[:3])}, ..." if len(unused) > 3 else f", {', '.join(unused)}"
-    rest = f"; {len(unused)} of its tensors are not used{more}" if unused else ""
+    shown = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+    rest = f"; {len(unused)} of its tensors are not used, {shown}" if unused else ""
     return f"encoder weights: {total - len(missing)} of {total} tensors from {path.name}{rest}"
 
 
 def _named_after(path: Path) -> str | None:
-    """The encoder whose name a file's name begins with, the longest of several; timm's where both have it."""
+    """Return the encoder whose name the file name begins with: the longest, and timm's if both libraries have it."""
     known = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())]
     stem = _bare(path.name) + "."
-    begun = [one for one in known if stem.startswith(bare := _bare(one)) and not stem[len(bare)].isalnum()]
-    return max(begun, key=lambda one: (len(_bare(one)), one.startswith("tu-")), default=None)
+    matching = [name for name in known if stem.startswith(bare := _bare(name)) and not stem[len(bare)].isalnum()]
+    return max(matching, key=lambda name: (len(_bare(name)), name.startswith("tu-")), default=None)
 
 
 def _bare(encoder: str) -> str:
-    """An encoder's name without its library and its weights' tag."""
+    """Return an encoder's name without its library and the tag of its weights."""
     name = encoder.removeprefix("tu-").removeprefix("timm-").partition(".")[0]
     return name.lower().replace("-", "_")
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name from a safetensors or pth file; nothing in the file is executed.
+    """Read tensors by name from a safetensors or pth file; nothing in the file is executed.
 
     Raises:
-        SegtoolError: missing or broken file, or one that holds code or no tensors.
+        SegtoolError: the file is missing or broken, or holds code or no tensors.
     """
     if not path.is_file():
         raise SegtoolError(f"--encoder-weights: no file {path} (and not `imagenet` or `none`)")
@@ -143,13 +140,13 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SegtoolError(
-            f"{path} is not a file of tensors alone: not loaded, as that could run code in it; where you trust it,"
-            " save its state_dict by itself, best as safetensors"
+            f"{path} holds more than tensors: not loaded, as it could run code; if you trust it, save its state_dict"
+            " by itself, preferably as safetensors"
         ) from error
     except Exception as error:  # safetensors and torch raise many kinds on a broken file
         reason = " ".join(str(error).split())[:200]
         raise SegtoolError(
-            f"cannot read weights {path}: truncated, or no weights ({type(error).__name__}: {reason})"
+            f"cannot read weights {path}: truncated, or not a file of weights ({type(error).__name__}: {reason})"
         ) from error
     for nested in ("state_dict", "model", "model_state"):
         if isinstance(content, dict) and isinstance(content.get(nested), dict):
@@ -160,32 +157,32 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _load_matching(encoder: nn.Module, state: Mapping[str, torch.Tensor], channels: int) -> tuple[list[str], list[str]]:
-    """Copy the tensors that match by name and shape; returns the encoder's names not found, and those not used.
+    """Copy the tensors that match by name and shape; return the encoder's missing names and the file's unused ones.
 
-    Names match whatever wraps them (`encoder.`, `module.`, `model.`) and with timm's features_only renaming
-    (`stem.0` → `stem_0`). Of several prefixes the one that finds most is taken.
+    Names match with any prefix (`encoder.`, `module.`, `model.`) and with timm's features_only renaming
+    (`stem.0` → `stem_0`). The prefix that matches most tensors is used.
     """
     own = encoder.state_dict()
-    wanted = {_flat(name): name for name in own}
+    targets = {_flat(name): name for name in own}
     prefixes = {""} | {name[: name.find(".", start) + 1] for name in state for start in _dots(name)}
     # Of the encoder's tensors: the name in the file, and the value.
     best: dict[str, tuple[str, torch.Tensor]] = {}
     for outer in ("", "model."):
         for prefix in sorted(prefixes):
-            found = {}
+            matches = {}
             for name, value in state.items():
-                target = wanted.get(_flat(outer + name.removeprefix(prefix))) if name.startswith(prefix) else None
+                target = targets.get(_flat(outer + name.removeprefix(prefix))) if name.startswith(prefix) else None
                 if target is not None and (fitted := _fit(value, own[target], channels)) is not None:
-                    found[target] = (name, fitted)
-            if len(found) > len(best):
-                best = found
+                    matches[target] = (name, fitted)
+            if len(matches) > len(best):
+                best = matches
     encoder.load_state_dict({**own, **{target: value for target, (_, value) in best.items()}})
     used = {name for name, _ in best.values()}
     return [name for name in _learned(encoder) if name not in best], [name for name in state if name not in used]
 
 
 def _dots(name: str) -> list[int]:
-    """Where the first two dots of a name are looked for: prefixes of one or two parts are tried."""
+    """Return where to search for the first two dots of a name: prefixes of one or two parts are tried."""
     first = name.find(".")
     return [0, first + 1] if first >= 0 and "." in name[first + 1 :] else [0]
 
@@ -195,7 +192,7 @@ def _flat(name: str) -> str:
 
 
 def _fit(value: torch.Tensor, own: torch.Tensor, channels: int) -> torch.Tensor | None:
-    """The tensor in the shape of its place; a first convolution for colour is adapted to other channels."""
+    """Return the tensor in the shape of `own`, or None; a first convolution for colour is adapted to other channels."""
     if value.shape == own.shape:
         return value
     if value.ndim == 4 and value.shape[1] == 3 and own.shape == (value.shape[0], channels, *value.shape[2:]):
@@ -205,5 +202,5 @@ def _fit(value: torch.Tensor, own: torch.Tensor, channels: int) -> torch.Tensor 
 
 
 def _learned(encoder: nn.Module) -> list[str]:
-    """Names of the tensors that training made; the batch counters of batch norm say nothing."""
+    """Return the names of the learnt tensors, without the batch counters of batch norm."""
     return [name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")]

@@ -1,4 +1,4 @@
-"""Fine-tuning: a network that starts from the weights of another run."""
+"""Fine-tuning: starting from the weights of another run."""
 
 from pathlib import Path
 
@@ -9,21 +9,21 @@ from segtool.core.models.checkpoint import load_checkpoint
 from segtool.core.models.weight_files import best_checkpoint
 from segtool.errors import SegtoolError, UsageError
 
-# What answers for classes, of the mask and of the image.
+# The layers that depend on the classes, of the mask and of the image.
 HEADS = ("segmentation_head.", "classification_head.")
 
 
 def init_spec(run: Path) -> NetworkSpec:
-    """What the network of another run is."""
+    """Return the description of another run's network."""
     return NetworkSpec.from_plain(load_checkpoint(best_checkpoint(run))["network"])
 
 
 def load_run_weights(network: nn.Module, spec: NetworkSpec, run: Path) -> str:
-    """Load another run's best weights; where the classes are others, all but the heads. Returns a line that says it.
+    """Load another run's best weights, without the heads if its classes differ, and return a line that says which.
 
     Raises:
-        SegtoolError: `run` is no finished run folder, or its checkpoint is broken.
-        UsageError: its network is another.
+        SegtoolError: `run` is not a finished run folder, or its checkpoint is broken.
+        UsageError: the run has a different network.
     """
     path = best_checkpoint(run)
     content = load_checkpoint(path)
@@ -34,11 +34,11 @@ def load_run_weights(network: nn.Module, spec: NetworkSpec, run: Path) -> str:
     same, own = theirs.classes == spec.classes, network.state_dict()
     weights = {k: v for k, v in content["weights"].items() if not k.startswith(HEADS) or (same and k in own)}
     if missing := [k for k in own if k not in weights and not k.startswith(HEADS)]:
-        raise SegtoolError(f"{path} holds other weights than its network has: {missing[0]} is missing")
+        raise SegtoolError(f"the weights in {path} do not fit its network: {missing[0]} is missing")
     try:
         network.load_state_dict({**own, **weights})
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise SegtoolError(f"{path} holds other weights than its network has: {reason}") from error
-    head = "" if same else f", all but the head: its classes are others ({', '.join(theirs.classes)})"
+        raise SegtoolError(f"the weights in {path} do not fit its network: {reason}") from error
+    head = "" if same else f", without the head: its classes differ ({', '.join(theirs.classes)})"
     return f"weights: those of {path}{head}"

@@ -1,4 +1,4 @@
-"""The files of weights that a run starts from, and their digests, without the library that reads them."""
+"""The weight files that a run starts from, and their digests, without the library that reads them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from segtool.settings.model import ModelSettings
 
 
 def weights_digest(settings: ModelSettings) -> dict[str, str]:
-    """The digest of a weights file, as an input of the run; nothing where the weights are no file."""
+    """Return the digest of a weights file, as an input of the run; nothing if the weights are not a file."""
     if settings.encoder_weights in ("imagenet", "none"):
         return {}
     path = Path(settings.encoder_weights)
@@ -19,19 +19,19 @@ def weights_digest(settings: ModelSettings) -> dict[str, str]:
 
 
 def init_digest(run: Path | None) -> dict[str, str]:
-    """The digest of the weights that a run starts from, as an input of it.
+    """Return the digest of the weights of another run that this run starts from, as an input.
 
     Raises:
-        SegtoolError: `run` is no finished run folder.
+        SegtoolError: `run` is not a finished run folder.
     """
     return {} if run is None else {"init": digest_file(best_checkpoint(run))}
 
 
 def best_checkpoint(run: Path) -> Path:
-    """The best weights of a finished run.
+    """Return the file of the best weights of a finished run.
 
     Raises:
-        SegtoolError: `run` is no finished run folder.
+        SegtoolError: `run` is not a finished run folder.
     """
     require_done(run, "run folder")
     path = run / "best.pt"

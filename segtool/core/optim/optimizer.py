@@ -9,23 +9,23 @@ from torch import nn
 from segtool.errors import UsageError, did_you_mean
 from segtool.settings.optimizer import OptimizerSettings
 
-# Of which torch has a kernel that steps in one pass over the weights; on a CPU it takes a third of the time.
+# Optimizers with a torch kernel that steps in one pass over the weights; on a CPU it takes a third of the time.
 FUSED = ("adam", "adamw", "sgd", "momentum", "nesterov")
 
 
 def check_optimizer(name: str) -> None:
-    """Raise UsageError, with near matches, when timm has no optimizer of this name."""
+    """Raise UsageError, with similar names, if timm has no optimizer of this name."""
     known = timm.optim.list_optimizers()
-    # timm wraps any of them in Lookahead by this prefix.
+    # With this prefix, timm wraps any of them in Lookahead.
     if name.lower().removeprefix("lookahead_") not in known:
         raise UsageError(f"--optimizer: timm has no {name!r}{did_you_mean(name.lower(), known)}")
 
 
 def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Any of timm's optimizers; norms and biases get no weight decay, the encoder its own learning rate.
+    """Create any of timm's optimizers; norms and biases get no weight decay, the encoder its own learning rate.
 
-    Lookahead (Zhang et al. 2019) takes six steps, then goes half the way back to where its slow weights are; what is
-    validated are the fast weights.
+    Lookahead (Zhang et al. 2019) takes six steps, then moves half the way back to its slow weights; the fast weights
+    are validated.
 
     Raises:
         UsageError: timm has no optimizer of this name.
@@ -44,7 +44,7 @@ def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.opt
 
 
 def _groups(network: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """Parameter groups: with and without decay; of the encoder behind the others', when its rate is another."""
+    """Return parameter groups with and without decay; if the encoder has its own rate, its groups come last."""
     scale = settings.encoder_lr_scale
     if scale == 1:
         return _decay_groups(network, settings)
@@ -56,13 +56,13 @@ def _groups(network: nn.Module, settings: OptimizerSettings) -> list[dict[str, A
 
 
 def _decay_groups(module: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    # timm gives groups that say nothing of it the full decay, so each says its own.
+    # Explicit in every group, as timm gives the full decay to groups without a value.
     groups = timm.optim.param_groups_weight_decay(module, weight_decay=settings.weight_decay)
     return [group for group in groups if group["params"]]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Set all groups to their own highest rate times `factor`; returns the first group's."""
+    """Set each group to its highest rate times `factor`, and return the rate of the first group."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     return float(optimizer.param_groups[0]["lr"])

@@ -4,34 +4,33 @@ import math
 
 from segtool.settings.optimizer import OptimizerSettings
 
-# One-cycle: where the peak is, as a part of the run, and the rate it starts from (Smith and Topin 2018).
+# One-cycle: the position of the peak, as a part of the run, and the initial rate (Smith and Topin 2018).
 PEAK = 0.3
 ONECYCLE_START = 1 / 25
 # The lowest rate of cyclic (Smith 2017).
 CYCLIC_LOW = 0.1
 POLY_POWER = 0.9
-# Triangles of cyclic where --restarts does not say how many.
+# Triangles of cyclic without --restarts.
 TRIANGLES = 4
 
 
 def warmup_updates(settings: OptimizerSettings, epochs: int, updates_per_epoch: int) -> int:
-    """Updates of linear warm-up: as asked, else one epoch, or a tenth of a run shorter than ten epochs.
+    """Return the updates of linear warm-up: by default one epoch, or a tenth of a run shorter than ten epochs.
 
-    One-cycle and cyclic begin low as they are, and warm up only when asked to.
+    One-cycle and cyclic start with a low rate anyway, so their default is none.
     """
-    own = 0.0 if settings.schedule in ("onecycle", "cyclic") else min(1.0, epochs / 10)
-    asked = own if settings.warmup is None else settings.warmup
-    return round(asked * updates_per_epoch)
+    default = 0.0 if settings.schedule in ("onecycle", "cyclic") else min(1.0, epochs / 10)
+    return round((default if settings.warmup is None else settings.warmup) * updates_per_epoch)
 
 
 def scheduled(settings: OptimizerSettings, update: int, epochs: int, updates_per_epoch: int) -> float:
-    """The learning rate of an update of a run of so many epochs, in units of the highest."""
+    """Return the learning rate of an update of a run of `epochs` epochs, in units of the highest."""
     warmup = warmup_updates(settings, epochs, updates_per_epoch)
     return lr_factor(settings, update, epochs * updates_per_epoch, warmup)
 
 
 def lr_factor(settings: OptimizerSettings, update: int, total: int, warmup: int) -> float:
-    """The learning rate of an update: linear warm-up to where the schedule's curve begins, then the curve.
+    """Return the learning rate of an update: linear warm-up to the start of the schedule's curve, then the curve.
 
     Args:
         update: counted from 0; beyond `total` the curve stays at its end.
@@ -45,13 +44,13 @@ def lr_factor(settings: OptimizerSettings, update: int, total: int, warmup: int)
 
 
 def averaging_factor(update: int, epoch: int, cycle: int | None, first: float, high: float) -> float:
-    """The learning rate while weights are averaged, in units of the run's highest (Izmailov et al. 2018, SWA).
+    """Return the learning rate while weights are averaged, in units of the run's highest (SWA, Izmailov et al. 2018).
 
-    Constant after a cosine from `first` to `high` over an epoch, as torch's SWALR has it; with `cycle` a line from
-    `high` down to a tenth of it in each cycle, at whose end it is lowest.
+    Constant after a cosine from `first` to `high` over an epoch, like torch's SWALR; with `cycle`, a line from `high`
+    down to a tenth of it in each cycle.
 
     Args:
-        update: counted from 0, where the averaging begins.
+        update: counted from 0 at the start of the averaging.
         epoch: updates in an epoch.
         cycle: epochs in a cycle; None for a constant rate.
     """
@@ -62,7 +61,7 @@ def averaging_factor(update: int, epoch: int, cycle: int | None, first: float, h
 
 
 def _curve(settings: OptimizerSettings, done: int, span: int) -> float:
-    """Of a schedule, after `done` of `span` updates. A plateau's reductions are the run's own state."""
+    """Return the rate after `done` of `span` updates. A plateau's reductions are part of the run's state."""
     progress = done / span
     if settings.schedule == "cosine":
         return _cosine(_within_cycle(done, span, settings.restarts or 1))
@@ -79,10 +78,10 @@ def _curve(settings: OptimizerSettings, done: int, span: int) -> float:
 
 
 def _cosine(progress: float) -> float:
-    """From 1 down to 0."""
+    """Return half a cosine wave, from 1 down to 0."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _within_cycle(done: int, span: int, cycles: int) -> float:
-    """Where in its cycle a run is, from 0 to 1; at the run's end the last cycle ends and none begins."""
+    """Return the position in the current cycle, from 0 to 1; at the end of the run the last cycle ends."""
     return 1.0 if done == span else done * cycles % span / span

@@ -89,7 +89,7 @@ def make_updater(context: RunContext, *, pretrained: bool) -> Updater:
     """
     settings, spec, world = context.settings, context.spec, context.world
     seed_torch(settings.loop.seed)
-    network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.presence)
+    network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.aux_outputs)
     if pretrained:
         # On rank 0 alone: the others get its weights from the updater.
         log.info(world.run_on_main(lambda: _load_weights(network, settings, spec)))

@@ -10,10 +10,10 @@ from torch import nn
 
 from segtool.core.dataloading.batches import Batch
 from segtool.core.losses.criterion import Criterion, Mixed, UpdateTotals
-from segtool.core.losses.presence import presence_loss, presence_targets
+from segtool.core.losses.image_labels import image_label_loss, image_label_targets
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.inputs import amp, network_input, too_few_for_batch_norm
-from segtool.core.models.outputs import read_answer
+from segtool.core.models.outputs import read_output
 from segtool.core.optim.ema import Average
 from segtool.core.optim.optimizer import set_lr
 from segtool.core.runtime.distributed import World
@@ -145,10 +145,10 @@ class Updater:
         second = _second(batch, self.device)
         soft = None if batch.soft is None else batch.soft.to(self.device, non_blocking=True)
         # Before the forward pass, which leaves its statistics.
-        targets = self._presence_targets(batch, masks) if self.spec.presence else None
+        targets = self._image_label_targets(batch, masks) if self.spec.aux_outputs else None
         try:
             with amp(self.spec.precision, self.device):
-                answer = read_answer(self.network(images))
+                answer = read_output(self.network(images))
         except ValueError as error:
             if len(images) > 1 or not too_few_for_batch_norm(error):
                 raise
@@ -161,15 +161,15 @@ class Updater:
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
             ) from error
         loss = self.criterion(answer.logits, masks, weights, totals, second, soft)
-        if answer.presence is not None and targets is not None:
-            aux = _presence_loss(answer.presence, targets, masks, weights, second)
+        if answer.image_logits is not None and targets is not None:
+            aux = _image_label_loss(answer.image_logits, targets, masks, weights, second)
             loss = loss + self.aux_weight * aux / totals.micro_batches
         self.scaler.scale(loss).backward()
         return loss
 
-    def _presence_targets(self, batch: Batch, masks: torch.Tensor) -> torch.Tensor:
+    def _image_label_targets(self, batch: Batch, masks: torch.Tensor) -> torch.Tensor:
         """What the auxiliary head is to say of each image, (N, C)."""
-        targets = presence_targets(masks, self.spec.presence)
+        targets = image_label_targets(masks, self.spec.aux_outputs)
         if batch.sources is not None and batch.sources.mixed.any():
             targets[batch.sources.mixed] = snapmix_targets(self.network, self.spec, batch.sources, self.device)
         return targets
@@ -263,12 +263,12 @@ def _second(batch: Batch, device: str = "cpu") -> Mixed | None:
     return Mixed(batch.masks2.to(device, non_blocking=True), batch.share.to(device, non_blocking=True))
 
 
-def _presence_loss(
+def _image_label_loss(
     logits: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, second: Mixed | None
 ) -> torch.Tensor:
     """The loss of the auxiliary head; an image mixed by mixup counts as either, by their shares."""
     if second is None:
-        return presence_loss(logits, targets, masks, weights)
-    targets = torch.cat([targets, presence_targets(second.masks, targets.shape[1])])
+        return image_label_loss(logits, targets, masks, weights)
+    targets = torch.cat([targets, image_label_targets(second.masks, targets.shape[1])])
     masks, shares = torch.cat([masks, second.masks]), torch.cat([1 - second.share, second.share])
-    return presence_loss(logits.repeat(2, 1), targets, masks, weights.repeat(2), shares)
+    return image_label_loss(logits.repeat(2, 1), targets, masks, weights.repeat(2), shares)

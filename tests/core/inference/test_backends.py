@@ -163,7 +163,7 @@ def test_plain_pytorch_is_the_network_itself_in_any_precision_on_any_device() ->
         ("onnx", False, "fp16", "cpu", "--backend onnx takes networks of --precision fp32 only"),
         ("torch", True, "bf16", "cpu", "--compile takes networks of --precision fp32 only"),
         ("openvino", False, "fp32", "cuda", "--backend openvino is for the CPU"),
-        ("openvino", True, "fp32", "cpu", "--compile is PyTorch's own"),
+        ("openvino", True, "fp32", "cpu", "--compile works with PyTorch only"),
     ],
 )
 def test_what_does_not_go_together_is_refused(backend, compiled, precision, device, message) -> None:

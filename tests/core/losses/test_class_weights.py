@@ -62,7 +62,7 @@ def test_a_file_is_read_by_name_in_any_order_and_kept(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("class,weight\na,1\n", "no weight for 'b'; every class needs one"),
-        ("class,weight\na,1\nb,1\na,1\n", "line 4: class 'a' stands there twice"),
+        ("class,weight\na,1\nb,1\na,1\n", "line 4: duplicate class 'a'"),
         ("class,weight\na,1\nc,1\n", "line 3: the data set has no class 'c'"),
         ("class,weight\na,1\nb,-1\n", "line 3: weight '-1' is not a number from 0"),
         ("class,weight\na,1\nb,nan\n", "line 3: weight is 'nan'"),

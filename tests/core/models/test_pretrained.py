@@ -186,7 +186,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(cache: Path, monkeypatch: pyte
         return made
 
     monkeypatch.setattr(pretrained.timm, "create_model", watched)
-    with pytest.raises(SegtoolError, match=r"'tu-test_efficientnet' could not be fetched.*--encoder-weights FILE"):
+    with pytest.raises(SegtoolError, match=r"'tu-test_efficientnet' could not be downloaded.*--encoder-weights FILE"):
         load_encoder_weights(network(), settings("imagenet"), 3)
     assert asked == [True]
     assert not hub.is_offline_mode()

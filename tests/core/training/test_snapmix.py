@@ -116,7 +116,7 @@ def test_targets_are_what_stays_of_one_image_and_comes_with_the_other() -> None:
 )
 def test_real_networks_give_targets_and_keep_their_gradients(arch: str, encoder: str, precision: str) -> None:
     torch.manual_seed(0)
-    network = build_network(arch, encoder, 3, 3, presence=3).train()
+    network = build_network(arch, encoder, 3, 3, aux_outputs=3).train()
     spec = NetworkSpec(**{**SPEC.__dict__, "arch": arch, "encoder": encoder, "precision": precision})
     made = sources()
     made = made._replace(images=made.images.repeat(1, 1, 3, 2, 1)[:, :, :96, :96], sizes=made.sizes * 2)
