@@ -29,7 +29,7 @@ from corrupt import KINDS, spoil
 from segtool.core import images
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
 from segtool.core.images import IGNORE, Array, Size
-from segtool.core.noise.evidence import Census, bands_of
+from segtool.core.noise.evidence import Census
 from segtool.core.noise.table import QUALITY
 from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import ProbReader, most_probable
@@ -162,7 +162,7 @@ def pixel_issues(dataset: Dataset, preds: Path) -> dict[str, float]:
     pairs = [(r, dataset.read_mask(r)) for r in dataset.train]
     census = Census(len(dataset.classes))
     for record, label in pairs:
-        census.add(label, bands_of(ProbReader(probs_path(preds, record.image_id))))
+        census.add(label, ProbReader(probs_path(preds, record.image_id)).bands())
     reached = census.thresholds()
     below, wanted, per_image = np.zeros(65536, np.int64), 0, {}
     for record, label in pairs:

@@ -65,10 +65,10 @@ class RankingInputs:
             )
         return label
 
-    def bands(self, record: Record) -> Iterator[tuple[int, evidence.Levels]]:
+    def bands(self, record: Record) -> Iterator[tuple[slice, evidence.Levels]]:
         """Read the bands of the probabilities."""
         size = self.preds.sizes[record.image_id]
-        return evidence.bands_of(self.preds.open_probs(record.image_id), evidence.coarse_factor(*size))
+        return self.preds.open_probs(record.image_id).bands(evidence.coarse_factor(*size))
 
 
 def run(settings: NoiseRankSettings) -> Result:

@@ -8,7 +8,7 @@ import pytest
 from conftest import Type
 from PIL import Image
 
-from segtool.core.inference import image_accumulator
+from segtool.core.predictions import probability_maps
 from segtool.core.predictions import writer as prediction_writer
 from segtool.core.predictions.folder import open_predictions
 from segtool.core.predictions.probability_maps import read_probs
@@ -75,7 +75,7 @@ def test_large_images_are_gated_once_their_last_window_has_spoken(
         Image.open(path).resize((40, 150), Image.Resampling.NEAREST).save(path)
     way = "--gate 0.5 --window 32 --tta hflip"
     assert typed(f"{PREDICT} {way} -o whole").status == 0
-    monkeypatch.setattr(image_accumulator, "BAND_BYTES", 4 * 3 * 40 * 9)
+    monkeypatch.setattr(probability_maps, "BAND_BYTES", 4 * 3 * 40 * 9)
     assert typed(f"{PREDICT} {way} -o banded").status == 0
     assert Path("banded/index.csv").read_bytes() == Path("whole/index.csv").read_bytes()
     for image_id in ("train_0", "train_1"):

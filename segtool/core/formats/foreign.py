@@ -11,8 +11,7 @@ import numpy.typing as npt
 from segtool.core import images
 from segtool.core.formats.arrays import AnyArray, Axes, StoredArray, find_axes, read_header
 from segtool.core.predictions.folder import class_ids
-from segtool.core.predictions.probability_maps import Probs
-from segtool.core.predictions.writer import BAND_BYTES
+from segtool.core.predictions.probability_maps import Probs, rows_of_band
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.imports import FormSettings
 from segtool.values import Size
@@ -92,7 +91,7 @@ class MaskFile:
         if self.classes == 2 and set(images.distinct(values).tolist()) <= {0, images.IGNORE}:
             values = (values > 0).astype(np.uint8)
         mask = images.resize_mask(class_ids(values, self.classes, self.path), size)
-        step = _rows_of_a_band(self.classes, size.width)
+        step = rows_of_band(self.classes, size.width)
         for top in range(0, size.height, step):
             yield one_hot(mask[top : top + step], self.classes)
 
@@ -193,7 +192,7 @@ def resize_bands(rows: Rows, stored: Size, size: Size, classes: int) -> Iterator
     Args:
         rows: returns rows [top, bottom) at the size `stored`, (C, bottom - top, W).
     """
-    step = _rows_of_a_band(classes, max(size.width, stored.width))
+    step = rows_of_band(classes, max(size.width, stored.width))
     if stored == size:
         for top in range(0, size.height, step):
             yield rows(top, min(top + step, size.height))
@@ -222,10 +221,6 @@ def _from_logits(values: Probs, where: object, floats: bool) -> Probs:
     with np.errstate(invalid="ignore"):
         powers = np.exp(values - values.max(0))
     return powers / powers.sum(0)
-
-
-def _rows_of_a_band(classes: int, width: int) -> int:
-    return max(1, BAND_BYTES // (4 * classes * width))
 
 
 def _neighbours(stored: int, length: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:

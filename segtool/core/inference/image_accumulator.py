@@ -17,10 +17,8 @@ from segtool.core.images import Array, resize_image
 from segtool.core.inference.merging import Merge
 from segtool.core.inference.plan import ForwardPass, GridPlan, ImagePlan
 from segtool.core.inference.row_accumulator import RowAccumulator
+from segtool.core.predictions.probability_maps import rows_of_band
 from segtool.values import Size
-
-# Bytes of a band of probabilities (float32): bands of a large image do not fill the memory.
-BAND_BYTES = 16 << 20
 
 
 class Tile(NamedTuple):
@@ -78,7 +76,7 @@ class ImageAccumulator:
         self.resized: dict[tuple[Size, bool], Array] = {}
         self.image_probs_by_view: dict[tuple[int, str], torch.Tensor] = {}
         self.top = 0
-        self.band_rows = max(1, BAND_BYTES // (4 * classes * plan.size.width))
+        self.band_rows = rows_of_band(classes, plan.size.width)
 
     def requests(self, step: int, member: int) -> Iterator[TileRequest]:
         """Yield what one network predicts in a step, all views of a window together."""

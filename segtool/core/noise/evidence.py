@@ -1,6 +1,6 @@
 """Compare a label with its out-of-fold prediction, band by band."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.images import IGNORE, Array
-from segtool.core.predictions.probability_maps import SCALE, ProbReader, Probs, most_probable
+from segtool.core.predictions.probability_maps import SCALE, Probs, most_probable
 
 Levels = npt.NDArray[np.uint16]
 Counts = npt.NDArray[np.unsignedinteger]
@@ -58,14 +58,13 @@ class DatasetStatistics:
         self.sums, self.counts = np.zeros(classes), np.zeros(classes, np.int64)
         self.steps = np.zeros(STEPS, np.int64)
 
-    def add(self, label: Array, bands: Iterable[tuple[int, Levels]]) -> None:
-        """Add one image: its label, uint8 (H, W), and the bands of its probabilities, each with its top row."""
+    def add(self, label: Array, bands: Iterable[tuple[slice, Levels]]) -> None:
+        """Add one image: its label, uint8 (H, W), and the bands of its probabilities, with their rows."""
         classes = len(self.counts)
-        for top, levels in bands:
-            rows = label[top : top + levels.shape[1]]
-            counted = rows != IGNORE
-            ids = rows[counted]
-            own = _of_label(levels, rows)[counted]
+        for rows, levels in bands:
+            counted = label[rows] != IGNORE
+            ids = label[rows][counted]
+            own = _of_label(levels, label[rows])[counted]
             self.sums += np.bincount(ids, own, classes)
             self.counts += np.bincount(ids, minlength=classes)
             self.steps += _by_step(own)
@@ -81,27 +80,19 @@ class DatasetStatistics:
         return np.floor(means).astype(np.uint16)
 
 
-def bands_of(reader: ProbReader, factor: int = 1) -> Iterator[tuple[int, Levels]]:
-    """Read the bands of an image's probabilities as stored, with their top rows, in multiples of `factor` rows."""
-    height = reader.shape[1]
-    rows = -(-reader.band_rows // factor) * factor
-    for top in range(0, height, rows):
-        yield top, reader.levels(top, min(top + rows, height))
-
-
 def coarse_factor(height: int, width: int) -> int:
     """Return how many pixels of an image, in either direction, make one pixel of its coarse map."""
     return max(1, round(min(height, width) / COARSE))
 
 
 def gather(
-    label: Array, bands: Iterable[tuple[int, Levels]], thresholds: Sequence[int] | npt.NDArray[np.integer]
+    label: Array, bands: Iterable[tuple[slice, Levels]], thresholds: Sequence[int] | npt.NDArray[np.integer]
 ) -> ImageEvidence:
     """Compare a label with the bands of its prediction.
 
     Args:
         label: uint8 (H, W), class ids and 255 = ignore.
-        bands: from `bands_of`, with the factor of `coarse_factor`.
+        bands: from `ProbReader.bands`, by multiples of `coarse_factor` rows.
         thresholds: the level from which each class counts as confident.
     """
     factor = coarse_factor(*label.shape)
@@ -109,16 +100,15 @@ def gather(
     least = np.asarray(thresholds, np.uint16)
     weights, weighted, coarse = 0.0, 0.0, []
     unlikely = np.zeros(STEPS, np.int64)
-    for top, levels in bands:
-        rows = label[top : top + levels.shape[1]]
+    for rows, levels in bands:
         classes, best = most_probable(levels)
-        own = _of_label(levels, rows)
-        counted = rows != IGNORE
-        pred[top : top + len(rows)] = classes
-        against = counted & (classes != rows)
+        own = _of_label(levels, label[rows])
+        counted = label[rows] != IGNORE
+        pred[rows] = classes
+        against = counted & (classes != label[rows])
         unlikely += _by_step(own[against])
         against &= best >= least[classes]
-        margin[top : top + len(rows)][against] = (best - own)[against] >> 8
+        margin[rows][against] = (best - own)[against] >> 8
         probs = own[counted] / SCALE
         # At most e^10, so there is no need to subtract the maximum first.
         softmax = np.exp((1 - probs) / TEMPERATURE)

@@ -85,9 +85,8 @@ def votes(mask: Array, classes: int) -> npt.NDArray[np.bool_]:
 class Reader(Protocol):
     """What gives a member's rows."""
 
-    @property
-    def band_rows(self) -> int:
-        """Rows that are best read together."""
+    def bands(self) -> Iterator[tuple[slice, Levels]]:
+        """Yield all rows in bands that are best read together, as `levels` gives them."""
 
     def levels(self, top: int = 0, bottom: int | None = None) -> Levels:
         """Rows [top, bottom), uint16 (C, rows, W)."""
@@ -96,10 +95,13 @@ class Reader(Protocol):
 class MaskReader:
     """A member of which only masks are stored: all of a pixel's probability is its class's."""
 
-    band_rows = MASK_ROWS
-
     def __init__(self, mask: Array, classes: int) -> None:
         self.mask, self.classes = mask, classes
+
+    def bands(self) -> Iterator[tuple[slice, Levels]]:
+        """Yield all rows band by band."""
+        for top in range(0, len(self.mask), MASK_ROWS):
+            yield slice(top, top + MASK_ROWS), self.levels(top, top + MASK_ROWS)
 
     def levels(self, top: int = 0, bottom: int | None = None) -> Levels:
         """Rows [top, bottom), uint16 (C, rows, W): 0 or 65535."""
@@ -112,10 +114,9 @@ def bands(members: Sequence[Predictions], image_id: str) -> Iterator[tuple[int, 
     Raises:
         SegtoolError: a member's file is missing, broken, or of another size than its index says.
     """
-    readers = [_reader(preds, image_id) for preds in members]
-    rows, height = readers[0].band_rows, members[0].sizes[image_id].height
-    for top in range(0, height, rows):
-        yield top, [reader.levels(top, min(top + rows, height)) for reader in readers]
+    first, *others = (_reader(preds, image_id) for preds in members)
+    for rows, levels in first.bands():
+        yield rows.start, [levels, *(reader.levels(rows.start, rows.stop) for reader in others)]
 
 
 def _reader(preds: Predictions, image_id: str) -> Reader:

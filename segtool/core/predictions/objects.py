@@ -46,9 +46,8 @@ def _mean_probabilities(
 ) -> npt.NDArray[np.float64]:
     """For each of `count` labels the mean probability of the class its pixels have in `mask`; band by band."""
     sums, pixels = np.zeros(count), np.zeros(count)
-    for top in range(0, len(mask), probs.band_rows):
-        band = slice(top, top + probs.band_rows)
-        own = np.take_along_axis(probs.levels(top, top + probs.band_rows), mask[None, band].astype(np.intp), 0)[0]
-        sums += np.bincount(labels[band].ravel(), weights=own.ravel(), minlength=count)
-        pixels += np.bincount(labels[band].ravel(), minlength=count)
+    for rows, levels in probs.bands():
+        own = np.take_along_axis(levels, mask[None, rows].astype(np.intp), 0)[0]
+        sums += np.bincount(labels[rows].ravel(), weights=own.ravel(), minlength=count)
+        pixels += np.bincount(labels[rows].ravel(), minlength=count)
     return sums / np.maximum(1, pixels) / SCALE

@@ -15,12 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.files import temporary_path
+from segtool.core.geometry import round_up
 from segtool.errors import SegtoolError
 
 SCALE = 65535
 # Bytes of one chunk (all classes, some rows): large enough for the codec, small enough to stay in the L2 cache.
 CHUNK_BYTES = 1 << 20
 MAPPED_BYTES = 16 << 20
+# Bytes of a band as float32, where whoever makes one may choose: bands of a large image do not fill the memory.
+BAND_BYTES = 8 << 20
 
 Probs = npt.NDArray[np.float32]
 Values = TypeVar("Values", np.float32, np.uint16)
@@ -29,6 +32,11 @@ Values = TypeVar("Values", np.float32, np.uint16)
 def quantise(probs: Probs) -> npt.NDArray[np.uint16]:
     """round(p * 65535) as uint16, for p in [0, 1]."""
     return (probs * np.float32(SCALE) + np.float32(0.5)).astype(np.uint16)
+
+
+def rows_of_band(classes: int, width: int) -> int:
+    """Return how many rows of probabilities are best made at once."""
+    return max(1, BAND_BYTES // (4 * classes * width))
 
 
 def lowest_level(threshold: float) -> int:
@@ -160,10 +168,15 @@ class ProbReader:
         except (RuntimeError, OSError, ValueError) as error:
             raise SegtoolError(f"{self.path} is truncated; run `segtool predict` again") from error
 
-    def bands(self) -> Iterator[tuple[slice, npt.NDArray[np.uint16]]]:
-        """Yield all rows band by band, from the top: which they are, and their levels, uint16 (C, rows, W)."""
-        for top in range(0, self.shape[1], self.band_rows):
-            rows = slice(top, min(top + self.band_rows, self.shape[1]))
+    def bands(self, multiple: int = 1) -> Iterator[tuple[slice, npt.NDArray[np.uint16]]]:
+        """Yield all rows band by band, from the top: which they are, and their levels, uint16 (C, rows, W).
+
+        Args:
+            multiple: the rows of every band but the last are a multiple of this.
+        """
+        step = round_up(self.band_rows, multiple)
+        for top in range(0, self.shape[1], step):
+            rows = slice(top, min(top + step, self.shape[1]))
             yield rows, self.levels(rows.start, rows.stop)
 
     def adds_up(self) -> bool:

@@ -76,8 +76,8 @@ def balanced_levels(histograms: Ints, share: float, ceiling: int) -> Ints:
 
 def _bands(reader: ProbReader) -> Iterator[tuple[slice, Array, npt.NDArray[np.uint16]]]:
     """Rows that are stored together, the most probable class there, and its level."""
-    for top in range(0, reader.shape[1], reader.band_rows):
-        yield slice(top, top + reader.band_rows), *most_probable(reader.levels(top, top + reader.band_rows))
+    for rows, levels in reader.bands():
+        yield rows, *most_probable(levels)
 
 
 def read_worst(path: Path, worst: Amount) -> list[str]:

@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 
 OWNS = ("masks", "probs", "index.csv", "meta.json")
 
-# Bytes of a band as float32, where the writer of one may choose.
-BAND_BYTES = 8 << 20
-
 # Bands waiting for the disk; more would only fill the memory.
 WAITING = 4
 
@@ -124,9 +121,9 @@ class PredictionWriter:
         self.aside.pop(image_id).finish()
         path = self._aside_path(image_id)
         reader = ProbReader(path)
-        rows = reader.band_rows
-        for top in range(0, size.height, rows):
-            self._add(image_id, size, top, self._gated(reader.probs(top, top + rows), presence), presence)
+        step = reader.band_rows
+        for top in range(0, size.height, step):
+            self._add(image_id, size, top, self._gated(reader.probs(top, top + step), presence), presence)
         path.unlink()
 
     def _aside_path(self, image_id: str) -> Path:

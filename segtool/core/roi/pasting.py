@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from segtool.core.predictions.folder import Predictions
-from segtool.core.predictions.probability_maps import ProbReader, Probs
-from segtool.core.predictions.writer import BAND_BYTES
+from segtool.core.predictions.probability_maps import ProbReader, Probs, rows_of_band
 from segtool.core.roi.crops import Crop, CroppedImage
 from segtool.core.scoring.fits import Fit
 from segtool.errors import SegtoolError
@@ -23,7 +22,7 @@ def pasted_bands(
         base: the probabilities outside all crops; without it, background (class 0).
     """
     height, width = image.size
-    step = max(1, BAND_BYTES // (4 * classes * width))
+    step = rows_of_band(classes, width)
     readers: dict[str, ProbReader] = {}
     for top in range(0, height, step):
         bottom = min(top + step, height)

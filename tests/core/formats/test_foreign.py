@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from segtool.core import images
-from segtool.core.formats import foreign
 from segtool.core.formats.foreign import MaskFile, open_files, resize_bands, to_probs
+from segtool.core.predictions import probability_maps
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.imports import FormSettings
 from segtool.values import Size
@@ -101,7 +101,7 @@ def test_what_is_no_probability_is_named(
 def test_resizing_band_by_band_is_bilinear(
     probs: Floats, size: Size, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreign, "BAND_BYTES", rows * 4 * 3 * max(9, size.width))
+    monkeypatch.setattr(probability_maps, "BAND_BYTES", rows * 4 * 3 * max(9, size.width))
     bands = list(resize_bands(lambda top, bottom: probs[:, top:bottom], Size(8, 9), size, 3))
     expected = cv2.resize(probs.transpose(1, 2, 0), (size.width, size.height), interpolation=cv2.INTER_LINEAR)
     whole = np.concatenate(bands, axis=1)
@@ -112,7 +112,7 @@ def test_resizing_band_by_band_is_bilinear(
 def test_a_mask_is_a_vote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mask = np.random.default_rng(0).integers(0, 3, (8, 9)).astype(np.uint8)
     images.write_mask(tmp_path / "m.png", mask)
-    monkeypatch.setattr(foreign, "BAND_BYTES", 4 * 3 * 9 * 3)
+    monkeypatch.setattr(probability_maps, "BAND_BYTES", 4 * 3 * 9 * 3)
     bands = list(MaskFile(tmp_path / "m.png", Size(8, 9), 3).bands(Size(8, 9)))
     assert [band.shape for band in bands] == [(3, 3, 9), (3, 3, 9), (3, 2, 9)]
     votes = np.concatenate(bands, axis=1)

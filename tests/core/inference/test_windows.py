@@ -12,10 +12,10 @@ from test_predictor import PerPixel, images, member
 from torch import nn
 
 from segtool.core.geometry import starts
-from segtool.core.inference import image_accumulator
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.tta import make_views
 from segtool.core.inference.windows import make_axis, profile
+from segtool.core.predictions import probability_maps
 from segtool.errors import UsageError
 from segtool.settings.inference import ViewSettings, WindowSettings, parse_tta
 from segtool.values import Size
@@ -129,7 +129,7 @@ def test_bands_are_the_whole_image(
     image = images(1, 150, 90)[0]
     predictor = Predictor([member(Blur()), member(PerPixel())], "cpu", ViewSettings(tta=tta, merge=merge), windows)
     whole = predictor([image])[0]
-    monkeypatch.setattr(image_accumulator, "BAND_BYTES", 3 * 90 * 4 * 7)
+    monkeypatch.setattr(probability_maps, "BAND_BYTES", 3 * 90 * 4 * 7)
     bands = list(predictor.stream([image]))
     assert [band.top for band in bands] == list(range(0, 150, 7))
     assert np.array_equal(np.concatenate([band.probs for band in bands], axis=1), whole)

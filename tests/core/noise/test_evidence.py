@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segtool.core.noise.evidence import DatasetStatistics, Levels, bands_of, gather
+from segtool.core.noise.evidence import DatasetStatistics, Levels, gather
 from segtool.core.predictions.probability_maps import SCALE, ProbReader, quantise, write_probs
 
 
@@ -19,9 +19,9 @@ def some(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.nda
     return label, quantise(probs)
 
 
-def in_bands(levels: Levels, rows: int) -> Iterator[tuple[int, Levels]]:
+def in_bands(levels: Levels, rows: int) -> Iterator[tuple[slice, Levels]]:
     for top in range(0, levels.shape[1], rows):
-        yield top, levels[:, top : top + rows]
+        yield slice(top, top + rows), levels[:, top : top + rows]
 
 
 def softmin(probs: np.ndarray) -> float:
@@ -42,18 +42,20 @@ def test_softmin_of_three_pixels_by_hand() -> None:
     levels = quantise(np.array([[[0.9, 0.5, 0.1]], [[0.1, 0.5, 0.9]]], np.float32))
     weights = np.exp([1, 5, 9])
     wanted = (weights * [0.9, 0.5, 0.1]).sum() / weights.sum()
-    assert gather(np.zeros((1, 3), np.uint8), [(0, levels)], [0, 0]).softmin == pytest.approx(wanted, abs=1e-4)
+    assert gather(np.zeros((1, 3), np.uint8), [(slice(None), levels)], [0, 0]).softmin == pytest.approx(
+        wanted, abs=1e-4
+    )
 
 
 def test_an_image_without_pixels_that_count_has_no_softmin() -> None:
     _, levels = some((3, 8, 8))
-    assert np.isnan(gather(np.full((8, 8), 255, np.uint8), [(0, levels)], [0] * 3).softmin)
+    assert np.isnan(gather(np.full((8, 8), 255, np.uint8), [(slice(None), levels)], [0] * 3).softmin)
 
 
 def test_margins_are_where_a_confident_prediction_is_another_class() -> None:
     levels = quantise(np.array([[[0.8, 0.8, 0.4, 0.8, 0.8]], [[0.2, 0.2, 0.6, 0.2, 0.2]]], np.float32))
     label = np.array([[0, 1, 0, 255, 1]], np.uint8)
-    found = gather(label, [(0, levels)], [int(0.7 * SCALE), int(0.9 * SCALE)])
+    found = gather(label, [(slice(None), levels)], [int(0.7 * SCALE), int(0.9 * SCALE)])
     assert found.pred.tolist() == [[0, 0, 1, 0, 0]]
     # 0.8 - 0.2, but for where the prediction is right, not confident, or ignored.
     assert found.margin.tolist() == [[0, 153, 0, 0, 153]]
@@ -63,8 +65,12 @@ def test_margins_are_where_a_confident_prediction_is_another_class() -> None:
 
 def test_thresholds_are_mean_probabilities_on_pixels_labelled_so() -> None:
     statistics = DatasetStatistics(3)
-    statistics.add(np.array([[0, 0, 1, 255]], np.uint8), [(0, quantise(np.tile([[[0.5]], [[0.3]], [[0.2]]], 4)))])
-    statistics.add(np.array([[0]], np.uint8), [(0, quantise(np.array([[[0.8]], [[0.1]], [[0.1]]], np.float32)))])
+    statistics.add(
+        np.array([[0, 0, 1, 255]], np.uint8), [(slice(None), quantise(np.tile([[[0.5]], [[0.3]], [[0.2]]], 4)))]
+    )
+    statistics.add(
+        np.array([[0]], np.uint8), [(slice(None), quantise(np.array([[[0.8]], [[0.1]], [[0.1]]], np.float32)))]
+    )
     levels = statistics.thresholds()
     assert levels[:2] / SCALE == pytest.approx([0.6, 0.3], abs=1e-4)
     assert levels[2] == SCALE
@@ -76,7 +82,7 @@ def test_thresholds_are_mean_probabilities_on_pixels_labelled_so() -> None:
 def test_the_coarse_map_is_that_of_block_means_whatever_the_bands(tmp_path: Path) -> None:
     label, levels = some((3, 517, 523))
     write_probs(tmp_path / "x.b2nd", (levels / np.float32(SCALE)).astype(np.float32))
-    found = gather(label, bands_of(ProbReader(tmp_path / "x.b2nd"), 4), [SCALE] * 3)
+    found = gather(label, ProbReader(tmp_path / "x.b2nd").bands(4), [SCALE] * 3)
     assert found.factor == 4
     whole = levels[:, :516, :520].reshape(3, 129, 4, 130, 4).mean((2, 4)) / SCALE
     assert found.coarse.shape == whole.shape

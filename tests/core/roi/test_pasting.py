@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from segtool.core.predictions import probability_maps
 from segtool.core.predictions.folder import Predictions
 from segtool.core.predictions.probability_maps import ProbReader, write_probs
-from segtool.core.roi import pasting
 from segtool.core.roi.crops import Crop, CroppedImage
 from segtool.core.roi.pasting import complete_images, fits_of, pasted_bands, pasted_out_of_fold
 from segtool.core.scoring.fits import THRESHOLDS, WEIGHTS, Fit
@@ -60,7 +60,7 @@ def test_bands_are_the_direct_formula(
         opened.append(one.crop_id)
         return ProbReader(tmp_path / f"{one.crop_id}.b2nd")
 
-    monkeypatch.setattr(pasting, "BAND_BYTES", rows * 4 * 3 * size.width)
+    monkeypatch.setattr(probability_maps, "BAND_BYTES", rows * 4 * 3 * size.width)
     under = ProbReader(tmp_path / "base.b2nd") if with_base else None
     bands = list(pasted_bands(CroppedImage("i", size, crops, True), 3, read, under))
     assert max(band.shape[1] for band in bands) == min(rows, size.height)
