@@ -4,6 +4,7 @@ In memory a mask is uint8 (H, W) with the class ids and 255 for pixels to ignore
 An image is uint8 (H, W, C).
 """
 
+import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ STRIP = 2048
 MASK_INTERPOLATION = cv2.INTER_NEAREST_EXACT
 # A TIFF's tag; bit 0: a smaller copy of another page, bit 2: its transparency mask.
 NEW_SUBFILE_TYPE = 254
+JPEG_END = b"\xff\xd9"
+# What the files of a format end with, by Pillow's name of it.
+ENDS = {"JPEG": JPEG_END, "MPO": JPEG_END, "PNG": b"IEND\xaeB`\x82"}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jp2")
 
 # A competition's satellite or histology image may be larger than what Pillow takes for an attack.
@@ -40,12 +44,13 @@ def read_image(path: Path, channels: int = 3) -> Array:
     """Read an image as uint8 (H, W, channels), turned upright as its EXIF tag says.
 
     16-bit data are scaled by 1/257, 1-bit by 255; palettes become colours; an alpha channel is dropped. PIL is used
-    because it refuses truncated files, which OpenCV completes with grey.
+    because it refuses most truncated files, which OpenCV completes with grey.
 
     Raises:
         SegtoolError: missing, unreadable or truncated file, or one of several pages.
     """
     with _opened(path) as image:
+        _check_end(image, f"image {path}")
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode in ("I;16", "I;16B", "I", "F"):
             image = Image.fromarray(_to_8_bit(np.asarray(image), path))
@@ -64,6 +69,7 @@ def read_indices(path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
             raise SegtoolError(
                 f"mask {path} is a colour image (mode {image.mode}); masks are index images: one class id per pixel"
             )
+        _check_end(image, f"mask {path}")
         values = np.array(image)
     if values.dtype == bool:
         return values.astype(np.uint8)
@@ -230,6 +236,35 @@ def _opened(path: Path, kind: str = "image") -> Iterator[Image.Image]:
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise SegtoolError(f"cannot read {kind} {path}: {reason}; is it truncated?") from error
+
+
+def _check_end(image: Image.Image, what: str) -> None:
+    """Refuse a PNG or JPEG without its end, of which decoders make a whole picture; more bytes may follow the end."""
+    end = ENDS.get(image.format or "")
+    file = getattr(image, "fp", None)
+    if end is None or file is None:
+        return
+    position = file.tell()
+    file.seek(-len(end), os.SEEK_END)
+    if file.read() != end:
+        file.seek(0)
+        content = file.read()
+        # Before a JPEG's pixels there may be a small JPEG in its header, of which this is the end.
+        if content.find(end, _start_of_pixels(content) if end == JPEG_END else 0) < 0:
+            raise SegtoolError(
+                f"cannot read {what}: truncated, its end is missing; get the file again, or save it anew"
+            )
+    file.seek(position)
+
+
+def _start_of_pixels(content: bytes) -> int:
+    """Where the first scan of a JPEG begins; segments before it say how long they are."""
+    at = 2
+    while content[at : at + 2] != b"\xff\xda" and at + 4 <= len(content):
+        # Decoders pass over bytes before a marker that do not belong there.
+        marker = content[at] == 0xFF != content[at + 1]
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big") if marker else 1
+    return at
 
 
 def _pages(image: Image.Image) -> int:

@@ -1,5 +1,6 @@
 """Pixels: every form of image and mask is read without silent change, broken ones are named, palettes survive."""
 
+import io
 import os
 import struct
 from pathlib import Path
@@ -96,6 +97,35 @@ def test_a_truncated_image_is_named(tmp_path: Path, suffix: str, share: float) -
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(SegtoolError, match=rf"cannot read .*a b\{suffix}"):
         read_image(path)
+
+
+def with_thumbnail(path: Path) -> None:
+    """Put a whole JPEG into the header, as cameras do."""
+    small = io.BytesIO()
+    Image.new("L", (8, 8)).save(small, "JPEG")
+    content, inner = path.read_bytes(), small.getvalue()
+    segment = b"\xff\xe5" + (len(inner) + 2).to_bytes(2, "big") + inner
+    path.write_bytes(content[:2] + segment + content[2:])
+
+
+@pytest.mark.parametrize("read", [read_image, read_indices])
+@pytest.mark.parametrize(("suffix", "mode"), [(".jpg", "L"), (".png", "L"), (".png", "P")])
+@pytest.mark.parametrize("thumbnail", [False, True])
+@pytest.mark.parametrize("lost", [1, 2, 4, 9, 12, 13])
+def test_an_image_without_its_last_bytes_is_named(
+    tmp_path: Path, read: Any, suffix: str, mode: str, thumbnail: bool, lost: int
+) -> None:
+    path = save(tmp_path / f"a b{suffix}", Image.fromarray(RNG.integers(0, 99, (64, 64), np.uint8), "L").convert(mode))
+    if thumbnail and suffix == ".jpg":
+        with_thumbnail(path)
+    whole = read(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-lost])
+    with pytest.raises(SegtoolError, match=rf"cannot read .*a b\{suffix}"):
+        read(path)
+    for more in (b"\0", b"\0" * 4096, RNG.bytes(999)):
+        path.write_bytes(content + more)
+        assert np.array_equal(read(path), whole)
 
 
 @pytest.mark.parametrize("read", [read_image, read_indices, images.image_size])
