@@ -1,6 +1,7 @@
 """`segtool import coco`: the whole chain, the trash baseline, bad files, a kill in the middle."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,43 @@ def test_interrupted_then_resumed(given: Path, monkeypatch: pytest.MonkeyPatch) 
     dataset = run(given)
     assert len(calls) == 3 + 1
     assert [int(dataset.read_mask(record).max()) for record in dataset.train] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("lost", [0, 1, 12])
+def test_stopped_at_any_file_and_resumed_all_bytes_are_equal(
+    given: Path, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """What is there may also lack its last bytes: masks are written without fsync, and a machine may lose power."""
+
+    def found() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (given / "out").rglob("*") if path.is_file()}
+
+    run(given, test=given / "test.json")
+    whole, replace, stops = found(), Path.replace, 0
+    shutil.rmtree(given / "out")
+    while True:
+        left = stops
+
+        def stopping(source: Path, target: Path) -> Path:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return replace(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", stopping)
+            try:
+                run(given, test=given / "test.json")
+                break
+            except KeyboardInterrupt:
+                stops += 1
+        for mask in (given / "out").glob("masks/**/*.png"):
+            mask.write_bytes(mask.read_bytes()[: mask.stat().st_size - lost])
+        run(given, test=given / "test.json")
+        assert found() == whole
+        shutil.rmtree(given / "out")
+    assert stops == len(whole) + 1
 
 
 def test_stamp_decides_what_the_second_call_does(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
