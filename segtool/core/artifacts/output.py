@@ -20,7 +20,7 @@ from segtool.core.artifacts.stamps import Refuse, Stamp, State
 from segtool.core.documents import read_json
 from segtool.core.files import create_json, remove_leftovers, write_json
 from segtool.core.reporting.tables import Result
-from segtool.errors import SegtoolError, UsageError
+from segtool.errors import SegtoolError, Terminated, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.values import Shard
 
@@ -94,7 +94,8 @@ class Output:
         """Begin or resume the output, and write and `finish` it in this context unless it is `done`.
 
         A SegtoolError (faulty data or settings) removes what was written: the remedy changes settings or inputs, so it
-        could not be resumed. After any other end (a kill, a full disk) the next call resumes.
+        could not be resumed. After any other end (a kill, a full disk) the next call resumes; of a single file a signal
+        leaves nothing.
 
         Args:
             settings: the command's settings object, or plain values to compare instead.
@@ -122,6 +123,11 @@ class Output:
             except SegtoolError:
                 if self._main and not self.done and not self.shard and not (keep and any(self.path.glob(keep))):
                     self._discard()
+                raise
+            except (KeyboardInterrupt, Terminated):
+                # Of a single file there is nothing to resume.
+                if self.file and not self.path.exists():
+                    self.begun_json.unlink(missing_ok=True)
                 raise
         finally:
             self._lock.release()

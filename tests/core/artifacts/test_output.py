@@ -654,6 +654,15 @@ def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_again(
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, Terminated])
+def test_of_a_single_file_a_signal_leaves_nothing(tmp_path: Path, signal: type[BaseException]) -> None:
+    output = Output(OutputSettings(tmp_path / "a.csv"), "split", file=True)
+    with pytest.raises(signal), output.writing({}, {}), atomic(output.path) as file:
+        file.write("half")
+        raise signal
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
     path = tmp_path / ("가" * 85)
     with atomic(path) as file:
