@@ -1,4 +1,4 @@
-"""Settings → Typer options, `--config` recipes, and errors → one line and an exit status."""
+"""Turn settings into Typer options, recipes into defaults, and errors into one line and an exit status."""
 
 import contextlib
 import errno
@@ -22,9 +22,9 @@ from segtool.settings.synonyms import options_for
 from segtool.stop import Stop
 from segtool.values import Size
 
-# Of whole numbers. The random generators take more, but not all of them the same.
+# Largest whole number: the random generators accept different ranges above it.
 LARGEST = 2**32 - 1
-# Characters of an error: what a broken file holds may be of any length.
+# Characters of an error line: a broken file may contain text of any length.
 LONGEST_LINE = 2000
 
 
@@ -39,9 +39,9 @@ class Result(Protocol):
 def add_command(app: typer.Typer, name: str, module: str, settings: type[Any], *, first: str | None = None) -> None:
     """Add the command `name`: its options are the fields of `settings`, its work is `module`'s `run(settings)`.
 
-    The module is imported when the command runs, so that no help page loads the engine. What `settings.not_from_recipe`
-    names is passed over in a recipe. `first`, such as `package.module.function`, is called before: what it raises ends
-    the command, and so does a result that it returns.
+    The module is imported when the command runs, so that help pages load no engine. Options in
+    `settings.not_from_recipe` are ignored in a recipe. `first`, such as `package.module.function`, is called before: an
+    error or a result of it ends the command.
     """
     options = list(walk(settings))
     left_out: tuple[str, ...] = getattr(settings, "not_from_recipe", ())
@@ -50,7 +50,7 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any], *
         chosen = {found.name: _convert(found, values[found.name]) for found in options}
 
         def work(stop: Stop) -> Result:
-            # Settings refuse what does not go together: here, where errors become lines, and before the engine loads.
+            # Settings refuse invalid combinations here, where errors become lines, before the engine loads.
             assembled = assemble(settings, chosen)
             found: Result | None = _call(first, assembled, stop) if first else None
             return found or _call(f"{module}.run", assembled, stop)
@@ -95,7 +95,7 @@ def main(app: typer.Typer) -> None:
 
 
 def _other_word(error: Any) -> str:
-    """The line about an option that only other tools have; empty where the error is another."""
+    """Return the error line for an option that only other tools have; empty for other errors."""
     typed = getattr(error, "option_name", None)
     if typed is None or not hasattr(error, "possibilities"):
         return ""
@@ -161,7 +161,7 @@ def _convert(found: Option, value: Any) -> Any:
 def _apply_recipe(
     ctx: typer.Context, path: Path | None, options: list[Option], left_out: tuple[str, ...]
 ) -> Path | None:
-    """Read a recipe and make its values, except those `left_out`, the defaults of this call."""
+    """Read a recipe and use its values, except those in `left_out`, as the defaults of this call."""
     if path is None:
         return None
     from segtool.core.documents import read_yaml
@@ -188,7 +188,7 @@ def _apply_recipe(
 
 
 def _recipe_value(found: Option, value: Any, folder: Path) -> Any:
-    """A recipe's value as it would have been typed; relative paths start at the recipe's folder."""
+    """Return a recipe's value as it would be typed; relative paths start at the recipe's folder."""
     kind, parse = _without_none(found.type), found.spec.parse
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, dict | list) for item in items):
@@ -203,14 +203,14 @@ def _recipe_value(found: Option, value: Any, folder: Path) -> Any:
 
 
 def _typed(found: Option, value: Any, folder: Path) -> str:
-    # Unlike those of Path these two take any text: `~nobody`, and words longer than a file's name.
+    # Unlike those of Path, these two accept any text: `~nobody`, and words longer than a file name.
     path = folder / os.path.expanduser(str(value))  # noqa: PTH111
     is_path = found.is_path or (found.spec.file_or_word and os.path.isfile(path))  # noqa: PTH113
     return str(path if is_path else value)
 
 
 def _execute(work: Callable[[Stop], Result], quiet: bool) -> int:
-    """Do a command's work and print what it tells; errors become a line and a status."""
+    """Run a command and print its result; errors become one line and an exit status."""
     logging.basicConfig(format="%(message)s", level=logging.ERROR if quiet else logging.WARNING)
     logging.getLogger("segtool").setLevel(logging.ERROR if quiet else logging.INFO)
     # Results must not depend on hash order; children (data workers, launched processes) inherit this.
@@ -248,7 +248,7 @@ def _print(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # The reader has gone (`| head`), the work is done all the same; Python must not flush once more as it ends.
+        # The reader is gone (`| head`), but the work is done; keep Python from flushing again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""Values with a spelling of their own (sizes, shards, amounts, durations, lists) and how they are typed."""
+"""Values typed in a form of their own: sizes, shards, amounts, durations and lists."""
 
 import math
 import re
@@ -26,7 +26,7 @@ class Shard(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """So many things, or so many percent of them, typed as `20` or `5%`."""
+    """A number or percentage of things, typed as `20` or `5%`."""
 
     number: float
     percent: bool
@@ -35,7 +35,7 @@ class Amount(NamedTuple):
         return f"{self.number:g}{'%' if self.percent else ''}"
 
     def of(self, total: int) -> int:
-        """How many of `total` that is; of a percentage at least one."""
+        """Return the amount as a number out of `total`; a percentage gives at least one."""
         return max(1, round(total * self.number / 100)) if self.percent else int(self.number)
 
 
@@ -79,7 +79,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     """`a, b,c` → ("a", "b", "c")."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise ValueError(f"{text!r} holds an empty name")
+        raise ValueError(f"{text!r} contains an empty name")
     return names
 
 
@@ -90,5 +90,5 @@ def parse_floats(text: str) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if not numbers or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{text!r} is not numbers with commas between them")
+        raise ValueError(f"{text!r} is not a comma-separated list of numbers")
     return numbers

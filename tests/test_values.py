@@ -63,8 +63,8 @@ def test_names_and_numbers() -> None:
     assert parse_names("a, b ,c d") == ("a", "b", "c d")
     assert parse_floats("0.5,1,-2e3") == (0.5, 1.0, -2000.0)
     for text in ("", "a,,b", ","):
-        with pytest.raises(ValueError, match="holds an empty name"):
+        with pytest.raises(ValueError, match="contains an empty name"):
             parse_names(text)
     for text in ("", "1,", "a", "nan", "1,inf"):
-        with pytest.raises(ValueError, match="is not numbers"):
+        with pytest.raises(ValueError, match="is not a comma-separated list of numbers"):
             parse_floats(text)

@@ -1,4 +1,4 @@
-"""Which images, at which size."""
+"""Which images are used, and at which size."""
 
 import re
 from dataclasses import dataclass

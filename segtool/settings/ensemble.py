@@ -87,6 +87,6 @@ class EnsembleSettings:
         if weights and len(weights) != count:
             raise UsageError(f"--weights: {len(weights)} for {count} members; give one for each, in their order")
         if self.fit.fit and self.blend.mode in ("max", "min"):
-            raise UsageError(f"--fit: --mode {self.blend.mode} knows no weights; use {', '.join(ADDITIVE)}")
+            raise UsageError(f"--fit: --mode {self.blend.mode} has no weights; use {', '.join(ADDITIVE)}")
         if self.fit.fit and count < 2:
-            raise UsageError("--fit needs two members or more")
+            raise UsageError("--fit needs at least two members")

@@ -14,7 +14,7 @@ def _areas(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     areas = tuple(int(part) for part in parts if re.fullmatch(r"[0-9]{1,12}", part))
     if len(areas) < len(parts) or areas[0] < 1 or sorted(set(areas)) != list(areas):
-        raise ValueError(f"{text!r} is not areas in pixels, each larger than the one before, such as 1024,9216")
+        raise ValueError(f"{text!r} is not a list of increasing areas in pixels, such as 1024,9216")
     return areas
 
 

@@ -70,12 +70,12 @@ class ClaimSettings:
 
     def __post_init__(self) -> None:
         if self.oof and (self.folds or self.subset == "train"):
-            other, remedy = ("--folds", "") if self.folds else ("--subset train", "; take --subset oof")
-            raise UsageError(f"--oof and {other} say different things about which images the models have seen{remedy}")
+            other, remedy = ("--folds", "") if self.folds else ("--subset train", "; use --subset oof")
+            raise UsageError(f"--oof contradicts {other} about which images the models have seen{remedy}")
         if self.folds and self.subset in ("test", "oof"):
             raise UsageError(f"--folds has no effect with --subset {self.subset}: use --subset valid or train")
         if self.subset == "oof" and not self.oof:
-            raise UsageError("--subset oof: say with --oof that no model saw an image it predicted here")
+            raise UsageError("--subset oof needs --oof, which asserts that no model saw an image it predicted here")
 
 
 @dataclass(frozen=True)
@@ -126,4 +126,4 @@ class ImportPredsSettings:
 
     def __post_init__(self) -> None:
         if self.data is None and self.classes is None:
-            raise UsageError("without --data nothing says what the classes are: give --classes")
+            raise UsageError("without --data the classes are unknown: give --classes")

@@ -1,4 +1,4 @@
-"""From checkpoints to probabilities."""
+"""How checkpoints become probabilities."""
 
 import re
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ def parse_tta(text: str) -> tuple[str, ...]:
     spelled = dict.fromkeys(_transform(part) for name in parse_names(text) for part in PRESETS.get(name, (name,)))
     names = [name.partition(":")[0] for name in spelled]
     if twice := next((name for name in names if names.count(name) > 1 and name in ("rot90", "scale")), None):
-        raise ValueError(f"{text!r} holds {twice} twice: write its values behind one colon, such as scale:0.75/1.25")
+        raise ValueError(f"{text!r} has {twice} twice: write its values after one colon, such as scale:0.75/1.25")
     return tuple(spelled)
 
 
 def _transform(name: str) -> str:
-    """One transform in its canonical spelling."""
+    """Return one transform in its canonical spelling."""
     kind, _, values = name.partition(":")
     if kind in ("hflip", "vflip") and not values:
         return name
@@ -66,7 +66,7 @@ def parse_weights(text: str) -> tuple[float, ...]:
     """`2,1,0` → (2.0, 1.0, 0.0)."""
     weights = parse_floats(text)
     if min(weights) < 0 or not any(weights):
-        raise ValueError(f"{text!r}: weights are not negative, and one is above 0")
+        raise ValueError(f"{text!r}: weights must not be negative, and at least one must be above 0")
     return weights
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, NamedTuple
 
 from segtool.errors import UsageError, did_you_mean
-from segtool.settings.options import option
+from segtool.settings.options import flag, option
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,7 @@ class LossSettings:
             value = getattr(self, field.name)
             if users and value != field.default and not set(users) & set(names):
                 raise UsageError(
-                    f"--{field.name.replace('_', '-')} {value:g} needs {' or '.join(users)} in --loss"
-                    f" (it is {self.loss})"
+                    f"{flag(field.name)} {value:g} needs {' or '.join(users)} in --loss (it is {self.loss})"
                 )
         if "tversky" in names and not self.tversky_alpha + self.tversky_beta:
             raise UsageError("--tversky-alpha and --tversky-beta are both 0: no error would change the loss")

@@ -54,7 +54,7 @@ class ModelSettings:
 
 
 def check_arch(arch: str) -> None:
-    """Raise UsageError, with what to type, when segmentation-models has no such architecture."""
+    """Raise UsageError, with a hint, if segmentation-models has no such architecture."""
     if arch.lower() in ARCHITECTURES:
         return
     typed = architecture_for(arch)

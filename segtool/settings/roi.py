@@ -97,9 +97,7 @@ class RoiCropSettings:
         }
         given = [name for name, value in sources.items() if value]
         if len(given) != 1:
-            raise UsageError(
-                f"one of --preds, --masks, --boxes and --detector says where the objects are, not {len(given)}"
-            )
+            raise UsageError(f"give exactly one of --preds, --masks, --boxes and --detector, not {len(given)}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What other tools and papers call this one's options and architectures, so that an error names the right word."""
+"""Names that other tools and papers use for our options and architectures, for hints in errors."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ ARCHITECTURES = (
     "dpt",
 )
 
-# In small letters and digits; the longest beginning that fits counts.
+# Lower-case letters and digits only; the longest matching prefix counts.
 _ARCHITECTURES_ELSEWHERE = {
     "nestedunet": "--arch unetplusplus",
     "attentionunet": "--arch manet",
@@ -39,7 +39,7 @@ _ARCHITECTURES_ELSEWHERE = {
     "mobilenet": "--arch unet --encoder mobilenet_v2",
 }
 
-# Names without dashes in front, each with the fields it may mean; those that a command has, are named.
+# Names without leading dashes, each with the fields it may mean; errors list those that the command has.
 _OPTIONS_ELSEWHERE = {
     "architecture network model_name decoder": "arch",
     "model": "arch encoder run",
@@ -81,14 +81,14 @@ _FIELDS = {name: fields.split() for names, fields in _OPTIONS_ELSEWHERE.items() 
 
 
 def options_for(word: str, known: Iterable[str]) -> list[str]:
-    """Of the fields `known` of a command, those that other tools call `word`, such as `--batch-size` or `img_size`."""
+    """Return the fields among `known` that other tools call `word`, such as `--batch-size` or `img_size`."""
     name = word.lstrip("-").replace("-", "_").lower()
     known = list(known)
     return [field for field in (name, *_FIELDS.get(name, ())) if field in known]
 
 
 def architecture_for(word: str) -> str | None:
-    """What to type in place of `--arch word`, such as `--arch unetplusplus` for unet++; None where nobody knows."""
+    """Return what to type in place of `--arch word`, such as `--arch unetplusplus` for unet++, or None."""
     plain = _plain(word)
     if plain in ARCHITECTURES:
         return f"--arch {plain}"
@@ -100,6 +100,6 @@ def _plain(word: str) -> str:
 
 
 def _longest(table: Mapping[str, str], word: str) -> str | None:
-    """The entry of the longest key that the word begins with."""
+    """Return the entry of the longest key that the word begins with, or None."""
     fits = [key for key in table if word.startswith(key)]
     return table[max(fits, key=len)] if fits else None

@@ -29,4 +29,4 @@ class ThresholdSettings:
 
     def __post_init__(self) -> None:
         if self.output.out.suffix.lower() != ".json":
-            raise UsageError(f"-o {self.output.out}: the file is JSON; let its name end in .json")
+            raise UsageError(f"-o {self.output.out}: the file is JSON, so its name must end in .json")

@@ -32,8 +32,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.augmentation.mixing and not (self.size.crop or self.size.resize):
-            raise UsageError(f"{self.augmentation.mixing} mixes images of one size: it needs --crop or --resize")
+            raise UsageError(f"{self.augmentation.mixing} mixes images of equal size: it needs --crop or --resize")
         if self.augmentation.snapmix and not self.model.aux_head:
-            raise UsageError("--snapmix weighs classes by the auxiliary head's activation maps: it needs --aux-head")
+            raise UsageError("--snapmix weights classes by the auxiliary head's activation maps: it needs --aux-head")
         if self.loop.freeze_encoder and self.model.encoder_weights == "none" and self.model.init is None:
-            raise UsageError("--freeze-encoder with --encoder-weights none would keep random weights: give it weights")
+            raise UsageError("--freeze-encoder would keep random weights: give --encoder-weights or --init")

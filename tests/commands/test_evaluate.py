@@ -93,7 +93,7 @@ def test_size_bins(tiny: Path, predict: Make, typed: Type) -> None:
     assert json.loads(Path("s/summary.json").read_text())["size_bins"] == [130]
     for wrong in ("9,9", "9,5", "0", "", "a,9", "1.5", "-3", "²"):
         ended = typed(f"evaluate tiny tiny/masks -o t '--size-bins={wrong}'")
-        assert (ended.status, "is not areas in pixels" in ended.stderr) == (2, True), wrong
+        assert (ended.status, "is not a list of increasing areas" in ended.stderr) == (2, True), wrong
 
 
 def test_excluded_classes(tiny: Path, predict: Make, tmp_path: Path) -> None:

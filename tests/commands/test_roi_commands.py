@@ -222,7 +222,7 @@ def test_a_crop_counts_as_its_image(tiny: Path, typed: Type) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("", "one of --preds, --masks, --boxes and --detector says where the objects are, not 0"),
+        ("", "give exactly one of --preds, --masks, --boxes and --detector, not 0"),
         ("--masks --preds coarse", "not 2"),
         ("--masks --subset train", "--subset has no effect without --boxes or --detector"),
         ("--preds coarse --oof", "--oof has no effect without --boxes"),

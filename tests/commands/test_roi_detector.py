@@ -146,7 +146,7 @@ def test_killed_and_resumed(truth: dict[str, Squares], typed: Type, monkeypatch:
         ("--masks --epochs 3", 2, "--epochs has no effect without --detector"),
         ("--masks --encoder resnet34", 2, "--encoder has no effect without --detector"),
         ("--masks --threads 1", 2, "--threads has no effect without --detector"),
-        ("--masks --detector", 2, "one of --preds, --masks, --boxes and --detector says where the objects are, not 2"),
+        ("--masks --detector", 2, "give exactly one of --preds, --masks, --boxes and --detector, not 2"),
         ("--detector --oof", 2, "--oof has no effect without --boxes"),
         ("--detector --encoder resnet17", 2, "--encoder: unknown encoder 'resnet17'; did you mean"),
         ("--detector --encoder-weights no.pth", 1, "--encoder-weights: no file no.pth"),

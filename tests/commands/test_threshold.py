@@ -161,7 +161,7 @@ def test_same_command_again(typed: Type, predict: Make) -> None:
         ("threshold tiny seen -o t.json", 2, "trained on 1 of its 8 images (train_3, ...)"),
         ("threshold answers answered -o t.json", 2, "answered holds test images; fit on `predict --subset valid`"),
         ("threshold tiny no_probs -o t.json", 1, "holds masks alone; predict without --no-probs"),
-        ("threshold tiny preds -o t.yaml", 2, "-o t.yaml: the file is JSON; let its name end in .json"),
+        ("threshold tiny preds -o t.yaml", 2, "-o t.yaml: the file is JSON, so its name must end in .json"),
         ("threshold tiny preds -o t.json --cv-folds 9", 2, "--cv-folds 9: preds has only 8 images"),
         ("threshold tiny preds -o t.json --cv-folds 1", 2, "--cv-folds"),
         ("threshold tiny preds -o t.json --exclude bx", 2, "--exclude bx"),

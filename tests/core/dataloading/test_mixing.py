@@ -253,13 +253,13 @@ def test_a_batch_of_mixed_and_other_images_has_second_masks_that_count_nothing_w
 def test_sizes_must_be_equal_and_mix_p_needs_something_to_mix(typed: Type, tiny: Path) -> None:
     ended = typed("train tiny -o run --mixup 0.2")
     assert (ended.status, ended.stdout) == (2, "")
-    assert "--mixup mixes images of one size: it needs --crop or --resize" in ended.stderr
+    assert "--mixup mixes images of equal size: it needs --crop or --resize" in ended.stderr
     with pytest.raises(UsageError, match="--mix-p has no effect without --mixup or --cutmix or --snapmix"):
         assemble(AugmentationSettings, {"mix_p": 0.4})
     ended = typed("train tiny -o run --crop 16 --snapmix 0.2")
     assert (ended.status, ended.stdout) == (2, "")
     assert ended.stderr.strip() == (
-        "error: --snapmix weighs classes by the auxiliary head's activation maps: it needs --aux-head"
+        "error: --snapmix weights classes by the auxiliary head's activation maps: it needs --aux-head"
     )
     for amount in (math.inf, math.nan):
         with pytest.raises(UsageError, match="is not a finite number"):

@@ -68,7 +68,7 @@ def test_what_is_no_transform_is_refused(text: str) -> None:
 
 
 def test_one_transform_given_twice_with_other_values_is_refused() -> None:
-    with pytest.raises(ValueError, match="holds scale twice"):
+    with pytest.raises(ValueError, match="has scale twice"):
         parse_tta("multiscale,scale:2")
     assert parse_tta("rot90,rot90") == ("rot90:90/180/270",)
 
