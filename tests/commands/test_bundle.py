@@ -1,4 +1,4 @@
-"""`bundle`: what it packs predicts the same, without the run folders and without a network."""
+"""`bundle`: it predicts like its runs, without their folders and without access to the internet."""
 
 import io
 import json

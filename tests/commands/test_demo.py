@@ -1,4 +1,4 @@
-"""`segtool demo`: a data set that the tool reads, the same bytes for the same seed, answers apart, and resumable."""
+"""`segtool demo`: a readable data set, equal bytes for equal seeds, separate answers, and resuming."""
 
 import shutil
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_every_image_and_mask_can_be_read(made: Path) -> None:
     assert set(range(len(dataset.classes))) <= present
 
 
-def test_images_come_in_every_form(made: Path) -> None:
+def test_images_come_in_every_format(made: Path) -> None:
     forms = set()
     for record in load_dataset(made).train:
         with Image.open(record.image) as image:
@@ -60,7 +60,7 @@ def test_images_come_in_every_form(made: Path) -> None:
     }
 
 
-def test_whatever_the_form_the_pixels_are_those_drawn(made: Path) -> None:
+def test_the_pixels_are_those_drawn_in_every_format(made: Path) -> None:
     for index, record in enumerate(load_dataset(made).train):
         number, frame = divmod(index, synthetic.FRAMES)
         drawn, _ = synthetic.draw(synthetic.make_scene(0, synthetic.TRAIN, number, 32), frame)

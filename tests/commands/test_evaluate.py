@@ -1,4 +1,4 @@
-"""`segtool evaluate`: its tables, and every score it must refuse."""
+"""`segtool evaluate`: its tables, and the scores that it must refuse."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""`segtool import coco`: the whole chain, the trash baseline, bad files, a kill in the middle."""
+"""`segtool import coco`: the whole chain, the trash baseline, bad files, and a kill in the middle."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""`segtool import folders`: what is matched, what the values become, what is refused, and a kill in the middle."""
+"""`segtool import folders`: matching, mask values, errors, and a kill in the middle."""
 
 import logging
 import os
@@ -104,7 +104,7 @@ def test_decomposed_hangul_matches(tmp_path: Path) -> None:
     assert list(run(tmp_path, "x,y").by_id) == ["한글"]
 
 
-def test_file_names_that_are_no_text_are_named(tmp_path: Path) -> None:
+def test_file_names_that_are_not_text_are_named(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Path(os.fsdecode(os.fsencode(tmp_path / "images") + "/사진.png".encode("cp949"))).touch()
     with pytest.raises(SegtoolError, match=r"image_id '\\udcbb.*' is not text in UTF-8; rename the file"):
@@ -249,7 +249,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(given: Path, case: str) -> Non
     assert not (given / "out").exists()
 
 
-def test_interrupted_then_resumed_keeps_whole_masks_only(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_then_resumed_keeps_only_complete_masks(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(given, ignore_index=9)
     expected = {name: whole.read_mask(record) for name, record in whole.by_id.items()}
     shutil.rmtree(given / "out")

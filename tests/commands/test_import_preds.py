@@ -1,4 +1,4 @@
-"""`segtool import preds`: other code's files become a prediction folder that every command takes."""
+"""`segtool import preds`: files of other code become a prediction folder that every command reads."""
 
 import json
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_arrays_become_a_prediction_folder(theirs: Path, typed: Type) -> None:
         (lambda path, p: np.save(f"{path}.npy", np.rint(p * 65535).astype(np.uint16)), "", 3 / 65535),
     ],
 )
-def test_every_form_gives_the_same(
+def test_every_format_gives_the_same(
     theirs: Path, typed: Type, tmp_path: Path, store: Store, options: str, off: float
 ) -> None:
     made = save(tmp_path / "other", ["test_0", "test_1"], store)
@@ -112,7 +112,7 @@ def test_classes_in_another_order_are_put_in_order(theirs: Path, typed: Type) ->
     assert "--classes lacks 'box'" in typed("import preds theirs --data tiny --classes ground,stripe -o o").stderr
 
 
-def test_another_size_is_resized_when_asked(theirs: Path, typed: Type) -> None:
+def test_another_size_is_resized_on_request(theirs: Path, typed: Type) -> None:
     np.save(theirs / "test_1.npy", softmax(1)[:, ::2, ::2])
     refused = typed("import preds theirs --data tiny -o preds")
     assert (refused.status, Path("preds").exists()) == (1, False)
@@ -149,7 +149,7 @@ def test_what_is_claimed_decides_what_is_scored(theirs: Path, typed: Type, tmp_p
     assert [row["oof"] for row in read_csv(Path("train/index.csv"))] == ["0"] * 4 + ["1"] * 4
 
 
-def test_files_of_other_folds_may_lie_beside(theirs: Path, typed: Type, tmp_path: Path) -> None:
+def test_files_of_other_folds_may_be_in_the_folder(theirs: Path, typed: Type, tmp_path: Path) -> None:
     save(tmp_path / "all", [f"train_{n}" for n in range(8)])
     assert typed(f"import preds all --data tiny --subset valid {FOLDS} -o preds").status == 0
     assert open_predictions(Path("preds")).ids == [f"train_{n}" for n in range(4, 8)]
@@ -164,7 +164,7 @@ def test_missing_images_are_named(theirs: Path, typed: Type) -> None:
     assert open_predictions(Path("preds")).ids == ["test_1"]
 
 
-def test_without_a_data_set_the_files_say_what_there_is(tiny: Path, typed: Type, tmp_path: Path) -> None:
+def test_without_a_data_set_the_files_name_the_images(tiny: Path, typed: Type, tmp_path: Path) -> None:
     made = save(tmp_path / "theirs", ["a/1.jpg", "b"])
     assert typed("import preds theirs --classes x,y,z --oof -o preds").status == 0
     preds = open_predictions(Path("preds"))

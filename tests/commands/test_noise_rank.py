@@ -1,4 +1,4 @@
-"""`segtool noise-rank`: wrong labels come first, the sheet and the list of images to keep, and what is refused."""
+"""`segtool noise-rank`: wrong labels come first, the sheet, the list of images to keep, and errors."""
 
 import csv
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_wrong_labels_come_first_and_are_said_to_be_what_they_are(data: Path) -> None:
+def test_wrong_labels_come_first_with_the_right_kind_of_mistake(data: Path) -> None:
     rows = rank(data, sort="score")
     assert {rows[0]["image_id"], rows[1]["image_id"]} == {f"i{DROPPED}", f"i{SHIFTED}"}
     by_id = {row["image_id"]: row for row in rows}
@@ -144,7 +144,7 @@ def test_keep_lists_all_but_the_worst_and_train_reads_it(data: Path, tmp_path: P
     assert [row["image_id"] for row in rows_of(tmp_path / "keep.csv")] == [f"i{VOID}"]
 
 
-def test_the_second_time_only_what_is_missing_is_made(data: Path, tmp_path: Path, typed: Type) -> None:
+def test_the_second_call_makes_only_what_is_missing(data: Path, tmp_path: Path, typed: Type) -> None:
     line = f"noise-rank {data} oof -o noise.csv --keep keep.csv --drop-worst 10% --sheet sheet.png --sheet-images 3"
     assert typed(line).stdout.count("up to date") == 0  # type: ignore[attr-defined]
     with images.Image.open(tmp_path / "sheet.png") as sheet:

@@ -1,4 +1,4 @@
-"""`segtool roi crop` and `roi paste`: crops as a data set, and there and back again."""
+"""`segtool roi crop` and `roi paste`: crops as a data set, and pasted back."""
 
 import json
 from pathlib import Path
@@ -116,7 +116,7 @@ def test_images_without_a_group_are_their_own(tiny: Path, typed: Type) -> None:
     }
 
 
-def test_boxes_of_a_detector(tiny: Path, typed: Type) -> None:
+def test_boxes_from_a_file(tiny: Path, typed: Type) -> None:
     entry = {"image_id": "test_1", "category_id": 1, "bbox": [2, 3, 10, 10], "score": 0.9}
     entries = [entry, {**entry, "score": 0.2}, {**entry, "category_id": 2, "bbox": [20, 20, 99, 5]}]
     Path("found.json").write_text(json.dumps(entries))
@@ -134,7 +134,7 @@ def test_boxes_of_a_detector(tiny: Path, typed: Type) -> None:
     assert {cropped.oof for cropped in read_cropped("other").values()} == {True}
 
 
-def test_there_and_back_again(coarse: Path, typed: Type) -> None:
+def test_cropped_and_pasted_back(coarse: Path, typed: Type) -> None:
     """What crops of an image's own probabilities say, pasted over a base of nonsense, is the image within them."""
     assert typed("roi crop tiny --preds coarse -o crops").status == 0
     for cropped in read_cropped("crops").values():
@@ -294,7 +294,7 @@ def test_killed_and_resumed(coarse: Path, typed: Type, monkeypatch: pytest.Monke
         assert Path("crops", file).read_bytes() == Path("whole", file).read_bytes()
 
 
-def test_pasting_goes_on_after_a_kill(coarse: Path, typed: Type) -> None:
+def test_pasting_resumes_after_a_kill(coarse: Path, typed: Type) -> None:
     assert typed("roi crop tiny --preds coarse -o crops").status == 0
     predict_crops(typed, "crops", "--oof", "refined")
     assert typed("roi paste refined --crops crops -o pasted").status == 0

@@ -1,4 +1,4 @@
-"""`segtool roi crop --detector`: what it learns, what it finds, and kills on the way."""
+"""`segtool roi crop --detector`: training, detections, and kills in between."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def truth(tmp_path: Path) -> dict[str, Squares]:
-    """Makes the data set `squares`; gives the squares of its test images. Two training images have none."""
+    """Make the data set `squares`, and return the squares in its test images. Two training images have none."""
     folder, random = tmp_path / "squares", np.random.default_rng(0)
     parts: dict[str, list[Record]] = {"train": [], "test": []}
     found = {}
@@ -166,7 +166,7 @@ def test_what_makes_no_sense_is_refused(
     assert said in ended.stderr
 
 
-def test_nothing_found_no_images_no_masks_and_a_loss_that_is_none(truth: dict[str, Squares], typed: Type) -> None:
+def test_no_detections_no_images_no_masks_and_a_loss_of_nan(truth: dict[str, Squares], typed: Type) -> None:
     ended = typed(f"{LINE} crops --epochs 1 --min-score 1")
     assert (ended.status, ended.stdout) == (1, "")
     assert ended.stderr.endswith("; all detections are in crops/detections.json, for --boxes\n")

@@ -1,4 +1,4 @@
-"""`segtool split`: what is written and said, the same whatever the order of the rows, and what is refused."""
+"""`segtool split`: its output and report, independence of the order of the rows, and errors."""
 
 import csv
 import shutil
@@ -52,7 +52,7 @@ def test_every_image_gets_one_fold(tiny: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["group", "stratified-group"])
-def test_groups_stand_on_one_side(tiny: Path, kind: str) -> None:
+def test_groups_are_in_one_fold(tiny: Path, kind: str) -> None:
     result = run(tiny, kind=kind)
     folds = folds_of(tiny)
     sides: dict[str, set[int]] = {}
@@ -63,7 +63,7 @@ def test_groups_stand_on_one_side(tiny: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["holdout", "kfold", "stratified"])
-def test_torn_groups_are_warned_of(tiny: Path, kind: str) -> None:
+def test_torn_groups_cause_a_warning(tiny: Path, kind: str) -> None:
     edit_train(tiny, lambda rows: [{**row, "group": "one video"} for row in rows])
     assert "warning: 1 groups are in more than one fold" in run(tiny, kind=kind).summary
 
@@ -122,13 +122,13 @@ def test_unusual_ids_come_through(tmp_path: Path) -> None:
         ({"kind": "stratified-group", "n_folds": 5}, "--n-folds 5: .*tiny has only 4 groups; use at most 4"),
     ],
 )
-def test_more_folds_than_there_are_units(tiny: Path, options: dict[str, Any], line: str) -> None:
+def test_more_folds_than_images_or_groups(tiny: Path, options: dict[str, Any], line: str) -> None:
     with pytest.raises(UsageError, match=line):
         run(tiny, **options)
     assert not list(tiny.glob("folds.csv*"))
 
 
-def test_groups_asked_for_where_there_are_none(tiny: Path) -> None:
+def test_a_kind_with_groups_needs_groups(tiny: Path) -> None:
     edit_train(tiny, lambda rows: [{**row, "group": ""} for row in rows])
     with pytest.raises(UsageError, match=r"--kind group: .* has no groups"):
         run(tiny, kind="group")

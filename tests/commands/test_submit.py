@@ -1,4 +1,4 @@
-"""`segtool submit`: the trash competition's file, whole or not at all."""
+"""`segtool submit`: the file of the trash competition, complete or not at all."""
 
 import csv
 import sys

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and every branch of the stamps: new, resume, done, refused, cleared."""
+"""Outputs: files are written completely or not at all, and every decision: new, resume, done, refused, cleared."""
 
 import errno
 import fcntl
@@ -105,7 +105,7 @@ def test_a_disk_that_fills_at_the_last_moment(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_file_that_is_there_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+def test_an_existing_file_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
@@ -213,7 +213,7 @@ def output(folder: Path, command: str = "draw", overwrite: bool = False) -> Outp
 def begin(
     folder: Path, *, overwrite: bool = False, inputs: dict[str, str] = INPUTS, command: str = "draw", **settings: Any
 ) -> State:
-    """Begin, and be stopped at once."""
+    """Begin an output, and stop at once."""
     with output(folder, command, overwrite).writing({**SETTINGS, **settings}, inputs) as begun:
         return begun.state
 
@@ -288,7 +288,7 @@ def test_tuples_in_settings_equal_the_lists_they_become(done: Path) -> None:
     assert begin(done, size=(8, 9)) is State.DONE
 
 
-def test_unfinished_and_equal_resumes_and_sweeps_half_written_files(tmp_path: Path) -> None:
+def test_an_unfinished_equal_output_is_resumed_without_leftovers(tmp_path: Path) -> None:
     begin(tmp_path)
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / ".tmp-half").touch()
@@ -336,14 +336,14 @@ def test_a_wrong_stamp_removes_nothing_that_no_command_writes(done: Path, name: 
 
 
 @pytest.mark.parametrize("part", ["settings", "inputs", "outputs"])
-def test_a_stamp_of_another_form_is_told_and_removes_nothing(done: Path, part: str) -> None:
+def test_a_malformed_stamp_is_named_and_removes_nothing(done: Path, part: str) -> None:
     write_json(done / "done.json", {**read_json(done / "done.json", dict), part: ["x"]})
     with pytest.raises(SegtoolError, match=f"done.json: `{part}` must be a mapping"):
         begin(done, overwrite=True)
     assert (done / "a.txt").exists()
 
 
-def test_an_edited_file_counts_only_when_it_is_gone(done: Path) -> None:
+def test_an_edited_file_is_broken_only_if_it_is_missing(done: Path) -> None:
     (done / "edit.txt").write_text("a user's own words")
     assert begin(done) is State.DONE
     (done / "edit.txt").unlink()
@@ -461,7 +461,7 @@ def test_a_truncated_stamp_is_named(done: Path) -> None:
         begin(done)
 
 
-def test_bad_data_take_the_output_back_and_a_kill_does_not(tmp_path: Path) -> None:
+def test_bad_data_remove_the_output_and_a_kill_does_not(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     for error, remains in ((KeyboardInterrupt(), True), (OSError(errno.ENOSPC, "full"), True), (SegtoolError(), False)):
         with pytest.raises(type(error)), output(folder).writing(SETTINGS, INPUTS):
@@ -471,7 +471,7 @@ def test_bad_data_take_the_output_back_and_a_kill_does_not(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_bad_data_leave_what_was_expensive(tmp_path: Path, made: bool) -> None:
+def test_bad_data_keep_expensive_work(tmp_path: Path, made: bool) -> None:
     folder = tmp_path / "out"
     with pytest.raises(SegtoolError), output(folder).writing(SETTINGS, INPUTS, keep="masks/**/*.png"):
         (folder / "masks" / "deep").mkdir(parents=True)
@@ -481,7 +481,7 @@ def test_bad_data_leave_what_was_expensive(tmp_path: Path, made: bool) -> None:
     assert begin(folder) is (State.RESUME if made else State.NEW)
 
 
-def test_an_error_after_the_end_takes_nothing_back(tmp_path: Path) -> None:
+def test_an_error_after_the_end_removes_nothing(tmp_path: Path) -> None:
     with pytest.raises(SegtoolError), output(tmp_path).writing(SETTINGS, INPUTS) as begun:
         begun.finish()
         raise SegtoolError
@@ -499,7 +499,7 @@ class Processes:
 
 
 @pytest.mark.parametrize("main", [True, False])
-def test_of_several_processes_the_main_one_alone_changes_files(tmp_path: Path, main: bool) -> None:
+def test_only_the_main_process_changes_files(tmp_path: Path, main: bool) -> None:
     folder = tmp_path / "out"
     with pytest.raises(SegtoolError), output(folder).writing(SETTINGS, INPUTS, processes=Processes(main)):
         assert folder.exists() is main
@@ -561,7 +561,7 @@ def test_a_file_of_other_settings_is_refused_and_overwritten_on_request(file: Pa
     assert neighbour.exists()
 
 
-def test_a_file_never_written_binds_nobody(tmp_path: Path) -> None:
+def test_a_file_that_was_never_written_refuses_nothing(tmp_path: Path) -> None:
     begin_file(tmp_path / "a", seed=0)
     assert begin_file(tmp_path / "a", seed=1) is State.NEW
 
@@ -577,7 +577,7 @@ def test_a_file_without_a_stamp_is_replaced_on_request_only(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("resumed", [False, True])
 @pytest.mark.parametrize("name", ["folds.csv", "a [b]*.csv", "긴" * 80], ids=["plain", "glob", "long"])
-def test_what_kills_left_beside_a_file_is_removed_and_nothing_else(tmp_path: Path, resumed: bool, name: str) -> None:
+def test_leftovers_beside_a_file_are_removed_and_nothing_else(tmp_path: Path, resumed: bool, name: str) -> None:
     path = tmp_path / name
     if resumed:
         begin_file(path)
@@ -685,7 +685,7 @@ while True:
 """
 
 
-def test_a_process_killed_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_a_process_killed_while_writing_leaves_a_complete_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     for _ in range(5):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
@@ -755,7 +755,7 @@ def test_a_finished_or_refused_output_is_not_held_and_no_lock_is_left(done: Path
     assert begin(done, seed=1) is State.RESUME
 
 
-def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 

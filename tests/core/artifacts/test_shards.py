@@ -1,4 +1,4 @@
-"""Shards: processes that write parts of one folder at once, are killed anywhere, and mend what others left."""
+"""Shards: processes write parts of one folder at the same time, are killed anywhere, and repair the folder."""
 
 import errno
 import fcntl
@@ -56,7 +56,7 @@ def opened(folder: Path, shard: Shard | None, seed: int = 0, overwrite: bool = F
 
 
 def begin(folder: Path, shard: Shard | None, seed: int = 0, overwrite: bool = False) -> State:
-    """Begin, and be stopped at once."""
+    """Begin an output, and stop at once."""
     with opened(folder, shard, seed, overwrite) as output:
         return output.state
 
@@ -68,7 +68,7 @@ def write(folder: Path, image: int, seed: int = 0) -> Path:
 
 
 def predict(folder: Path, shard: Shard | None = None, seed: int = 0, overwrite: bool = False) -> State:
-    """What `segtool predict` does with its output."""
+    """Write an output as `segtool predict` does."""
     with opened(folder, shard, seed, overwrite) as output:
         state = output.state
         if output.done:
@@ -131,7 +131,7 @@ def test_shards_that_are_done_are_touched(folder: Path) -> None:
     assert (folder / "done.1-2.json").stat().st_mtime > 1
 
 
-def test_what_is_still_missing_is_told(folder: Path) -> None:
+def test_missing_shards_are_listed(folder: Path) -> None:
     with opened(folder, Shard(2, 4)) as output:
         assert output.missing_shards() == [1, 2, 3, 4]
         assert is_locked(folder)
@@ -148,7 +148,7 @@ def test_a_plain_command_finishes_what_shards_began(folder: Path) -> None:
         assert output.missing_shards() == []
 
 
-def test_shards_go_on_where_a_plain_command_was_killed(folder: Path) -> None:
+def test_shards_resume_a_killed_plain_command(folder: Path) -> None:
     begin(folder, None)
     write(folder, 0)
     for shard in all_shards(2):
@@ -156,7 +156,7 @@ def test_shards_go_on_where_a_plain_command_was_killed(folder: Path) -> None:
     assert_finished(folder)
 
 
-def test_shards_of_another_total_may_go_on(folder: Path) -> None:
+def test_shards_of_another_total_may_resume(folder: Path) -> None:
     predict(folder, Shard(1, 2))
     for shard in all_shards(3):
         assert predict(folder, shard) is State.RESUME
@@ -185,7 +185,7 @@ def test_a_shard_overwrites_nothing_and_a_plain_command_clears_the_stamps_of_the
     assert_finished(folder, seed=1)
 
 
-def test_what_is_half_removed_is_not_taken_by_a_shard(folder: Path) -> None:
+def test_a_partly_removed_output_is_refused_by_a_shard(folder: Path) -> None:
     predict(folder)
     write_json(folder / "begun.json", {"command": "predict", "clearing": True})
     with pytest.raises(UsageError, match="was partly removed by a command that was stopped; remove it, or run once"):
@@ -270,7 +270,7 @@ def test_an_unfinished_set_is_refused_by_name(folder: Path) -> None:
 
 @contextmanager
 def process(work: Callable[..., Any], *args: Any) -> Iterator[tuple[Any, Connection]]:
-    """Another process, which is killed at the end if it is still at work, and the wire to it."""
+    """Start another process with a pipe to it, and kill it at the end if it is still running."""
     here, there = fork.Pipe()
     child = fork.Process(target=work, args=(there, *args))
     child.start()
@@ -283,7 +283,7 @@ def process(work: Callable[..., Any], *args: Any) -> Iterator[tuple[Any, Connect
 
 
 def at_work(wire: Connection, folder: Path, shard: Shard | None) -> None:
-    """Begin, and say how; finish when told."""
+    """Begin an output, report its state, and finish on request."""
     with opened(folder, shard) as output:
         wire.send(output.state)
         wire.recv()
@@ -319,7 +319,7 @@ def test_the_same_shard_is_written_by_one_process(folder: Path) -> None:
     assert_finished(folder)
 
 
-def test_a_finished_folder_is_opened_again_by_a_shard_and_finished_by_one_at_work(folder: Path) -> None:
+def test_a_finished_folder_is_reopened_by_a_shard_and_finished_by_one_at_work(folder: Path) -> None:
     with process(at_work, folder, Shard(1, 2)) as (child, wire):
         wire.recv()
         for shard in all_shards(3):
@@ -334,7 +334,7 @@ def test_a_finished_folder_is_opened_again_by_a_shard_and_finished_by_one_at_wor
     assert_finished(folder)
 
 
-def test_what_a_shard_is_writing_is_not_swept_by_another(folder: Path) -> None:
+def test_a_shard_does_not_remove_what_another_is_writing(folder: Path) -> None:
     half = folder / "masks" / ".tmp-0.png-1-01234567"
     with process(at_work, folder, Shard(2, 2)) as (_, wire):
         wire.recv()
@@ -376,7 +376,7 @@ def test_shards_that_start_at_the_same_instant_all_get_in_and_one_finishes(tmp_p
         assert_finished(folder, seed=1)
 
 
-def test_two_shards_that_both_find_all_there_both_finish(folder: Path) -> None:
+def test_two_shards_that_both_find_everything_done_both_finish(folder: Path) -> None:
     with opened(folder, Shard(1, 2)) as first, opened(folder, Shard(2, 2)) as second:
         assert [output.finish_shard([]) for output in (second, first, second)] == [[1], [], []]
         for output in (first, second):
@@ -402,7 +402,7 @@ def test_a_stamp_that_another_shard_takes_away_is_not_missed(folder: Path, monke
     assert predict(folder, Shard(1, 2)) is State.DONE
 
 
-def test_a_folder_that_another_shard_opens_again_while_it_is_looked_at_is_not_done(
+def test_a_folder_that_another_shard_reopens_during_the_check_is_not_done(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict(folder)
@@ -417,7 +417,7 @@ def test_a_folder_that_another_shard_opens_again_while_it_is_looked_at_is_not_do
     assert_finished(folder)
 
 
-def test_a_file_system_without_locks_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
@@ -474,7 +474,7 @@ def killed_at(wire: Connection, step: int, after: bool, folder: Path, shard: Sha
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("mender", [*all_shards(2), None], ids=str)
 @pytest.mark.parametrize("there", ["nothing", "the other shard", "other settings", "a lost mask"])
-def test_killed_at_any_change_the_folder_is_mended(
+def test_after_a_kill_at_any_change_the_folder_is_repaired(
     tmp_path: Path, there: str, mender: Shard | None, after: bool
 ) -> None:
     for step in range(1, 100):

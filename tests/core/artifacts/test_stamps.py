@@ -1,4 +1,4 @@
-"""What a stamp means for the command that runs, and stamps of older versions."""
+"""What a command decides from a stamp, and stamps of older versions."""
 
 import os
 import shutil
@@ -87,7 +87,7 @@ def test_what_a_stamp_means(
 
 @dataclass(frozen=True)
 class Old:
-    """The settings of a command in a version before."""
+    """The settings of a command in an older version."""
 
     output: OutputSettings
     seed: int = option(0, help="")
@@ -161,7 +161,7 @@ def test_a_resumed_output_keeps_the_stamp_it_was_begun_with(tmp_path: Path) -> N
     assert read_json(output.done_json, dict) == {**begun, "outputs": {}, "score": 1}
 
 
-def test_an_option_without_a_default_is_not_made_up(tmp_path: Path) -> None:
+def test_an_option_without_a_default_is_not_invented(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Required:
         output: OutputSettings

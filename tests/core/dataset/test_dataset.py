@@ -1,4 +1,4 @@
-"""`dataset.yaml`, its CSVs and `folds.csv`: what is read comes back, and every fault has its line."""
+"""`dataset.yaml`, its CSVs and `folds.csv`: written and read again, and an error for every fault."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def write(
 # --- reading what was written -----------------------------------------------------------------------------------------
 
 
-def test_a_data_set_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_data_set_is_read_as_it_was_written(tmp_path: Path) -> None:
     records = tuple(
         Record(name, tmp_path / f"images/{n}.jpg", tmp_path / f"masks/{n}.png" if n else None, f"g{n % 2}", 0.5 + n)
         for n, name in enumerate(ODD_IDS)
@@ -42,20 +42,20 @@ def test_a_data_set_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert "images/3.jpg" in (tmp_path / "train.csv").read_text()
 
 
-def test_columns_nobody_needs_are_left_out(tmp_path: Path) -> None:
+def test_unused_columns_are_left_out(tmp_path: Path) -> None:
     write_dataset(tmp_path, Dataset(tmp_path, ("a", "b"), train=(Record("x", tmp_path / "x.png"),)))
     assert (tmp_path / "train.csv").read_text() == "image_id,image\nx,x.png\n"
     assert not (tmp_path / "test.csv").exists()
 
 
-def test_what_255_means_is_not_stated_where_it_was_not(tmp_path: Path) -> None:
+def test_ignore_index_is_written_only_if_it_was_given(tmp_path: Path) -> None:
     # `debug` writes a sample of a data set whose 0/255 masks are binary only as long as nothing says otherwise.
     dataset = Dataset(tmp_path / "dataset.yaml", ("a", "b"), ignore_stated=False)
     write_dataset(tmp_path, dataset)
     assert load_dataset(tmp_path) == dataset
 
 
-def test_paths_start_at_the_csv_and_other_names_may_be_chosen(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_csv_and_files_may_be_renamed(tmp_path: Path) -> None:
     record = Record("x", tmp_path / "images" / "x.png", tmp_path / "answers" / "masks" / "x.png")
     dataset = Dataset(tmp_path / "answers.yaml", ("a", "b"), train=(record,))
     write_dataset(tmp_path, dataset, name="answers.yaml", train="answers/a.csv")
@@ -65,7 +65,7 @@ def test_paths_start_at_the_csv_and_other_names_may_be_chosen(tmp_path: Path) ->
     assert read.mask == record.mask
 
 
-def test_what_is_written_by_hand_may_leave_out_the_defaults(tmp_path: Path) -> None:
+def test_defaults_may_be_left_out(tmp_path: Path) -> None:
     folder = write(tmp_path, csv_text="image_id,image,mask,group,weight\nx,x.png,,,\n")
     dataset = load_dataset(folder)
     assert (dataset.ignore_index, dataset.ignore_stated, dataset.channels, dataset.palette) == (255, False, 3, None)
@@ -75,7 +75,7 @@ def test_what_is_written_by_hand_may_leave_out_the_defaults(tmp_path: Path) -> N
     assert dataset.test == ()
 
 
-def test_an_absolute_path_in_a_csv_stays(tmp_path: Path) -> None:
+def test_an_absolute_path_in_a_csv_is_kept(tmp_path: Path) -> None:
     folder = write(tmp_path, csv_text=f"image_id,image\nx,{tmp_path.parent}/x.png\n")
     assert load_dataset(folder).train[0].image == tmp_path.parent / "x.png"
 
@@ -168,7 +168,7 @@ def test_the_ignore_index_becomes_255(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("extra", "values"), [("", [0, 1]), ("ignore_index: 255", [0, 255])])
-def test_a_0_255_mask_of_two_classes_is_binary_unless_255_is_said_to_be_ignored(
+def test_a_0_255_mask_of_two_classes_is_binary_unless_ignore_index_is_255(
     tmp_path: Path, extra: str, values: list[int]
 ) -> None:
     dataset, record = pair(tmp_path, np.repeat(np.uint8([0, 255]), 6).reshape(3, 4), 2, extra)

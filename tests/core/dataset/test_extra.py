@@ -1,4 +1,4 @@
-"""Images of other data sets: classes matched by name, weights, twins of validation images, and what is refused."""
+"""Images of other data sets: classes matched by name, weights, duplicates of validation images, and errors."""
 
 import csv
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_the_weight_multiplies_that_of_each_image(dataset: Dataset, other: Path)
     ("text", "path", "weight"),
     [("a.yaml", "a.yaml", 1), ("a b/c.yaml:2", "a b/c.yaml", 2), ("a:b", "a:b", 1), ("a:b:0.1", "a:b", 0.1)],
 )
-def test_weights_are_told_from_paths(text: str, path: str, weight: float) -> None:
+def test_weights_are_split_from_paths(text: str, path: str, weight: float) -> None:
     assert split_weight(Path(text)) == (Path(path), weight)
 
 
@@ -129,7 +129,7 @@ def sample_rows(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_extra_images_are_trained_on_only_and_twins_of_validation_images_are_not(
+def test_extra_images_are_only_trained_on_and_duplicates_of_validation_images_are_not_used(
     typed: Type, tiny: Path, other: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert typed(f"{TRAIN} -o plain").status == 0

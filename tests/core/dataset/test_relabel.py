@@ -1,4 +1,4 @@
-"""Corrected masks in place of given ones: which images get them, that validation never does, and what is refused."""
+"""Corrected masks replace given ones: for which images, never for validation, and errors."""
 
 import csv
 import shutil

@@ -1,4 +1,4 @@
-"""Which runs predict which images, and for whom a score is out-of-fold."""
+"""Which runs predict which images, and which scores are out-of-fold."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def only(*ids: str) -> dict[str, Identity]:
         ("oof", "a new", {"a": ("0",), "new": ("0", "1")}, {"a", "new"}),
     ],
 )
-def test_members_and_whom_they_have_not_seen(
+def test_each_image_is_predicted_by_the_runs_that_did_not_see_it(
     subset: str, ids: str, members: dict[str, tuple[str, ...]], unseen: set[str]
 ) -> None:
     digests = only(*ids.split())
@@ -79,7 +79,7 @@ def test_an_image_is_known_by_its_content_not_its_name() -> None:
         members_for("oof", {"saved_again": Identity("other", "pC")}, {"0": Samples(frozenset({"pC"}), frozenset())})
 
 
-def test_a_training_image_with_a_validation_images_content_is_a_twin(tmp_path: Path) -> None:
+def test_a_training_image_with_the_content_of_a_validation_image_is_a_twin(tmp_path: Path) -> None:
     picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     for name, pixels, level in (("a", picture, 0), ("b", picture + 1, 0), ("copy", picture, 9), ("c", picture + 2, 0)):
         # The copy has the pixels of `a`, and other bytes.

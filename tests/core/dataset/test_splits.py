@@ -1,4 +1,4 @@
-"""Folds: every image once, quotas kept, no group on both sides, the same whatever the order, and rare classes even."""
+"""Folds: every image once, quotas, whole groups, independent of the order, and rare classes spread evenly."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ from segtool.errors import SegtoolError
 
 @st.composite
 def cases(draw: Any) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Pixels (N, C) with absent classes and empty masks, groups, a possible number of folds, a seed."""
+    """Draw pixels (N, C) with absent classes and empty masks, groups, a possible number of folds, and a seed."""
     images, classes = draw(st.integers(2, 40)), draw(st.integers(0, 6))
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
     pixels = rng.integers(1, 1000, (images, classes)) * (rng.random((images, classes)) < rng.random(classes) ** 2)

@@ -1,4 +1,4 @@
-"""The drawing of the demo: the same for the same seed, every class there, and nothing a colour threshold could find."""
+"""The images of the demo: equal for equal seeds, with every class, and not separable by colour."""
 
 import numpy as np
 import pytest

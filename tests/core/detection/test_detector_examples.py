@@ -1,4 +1,4 @@
-"""What the detector learns from: boxes in the pixels of the image it sees, flipped with it."""
+"""Examples of the detector: boxes are scaled and flipped with their image."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The detector's network: its levels, its statistics, and encoders that it cannot stand on."""
+"""The network of the detector: pyramid levels, batch norm statistics, and unsuitable encoders."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def test_levels_of_the_pyramid() -> None:
 
 
 @pytest.mark.parametrize("pretrained", [True, False])
-def test_statistics_stay_where_they_came_with_the_weights(pretrained: bool) -> None:
+def test_statistics_of_a_pretrained_encoder_are_kept(pretrained: bool) -> None:
     detector = build_detector("tu-resnet10t", 3, 2)
     train_mode(detector, pretrained=pretrained)
     before = {name: value.clone() for name, value in detector.named_buffers() if "running" in name}

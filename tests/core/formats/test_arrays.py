@@ -1,4 +1,4 @@
-"""Arrays of other code bases: their headers, their axes, and what is refused before anything is read."""
+"""Arrays of other code bases: their headers, their axes, and errors before any pixel is read."""
 
 import pickle
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_axes_are_found(shape: tuple[int, ...], classes: int, size: Size | None,
 
 
 @pytest.mark.parametrize("shape", [(5, 30, 5), (5, 5, 5)])
-def test_what_could_be_both_is_not_guessed(shape: tuple[int, ...]) -> None:
+def test_an_ambiguous_layout_is_not_guessed(shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"a\.npy has shape .*--layout chw or --layout hwc"):
         find_axes(stored(*shape), 5, None, Size(99, 99))
     assert find_axes(stored(*shape), 5, "chw", None).classes == 0

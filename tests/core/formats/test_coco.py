@@ -1,4 +1,4 @@
-"""COCO files against pycocotools' own reading of them, and what is refused."""
+"""COCO files compared with how pycocotools reads them, and errors."""
 
 import contextlib
 import io
@@ -77,7 +77,7 @@ def test_polygons_are_a_union_as_in_pycocotools(tmp_path: Path) -> None:
     # Painted over one another: box of 4 (class 2, first in the file), column of 6 (class 1), row of 8 (class 2).
     [("area", [2, 1, 2]), ("file", [2, 1, 2]), ("category", [2, 2, 2])],
 )
-def test_who_is_below(tmp_path: Path, order: coco_paint.Paint, expected: list[int]) -> None:
+def test_the_order_of_painting(tmp_path: Path, order: coco_paint.Paint, expected: list[int]) -> None:
     small, column, row = (np.zeros(SIZE, np.uint8) for _ in range(3))
     small[0:2, 0:2] = 1
     column[:, 0] = 1
@@ -123,7 +123,7 @@ def test_classes_are_dense_with_the_background_first(tmp_path: Path) -> None:
     assert (content.classes, content.class_ids) == (("BACKGROUND", "cup", "fork"), (1, 2, 0))
 
 
-def test_what_pycocotools_users_leave_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_annotations_that_are_left_out_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     left_out = [{"segmentation": []}, {"segmentation": [[1, 1, 5, 5]]}, {}, {"image_id": 8, "segmentation": BOX}]
     content = coco.read(write(tmp_path / "a.json", [*left_out, {"segmentation": BOX}]))

@@ -1,4 +1,4 @@
-"""COCO results: whose boxes they are, and what is none."""
+"""COCO results: which image each box belongs to, and malformed entries."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From what other code bases store to probabilities: scales, logits, sizes, votes, and what is none."""
+"""Probabilities from files of other code bases: scales, logits, sizes, votes, and errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +89,7 @@ def changed(index: tuple[int, ...], value: float) -> Callable[[Floats], Floats]:
         (lambda p: np.rint(p * 255).astype(np.uint8), True, "--logits: p.npy contains integers"),
     ],
 )
-def test_what_is_no_probability_is_named(
+def test_values_that_are_not_probabilities_are_named(
     probs: Floats, change: Callable[[Floats], Floats], logits: bool, said: str
 ) -> None:
     with pytest.raises(SegtoolError, match=said):
@@ -124,7 +124,7 @@ def test_a_mask_is_a_vote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         list(MaskFile(tmp_path / "m.png", Size(8, 9), 2).bands(Size(8, 9)))
 
 
-def test_a_binary_mask_may_be_a_picture(tmp_path: Path) -> None:
+def test_a_binary_mask_may_be_0_and_255(tmp_path: Path) -> None:
     mask = np.array([[0, 255], [255, 255]], np.uint8)
     images.write_mask(tmp_path / "m.png", mask)
     (votes,) = MaskFile(tmp_path / "m.png", Size(2, 2), 2).bands(Size(2, 2))

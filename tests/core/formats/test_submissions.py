@@ -1,4 +1,4 @@
-"""Submission files: what stands in them, and that they stream."""
+"""Submission files: their content, and that they are streamed."""
 
 import csv
 from pathlib import Path
@@ -14,7 +14,7 @@ from segtool.core.formats.submissions import pixels_string, write_pixels
 
 @settings(max_examples=60)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 255)))
-def test_pixels_are_row_major_and_parted_by_single_spaces(mask: np.ndarray) -> None:
+def test_pixels_are_row_major_and_separated_by_single_spaces(mask: np.ndarray) -> None:
     assert pixels_string(mask) == " ".join(str(value) for row in mask for value in row)
 
 

@@ -1,4 +1,4 @@
-"""Labels that were moved, grown or shrunk are told by how much better another place would fit."""
+"""Labels that were moved, grown or shrunk are recognised by the gain from undoing it."""
 
 import cv2
 import numpy as np

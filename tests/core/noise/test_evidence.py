@@ -1,4 +1,4 @@
-"""What is gathered from bands equals the formulas over whole maps."""
+"""Values gathered band by band equal the formulas over whole maps."""
 
 from collections.abc import Iterator
 from pathlib import Path

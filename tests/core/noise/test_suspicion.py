@@ -35,7 +35,7 @@ def test_each_kind_of_mistake_stands_out_and_is_named() -> None:
     assert {one.kind for one in others} == {""}
 
 
-def test_one_sign_counts_at_most_so_much_and_what_is_better_than_usual_counts_nothing() -> None:
+def test_one_sign_is_capped_and_better_than_usual_counts_as_zero() -> None:
     found = [usual(n) for n in range(20)]
     found[0] = usual(0, shift=Shift(0.9, 4, 0), unlikely=np.zeros(STEPS, np.uint32), softmin=0.9)
     assert judge(found, STEPS_OF_ALL)[0].score == MOST

@@ -1,4 +1,4 @@
-"""Boxes of components, crops around them, and the table that says where each lies."""
+"""Boxes of components, crops around them, and their table."""
 
 import math
 from pathlib import Path
@@ -73,7 +73,7 @@ IMAGES = [
 ]
 
 
-def test_the_table_comes_back(tmp_path: Path) -> None:
+def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_boxes(tmp_path / "boxes.csv", IMAGES)
     assert read_boxes(tmp_path / "boxes.csv") == IMAGES
 

@@ -1,4 +1,4 @@
-"""Crops back in the image: the mean where they overlap, the base elsewhere, in bands that agree with the whole."""
+"""Pasted crops: the mean where they overlap, the base elsewhere, in bands that agree with the whole."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -85,7 +85,7 @@ def names(images: Sequence[CroppedImage]) -> list[str]:
     return [image.image_id for image in images]
 
 
-def test_which_images_can_be_put_together() -> None:
+def test_which_images_are_complete() -> None:
     assert names(complete_images(IMAGES, folder(CROPS), None)) == ["one", "bare", "two"]
     fold = {name: CROPS[name] for name in ("one_0", "one_1")}
     assert names(complete_images(IMAGES, folder(fold, "valid"), None)) == ["one"]
