@@ -118,7 +118,7 @@ def test_only_the_images_of_a_file_are_trained_on(tiny: Path, typed: Type) -> No
     assert "up to date" in typed(f"{line} --only keep.csv").stdout
     write_csv(keep, ("image_id",), [[image_id] for image_id in [*kept, "train_9"]])
     ended = typed(f"{line} --only keep.csv")
-    assert (ended.status, "keep.csv names 'train_9'" in ended.stderr) == (1, True)
+    assert (ended.status, "keep.csv lists 'train_9'" in ended.stderr) == (1, True)
     write_csv(keep, ("image_id", "why"), [[image_id, ""] for image_id in kept])
     ended = typed(f"{line} --only keep.csv")
     assert ended.status == 2

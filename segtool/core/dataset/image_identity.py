@@ -28,7 +28,7 @@ class Identity(NamedTuple):
     pixels: str
 
     def among(self, digests: frozenset[str]) -> bool:
-        """Whether the image is one of those with these digests, of files or of pixels."""
+        """Return whether the image has one of these digests, of file or of pixels."""
         return self.file in digests or (self.pixels != "" and self.pixels in digests)
 
     @property

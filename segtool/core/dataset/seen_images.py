@@ -105,11 +105,14 @@ def merge_samples(path: Path, parts: Sequence[Path]) -> None:
     held = {(row["image_id"], row["digest"]) for row in rows if row["role"] == "valid"}
 
     def role(row: Mapping[str, str]) -> str:
-        # Rows of what was learnt elsewhere stay apart: their images need not be in the data set.
+        # These images need not be in the data set, so their roles are kept.
         if row["role"] in ("init", "teacher"):
             return row["role"]
-        seen = "train" if row["digest"] in trained else "init" if row["digest"] in inherited else ""
-        return seen or ("valid" if (row["image_id"], row["digest"]) in held else "twin")
+        if row["digest"] in trained:
+            return "train"
+        if row["digest"] in inherited:
+            return "init"
+        return "valid" if (row["image_id"], row["digest"]) in held else "twin"
 
     write_csv(path, COLUMNS, dict.fromkeys((row["source"], *_line(row, role(row))) for row in rows))
 

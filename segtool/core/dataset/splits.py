@@ -41,22 +41,22 @@ def number_groups(records: Sequence[Record]) -> Ints:
 
 def hold_out(images: int, share: float, seed: int) -> Ints:
     """Assign a random `share` of the images (at least one, not all) to fold 0, the others to -1; int64 (N,)."""
-    # Here and below: it takes longer to import than a small data set takes to split.
+    # Imported here and below, since the import takes longer than splitting a small data set.
     from sklearn.model_selection import train_test_split
 
-    held = min(max(round(images * share), 1), images - 1)
+    count = min(max(round(images * share), 1), images - 1)
     folds = np.full(images, ALWAYS_TRAIN, np.int64)
-    folds[train_test_split(np.arange(images), test_size=held, random_state=seed)[1]] = 0
+    folds[train_test_split(np.arange(images), test_size=count, random_state=seed)[1]] = 0
     return folds
 
 
 def plain_folds(groups: Ints, folds: int, seed: int) -> Ints:
-    """Assign groups, whole, to folds of about equal numbers of images, whatever their classes; int64 (N,) from 0.
+    """Assign whole groups to folds with about equal numbers of images, ignoring classes; int64 (N,) from 0.
 
     Args:
         groups: group number per image, int64 (N,) from 0 without gaps; `arange(N)` to place images one by one.
         folds: at least two, at most the number of groups; no fold stays empty.
-        seed: decides which images, or which of equally large groups, go where.
+        seed: shuffles images, or groups of equal size.
     """
     from sklearn.model_selection import GroupKFold, KFold
 
@@ -64,7 +64,7 @@ def plain_folds(groups: Ints, folds: int, seed: int) -> Ints:
     if count == len(groups):
         parts = KFold(folds, shuffle=True, random_state=seed).split(groups)
     else:
-        # GroupKFold takes groups of equal size by their numbers.
+        # GroupKFold orders groups of equal size by their numbers, so that shuffling these shuffles the groups.
         parts = GroupKFold(folds).split(groups, groups=np.random.default_rng(seed).permutation(count)[groups])
     assigned = np.empty(len(groups), np.int64)
     for fold, (_, rows) in enumerate(parts):
