@@ -1,4 +1,4 @@
-"""Augmentation of training images: one pipeline from the settings, its every choice a function of a key."""
+"""Augmentation of training images: one pipeline from the settings, with random choices that depend on a key."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ from segtool.settings.augmentation import PRESETS, AugmentationSettings
 from segtool.settings.data import SizeSettings
 from segtool.values import Size
 
-# Grids of so many holes a side: the sizes of their cells differ from sample to sample (Chen et al. 2020).
+# Holes a side of a grid: the sizes of the cells differ from sample to sample (Chen et al. 2020).
 GRIDS = (3, 5, 8)
-# Blank images that a pipeline from a file must stand.
-REHEARSALS = 12
+# Blank images on which a pipeline from a file is tried.
+TRIALS = 12
 
 
 class Augmentation:
@@ -30,13 +30,13 @@ class Augmentation:
 
     Args:
         settings: probabilities and ranges.
-        size: its crop is the size of the result (None keeps each image's own), and says where crops lie.
-        fill: pixel value of what lies outside the image (the mean colour: zero after normalisation). Such pixels
-            are 255 (ignored) in the mask.
-        shares: of each class, of all training pixels; needed for `crop_balance`.
+        size: with a crop, the size of the result (otherwise images keep their size) and the choice of its position.
+        fill: value of pixels outside the image (the mean colour: zero after normalisation), which are 255 (ignored) in
+            the mask.
+        shares: each class's share of all training pixels; needed for `crop_balance`.
 
     Raises:
-        SegtoolError, UsageError: the pipeline of `settings.augment` is not there or wrong.
+        SegtoolError, UsageError: the pipeline of `settings.augment` is missing or wrong.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Augmentation:
         steps += _scale_and_crop(settings.basics.scale, size, shares, outside)
         brightness, contrast = settings.basics.brightness, settings.basics.contrast
         if brightness or contrast:
-            # Not `ensure_safe_range`: it makes every change one that brightens and flattens. What leaves 0..255 is cut.
+            # Not `ensure_safe_range`, with which every change brightens and flattens. Values are clipped to 0..255.
             steps.append(A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=0.5))
         steps += colours(settings.augment, len(fill))
         steps += _holes(settings, colour)
@@ -65,14 +65,14 @@ class Augmentation:
         """Augment uint8 (H, W, C) and uint8 (H, W); the key (seed, epoch, index, ...) decides every choice.
 
         Raises:
-            SegtoolError: a step cannot take the image, or gives something else than pixels.
+            SegtoolError: a step fails on the image, or returns something other than pixels.
         """
         return self.numbered(image, mask, None, *key)[:2]
 
     def numbered(
         self, image: Array, mask: Array, numbers: Array | None, *key: int
     ) -> tuple[Array, Array, Array | None]:
-        """The same, with pixels' numbers (see `soft`) moved as the mask's pixels are."""
+        """Augment an image, its mask, and the numbers of its pixels (see `soft_targets`), which move with the mask."""
         self.compose.set_random_state(*sample_generators(*key))
         more = {} if numbers is None else {"numbers": numbers}
         try:
@@ -84,22 +84,22 @@ class Augmentation:
         if self.source and not _same_kind(pixels, labels, self.channels):
             raise SegtoolError(
                 f"--augment {self.source} makes {_described(pixels)} of uint8 pixels with {self.channels} channels and"
-                f" {_described(labels)} of their uint8 mask: leave out what normalises or converts"
+                f" {_described(labels)} of their uint8 mask: remove transforms that normalise or convert"
             )
         pixels = np.ascontiguousarray(pixels).reshape(*labels.shape, -1)
         return pixels, np.ascontiguousarray(labels), changed.get("numbers")
 
 
-def rehearse(settings: AugmentationSettings, size: Size, channels: int) -> None:
-    """Try a pipeline from a file on blank images of a size, so that what cannot work ends before the training.
+def check_pipeline(settings: AugmentationSettings, size: Size, channels: int) -> None:
+    """Try a pipeline from a file on blank images of a size, so that a wrong one fails before the training.
 
     Raises:
-        SegtoolError: it cannot be built, or is not made for such images.
+        SegtoolError: the pipeline cannot be built, or fails on such images.
     """
     if settings.augment in PRESETS:
         return
     augmentation = Augmentation(settings, SizeSettings(), (0,) * channels)
-    for number in range(REHEARSALS):
+    for number in range(TRIALS):
         augmentation(np.zeros((*size, channels), np.uint8), np.zeros(size, np.uint8), number)
 
 

@@ -1,4 +1,4 @@
-"""A micro-batch, and putting images of any size together into one."""
+"""Micro-batches of images of any size."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,11 +12,12 @@ from segtool.core.images import IGNORE, Array
 
 
 class Sources(NamedTuple):
-    """What the images that SnapMix made come from; of others in the batch nothing that means anything.
+    """The sources of images made by SnapMix; undefined for the other images of the batch.
 
-    mixed bool (N,), which images it made; images uint8 (N, 2, H, W, C), the image and its partner, padded like the
-    batch; sizes int64 (N, 2), height and width before that; boxes int64 (N, 2, 4), top, left, height and width of what
-    is covered in the image and of the partner's region that covers it; held bool (N, 2, 256), the values in both masks.
+    mixed bool (N,), which images SnapMix made; images uint8 (N, 2, H, W, C), the image and its partner, padded like the
+    batch; sizes int64 (N, 2), height and width before padding; boxes int64 (N, 2, 4), top, left, height and width of
+    the covered box of the image and of the partner's region that covers it; held bool (N, 2, 256), the values in both
+    masks.
     """
 
     mixed: torch.Tensor
@@ -29,9 +30,9 @@ class Sources(NamedTuple):
 class Batch(NamedTuple):
     """A micro-batch before normalisation, images padded at the bottom and right to one size.
 
-    images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,). Where images are mixed by
-    mixup also their second masks, like the first, and how much these count, float32 (N,) from 0 to 1. In a run with
-    soft targets also these, float16 (N, classes, H, W).
+    images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,). With mixup also second masks,
+    like the first, and their share of the weight, float32 (N,) from 0 to 1. In a run with soft targets also these,
+    float16 (N, classes, H, W).
     """
 
     images: torch.Tensor
@@ -43,13 +44,13 @@ class Batch(NamedTuple):
     soft: torch.Tensor | None = None
 
     def first(self, count: int) -> "Batch":
-        """The first images of the batch, each with its one mask or the first of two."""
+        """Return the first `count` images of the batch, each with its first mask only."""
         soft = None if self.soft is None else self.soft[:count]
         return Batch(self.images[:count], self.masks[:count], self.weights[:count], soft=soft)
 
 
 class Collate:
-    """Puts samples of any size into one `Batch`, padded to a multiple of `divisor`; padding is ignored in the mask."""
+    """Put samples of any size into one `Batch`, padded to a multiple of `divisor`; padding is ignored in the mask."""
 
     def __init__(self, fill: tuple[int, ...], divisor: int) -> None:
         self.fill, self.divisor = fill, divisor
@@ -72,7 +73,7 @@ class Collate:
         return batch
 
     def _sources(self, snaps: Sequence[Snap | None], shape: tuple[int, ...]) -> Sources:
-        """What SnapMix made a batch's images from; their shape is (N, H, W, C)."""
+        """Return the sources of a batch of images of shape (N, H, W, C)."""
         count = len(snaps)
         images = np.empty((count, 2, *shape[1:]), np.uint8)
         sizes, boxes = np.zeros((count, 2), np.int64), np.zeros((count, 2, 4), np.int64)
@@ -89,7 +90,7 @@ class Collate:
 
 
 def _stack_masks(masks: Sequence[Array | None], height: int, width: int) -> torch.Tensor:
-    """Masks in the upper left corners of (N, height, width), ignored elsewhere."""
+    """Stack masks in the upper left corners of (N, height, width), ignored elsewhere."""
     stacked = np.full((len(masks), height, width), IGNORE, np.uint8)
     for slot, mask in enumerate(masks):
         if mask is not None:
@@ -98,7 +99,7 @@ def _stack_masks(masks: Sequence[Array | None], height: int, width: int) -> torc
 
 
 def _stack_soft(samples: Sequence[Sample], height: int, width: int) -> torch.Tensor | None:
-    """Soft targets in the upper left corners of (N, classes, height, width)."""
+    """Stack soft targets in the upper left corners of (N, classes, height, width)."""
     if samples[0].soft is None:
         return None
     stacked = np.zeros((len(samples), len(samples[0].soft), height, width), np.float16)

@@ -1,4 +1,4 @@
-"""Crops that look at the mask: on objects, and on rare classes."""
+"""Crops chosen by the mask: on objects, and on rare classes."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from segtool.core.images import IGNORE, Array
 from segtool.values import Size
 
-# At import the library asks a package index for its latest version unless told not to.
+# Otherwise the library looks up its latest version in a package index when it is imported.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 from albumentations.augmentations.crops.transforms import BaseCrop
@@ -20,9 +20,9 @@ BACKGROUND = 0
 
 
 def holding(chosen: npt.NDArray[np.bool_], size: Size, generator: np.random.Generator) -> tuple[int, int] | None:
-    """The upper left corner of a crop that holds a pixel of `chosen` (H, W), each of them as likely; None without any.
+    """Draw the upper left corner of a crop that holds a random pixel of `chosen` (H, W); None without any.
 
-    Where in the crop the pixel lies is random too, as far as the image's border allows.
+    The position of the pixel in the crop is random too, as far as the image's border allows.
     """
     if not (count := cv2.countNonZero(chosen.view(np.uint8))):
         return None
@@ -35,11 +35,11 @@ def holding(chosen: npt.NDArray[np.bool_], size: Size, generator: np.random.Gene
 
 
 def draw_class(mask: Array, shares: Sequence[float], generator: np.random.Generator) -> int | None:
-    """One of the classes in the mask, with a chance that is inverse to its share of the training pixels.
+    """Draw one of the classes in the mask, with a probability inverse to its share of the training pixels.
 
     Args:
         mask: uint8 (H, W), 255 = ignored.
-        shares: of each class, of all training pixels; a class that occurs only here counts as the rarest of them.
+        shares: each class's share of all training pixels; a class with a share of 0 counts as the rarest other one.
     """
     present = np.flatnonzero(cv2.calcHist([mask], [0], None, [IGNORE], [0, IGNORE]))
     if not len(present):
@@ -50,13 +50,13 @@ def draw_class(mask: Array, shares: Sequence[float], generator: np.random.Genera
 
 
 class MaskCrop(BaseCrop):
-    """A crop that with some probability holds an object, or a class drawn by its rarity; else anywhere.
+    """A random crop that with given probabilities holds an object, or a class drawn by its rarity.
 
     Args:
         size: of the crop; images are at least as large.
         nonempty: probability of a crop with a pixel that is neither background (class 0) nor ignored.
         balance: probability of a crop with a pixel of the class that `draw_class` draws.
-        shares: of each class, of all training pixels; needed for `balance`.
+        shares: each class's share of all training pixels; needed for `balance`.
     """
 
     def __init__(self, size: Size, nonempty: float, balance: float, shares: Sequence[float] = ()) -> None:
@@ -64,19 +64,19 @@ class MaskCrop(BaseCrop):
         self.size, self.nonempty, self.balance, self.shares = size, nonempty, balance, shares
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Called by albumentations; the generators are those of the sample."""
+        """Return the crop's coordinates to albumentations, drawn by the generator of the sample."""
         top, left = self.corner(data["mask"], self.random_generator)
         return {"crop_coords": (left, top, left + self.size.width, top + self.size.height)}
 
     def corner(self, mask: Array, generator: np.random.Generator) -> tuple[int, int]:
-        """The upper left corner of a crop of a mask, uint8 (H, W)."""
-        draw, found = generator.random(), None
+        """Draw the upper left corner of a crop of a mask, uint8 (H, W)."""
+        draw, corner = generator.random(), None
         if draw < self.balance:
             drawn = draw_class(mask, self.shares, generator)
-            found = None if drawn is None else holding(mask == drawn, self.size, generator)
+            corner = None if drawn is None else holding(mask == drawn, self.size, generator)
         elif draw < self.balance + self.nonempty:
-            found = holding((mask != BACKGROUND) & (mask != IGNORE), self.size, generator)
-        if found is None:
+            corner = holding((mask != BACKGROUND) & (mask != IGNORE), self.size, generator)
+        if corner is None:
             top, left = (generator.integers(0, n - m + 1) for n, m in zip(mask.shape, self.size, strict=True))
-            found = int(top), int(left)
-        return found
+            corner = int(top), int(left)
+        return corner

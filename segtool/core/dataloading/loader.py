@@ -17,10 +17,10 @@ from segtool.errors import SegtoolError
 
 
 def make_loader(samples: TrainingSamples, plan: Iterable[list[Key]], collate: Collate, workers: int) -> Iterator[Batch]:
-    """The batches of a plan, such as all that is left of a run: workers start once and read ahead across epochs.
+    """Yield the batches of a plan, which may span epochs: workers start once and read ahead.
 
     Raises:
-        SegtoolError: an image or mask is at fault.
+        SegtoolError: an image or mask is wrong.
     """
     loader: DataLoader[Sample] = DataLoader(
         samples,
@@ -41,9 +41,9 @@ def _collate_unless_broken(collate: Collate, samples: Sequence[Sample] | Segtool
 
 
 def _init_worker(_: int) -> None:
-    # One thread per worker: OpenCV would start as many as there are cores in each of them.
+    # One thread per worker: OpenCV would start one per core in each of them.
     cv2.setNumThreads(0)
-    # The main process decides what a signal means; workers end with it, and quietly: of a worker that a signal killed
-    # torch would complain while the main process is stopping in good order.
+    # The main process handles signals, and workers end with it. They end quietly, since torch reports a worker that was
+    # killed by a signal as an error while the main process is stopping properly.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Two training images mixed into one: mixup, CutMix, SnapMix. Partner, kind and amount are functions of a sample's key.
+"""Mixing two training images: mixup, CutMix, SnapMix. Partner, kind and amount are functions of a sample's key.
 
 The partner is read and augmented for the sample alone, not taken from its batch: the result does not depend on batch
 size, accumulation, workers or processes.
@@ -22,9 +22,9 @@ from segtool.values import Size
 class Sample(NamedTuple):
     """One image of a batch.
 
-    image uint8 (H, W, C); mask uint8 (H, W), 255 = ignored; weight: of the image. Of an image mixed by mixup also a
-    second mask and its share of the weight, from 0 to 1; by SnapMix, what it was made from. In a run with soft targets
-    these too, float16 (classes, H, W).
+    image uint8 (H, W, C); mask uint8 (H, W), 255 = ignored; weight: of the image. With mixup also a second mask and its
+    share of the weight, from 0 to 1; with SnapMix, its sources. In a run with soft targets also these, float16
+    (classes, H, W).
     """
 
     image: Array
@@ -37,7 +37,7 @@ class Sample(NamedTuple):
 
 
 class Snap(NamedTuple):
-    """What SnapMix made an image from: the sample, its partner, and the box of each."""
+    """The sources of an image made by SnapMix: the sample, its partner, and the box of each."""
 
     sample: Sample
     partner: Sample
@@ -50,7 +50,7 @@ class Mix(NamedTuple):
 
     partner: index of the other image.
     lam: share of the image that stays, as in the papers.
-    lam_partner: share of the partner that is left out; drawn apart for SnapMix alone.
+    lam_partner: share of the partner that is left out; drawn separately for SnapMix only.
     generator: for further draws.
     """
 
@@ -64,7 +64,7 @@ class Mix(NamedTuple):
 def draw_mix(settings: AugmentationSettings, own: int, count: int, *key: int) -> Mix | None:
     """Draw what to mix into image `own` of `count` for a key, or None.
 
-    The partner is any other image (of a single one it is the image itself, augmented anew); `lam` follows Beta(A, A).
+    The partner is any other image (or a single image itself, augmented anew); `lam` follows Beta(A, A).
     If there are several ways to mix, each is drawn equally often.
     """
     amounts = {kind: amount for kind in MIXES if (amount := getattr(settings, kind))}

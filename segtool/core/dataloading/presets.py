@@ -1,5 +1,5 @@
-"""What the augmentation presets hold beyond the basics, and pipelines from files; with `augmentation` and `crops` the
-only modules that know albumentations."""
+"""The transforms of augmentation presets, and pipelines from files; with `augmentation` and `crops` the only modules
+that import albumentations."""
 
 import inspect
 import os
@@ -15,14 +15,14 @@ from segtool.core.documents import read_yaml
 from segtool.core.images import IGNORE, MASK_INTERPOLATION
 from segtool.errors import SegtoolError
 
-# At import the library asks a package index for its latest version unless told not to.
+# Otherwise the library looks up its latest version in a package index when it is imported.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import albumentations as A
 
 Steps = list[A.BasicTransform]
 
-# What changes sizes by cv2.resize; what warps rounds to the nearest centre already, and takes no other rule.
+# Transforms that resize by cv2.resize; those that warp use the nearest centre already.
 RESIZING = (
     A.CropAndPad,
     A.LongestMaxSize,
@@ -35,7 +35,7 @@ RESIZING = (
 
 
 def geometry(preset: str, outside: dict[str, Any]) -> Steps:
-    """A preset's changes of shape, before the crop; `outside` says what lies beyond the image's border."""
+    """Return a preset's geometric transforms, before the crop; `outside` says how to fill beyond the border."""
     if preset == "medium":
         return [A.Affine(rotate=(-10, 10), p=0.5, **outside)]
     if preset == "heavy":
@@ -46,7 +46,7 @@ def geometry(preset: str, outside: dict[str, Any]) -> Steps:
 
 
 def colours(preset: str, channels: int) -> Steps:
-    """A preset's changes of colour, after the crop; those that only colour images have are left out for others."""
+    """Return a preset's colour transforms, after the crop, without those that images of `channels` cannot have."""
     if preset not in ("medium", "heavy"):
         return []
     heavy = preset == "heavy"
@@ -59,31 +59,32 @@ def colours(preset: str, channels: int) -> Steps:
     blurs = [A.GaussianBlur(sigma_limit=(0.3, 1.5 if heavy else 1.0), p=1)]
     noises: Steps = [A.GaussNoise(std_range=(0.01, 0.06 if heavy else 0.03), p=1)]
     if heavy:
-        # Symmetric about the pixel: the library's defaults move the image by up to 2 pixels, and the mask stays.
+        # Symmetric about the pixel: the library's defaults shift the image, but not the mask, by up to 2 pixels.
         blurs.append(A.MotionBlur(blur_limit=(3, 7), allow_shifted=False, direction_range=(0, 0), p=1))
         if channels != 4:
             noises.append(A.ImageCompression(quality_range=(40, 90), p=1))
-    # Each one of its kind: chances within a OneOf are relative.
+    # p=1 for each transform above: probabilities within a OneOf are relative.
     return [*steps, A.OneOf(tones, p=0.3), A.OneOf([*blurs, *noises], p=0.4 if heavy else 0.3)]
 
 
 def load_pipeline(path: Path) -> A.BaseCompose:
-    """The pipeline that `A.to_dict` wrote as JSON or YAML.
+    """Load a pipeline that `A.to_dict` wrote as JSON or YAML.
 
-    Where its transforms label what lies outside the image 0, as the library does unless told otherwise, it is 255. A 0
-    that is not the library's default, as of holes (whose labels it keeps), stays. Masks are resized as everywhere here.
+    Mask pixels outside the image become 255 instead of the library's default 0. A 0 that is not a default stays, such
+    as that of holes (which keep their labels by default). Masks are resized as everywhere in segtool.
 
     Raises:
-        SegtoolError: not such a file, an unknown transform, or a wrong argument.
+        SegtoolError: the file is not a pipeline, or has an unknown transform or a wrong argument.
     """
-    content = _read(path)
+    # JSON is YAML too.
+    content: dict[str, Any] = read_yaml(existing_pipeline(path), PipelineFile)
     try:
         with warnings.catch_warnings():
-            # Unknown arguments only warn, and the default is used in their place.
+            # For unknown arguments the library only warns, and uses the default.
             warnings.simplefilter("error", UserWarning)
             pipeline = A.from_dict(content)
     except KeyError as error:
-        raise SegtoolError(f"{path}: albumentations {A.__version__} knows no {error} to build the pipeline") from error
+        raise SegtoolError(f"{path}: albumentations {A.__version__} has no {error} to build the pipeline") from error
     except (TypeError, ValueError, AttributeError, UserWarning) as error:
         raise SegtoolError(
             f"{path} is not a pipeline that albumentations {A.__version__} can build: {error}"
@@ -91,7 +92,7 @@ def load_pipeline(path: Path) -> A.BaseCompose:
     if not isinstance(pipeline, A.BaseCompose):
         pipeline = A.Compose([pipeline])
     for transform in leaves(pipeline):
-        # `A.to_dict` writes every argument: a 0 that is the default says nothing of what was wanted.
+        # `A.to_dict` writes every argument: a 0 that is the default need not be the user's choice.
         default = inspect.signature(type(transform)).parameters.get("fill_mask")
         if default and default.default == getattr(transform, "fill_mask", None) == 0:
             transform.fill_mask = IGNORE
@@ -101,7 +102,7 @@ def load_pipeline(path: Path) -> A.BaseCompose:
 
 
 def leaves(pipeline: A.BaseCompose) -> Iterator[A.BasicTransform]:
-    """All transforms of a pipeline, those of the pipelines within it too."""
+    """Yield all transforms of a pipeline, including those of nested pipelines."""
     for transform in pipeline.transforms:
         if isinstance(transform, A.BaseCompose):
             yield from leaves(transform)
@@ -110,12 +111,6 @@ def leaves(pipeline: A.BaseCompose) -> Iterator[A.BasicTransform]:
 
 
 class PipelineFile(TypedDict):
-    """What albumentations' A.to_dict writes."""
+    """The content that albumentations' A.to_dict writes."""
 
     transform: dict[str, Any]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    # JSON is YAML too.
-    content: dict[str, Any] = read_yaml(existing_pipeline(path), PipelineFile)
-    return content

@@ -20,7 +20,7 @@ PARTNER = 1
 
 
 class TrainingSamples(TorchDataset[Sample]):
-    """Reads, resizes, cuts and augments the image or window of a `Key`, and mixes another into it."""
+    """Read, resize, cut and augment the image or window of a `Key`, and mix another into it."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class TrainingSamples(TorchDataset[Sample]):
         mix = draw_mix(self.augmentation.settings, key.sample, len(self.units), self.seed, *key)
         if mix is None:
             return sample
-        # The longer key is another one: a partner is not augmented as it would be in its own place.
+        # A longer key, so that a partner is augmented differently than as a sample of its own.
         return apply_mix(sample, self._augmented(mix.partner, *key, PARTNER), mix)
 
     def _augmented(self, index: int, *key: int) -> Sample:
         record = self.units.records[index]
         image, mask = self.dataset.read_pair(record)
         if record.weight == 0:
-            # Left out of every mean, whatever its mask holds.
+            # An image of weight 0 is left out of every mean.
             mask = np.full_like(mask, IGNORE)
         size = Size(*mask.shape)
         numbers = number_pixels(size) if record.soft else None
@@ -70,7 +70,7 @@ class TrainingSamples(TorchDataset[Sample]):
         return Sample(image, mask, record.weight / self.mean_weight, soft=soft)
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample] | SegtoolError:
-        """What a loader asks for. An error is returned: raised in a worker, torch would wrap it in its traceback."""
+        """Return the samples of a micro-batch, or the error: torch would wrap one raised in a worker in a traceback."""
         try:
             return [self[key] for key in keys]
         except SegtoolError as error:

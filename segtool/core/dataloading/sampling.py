@@ -1,4 +1,4 @@
-"""Which images are in each update, in which order, and how often each is drawn."""
+"""The choice and order of the images of each update, and how often each image is drawn."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def repeat_factors(counts: npt.NDArray[np.int64], threshold: float) -> Floats:
-    """How much more often than others each image is drawn: repeat-factor sampling (Gupta et al. 2019, LVIS).
+    """Return how much more often than others each image is drawn: repeat-factor sampling (Gupta et al. 2019, LVIS).
 
     A class in a share f of the images has the factor max(1, sqrt(threshold / f)); an image has the largest of its
     classes' factors.
@@ -40,15 +40,14 @@ def mean_weight(weights: Sequence[float], factors: Floats | None) -> float:
 
 
 def draw(factors: Sequence[float] | Floats, *key: int) -> list[int]:
-    """As many draws as there are images, in random order, image i about factors[i] / mean(factors) times.
+    """Draw as many images as there are, in random order, image i about factors[i] / mean(factors) times.
 
-    Systematic sampling: each image is drawn that often rounded down or up, and in the mean exactly. A function of the
-    key.
+    Systematic sampling: this number is rounded down or up, and exact on average. A function of the key.
     """
     count, generator = len(factors), drawing_generator(*key)
     order = generator.permutation(count)
     ends = np.cumsum(np.asarray(factors)[order])
-    # Rounding must not leave the last point beyond the last end.
+    # Rounding must not leave the last point after the last end.
     ends *= count / ends[-1]
     ends[-1] = count
     drawn = order[np.searchsorted(ends, generator.random() + np.arange(count), side="right")]
@@ -56,7 +55,7 @@ def draw(factors: Sequence[float] | Floats, *key: int) -> list[int]:
 
 
 class Key(NamedTuple):
-    """One use of a training image: its index, and with epoch and repeat all that its augmentation depends on."""
+    """One use of a training image: its index, epoch and repeat, on which its augmentation depends."""
 
     epoch: int
     sample: int
@@ -87,26 +86,26 @@ class BatchPlan(Sampler[list[Key]]):
     ) -> None:
         """
         Args:
-            factors: how much more often than others each image is drawn; None: all alike.
-            epochs: the epochs to go through, counted from 0.
-            skip: updates of the first of them that are done already.
+            factors: how much more often than others each image is drawn; None: all equally often.
+            epochs: the epochs to plan, counted from 0.
+            skip: updates of the first of these epochs that are already done.
         """
         self.count, self.batch, self.accumulate, self.seed = count, batch, accumulate, seed
         self.epochs, self.skip, self.rank, self.world, self.factors = epochs, skip, rank, world, factors
 
     @property
     def updates_per_epoch(self) -> int:
-        """Optimizer steps in an epoch."""
+        """Return the number of updates in an epoch."""
         return max(1, self.count // (self.batch * self.accumulate))
 
     def epoch(self, epoch: int) -> list[Key]:
-        """The images of one epoch in order, over all processes."""
+        """Return the images of one epoch in order, over all processes."""
         return self._keys(epoch, self.updates_per_epoch * self.batch * self.accumulate)
 
     def everything(self, epoch: int) -> list[list[Key]]:
-        """This process's parts of micro-batches of every image of an epoch, also those that its updates leave out.
+        """Return this process's parts of micro-batches of all images of an epoch, even those that its updates omit.
 
-        They are as equal as they can be, and none is smaller than `batch`.
+        The micro-batches are as equal as possible, and none is smaller than `batch`.
         """
         keys = self._keys(epoch, max(self.count, self.batch))
         parts = len(keys) // self.batch
@@ -114,7 +113,7 @@ class BatchPlan(Sampler[list[Key]]):
         return [keys[start:end][self.rank :: self.world] for start, end in pairwise(ends)]
 
     def _keys(self, epoch: int, used: int) -> list[Key]:
-        """The first `used` uses of images in the order of an epoch."""
+        """Return the first `used` uses of images in the order of an epoch."""
         if self.factors is None:
             order = permutation(self.count, self.seed, epoch)
         else:

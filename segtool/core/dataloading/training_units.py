@@ -1,4 +1,4 @@
-"""The units that an epoch draws: training images or windows of them, and the pixels of each class in each."""
+"""The units that an epoch draws, training images or windows of them, and the pixels of each class in each unit."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from segtool.settings.data import SizeSettings
 log = logging.getLogger(__name__)
 
 COLUMNS = ("source", "image_id", "top", "left", "height", "width")
-# Before a class's name: it may be that of a column.
+# A prefix, as a class may have the name of another column.
 PIXELS = "pixels of "
 
 
@@ -54,16 +54,16 @@ def count_units(path: Path, dataset: Dataset, records: Sequence[Record], size: S
     Windows with less than `size.min_foreground` are left out.
 
     Raises:
-        SegtoolError: a mask is at fault, or no window is left.
+        SegtoolError: a mask is wrong, or no window is left.
     """
     columns = (*COLUMNS, *(PIXELS + name for name in dataset.classes))
-    found = kept = 0
+    total = kept = 0
 
     def rows() -> Iterator[tuple[object, ...]]:
-        nonlocal found, kept
+        nonlocal total, kept
         for record in track(records, total=len(records), label="reading masks"):
             for box, counts in _units_of(dataset.read_mask(record), size, len(dataset.classes)):
-                found += 1
+                total += 1
                 if not size.min_foreground or counts[1:].sum() >= size.min_foreground * box.height * box.width:
                     kept += 1
                     yield (dataset.source(record), record.image_id, *box, *counts.tolist())
@@ -72,10 +72,10 @@ def count_units(path: Path, dataset: Dataset, records: Sequence[Record], size: S
     if not kept:
         path.unlink()
         raise SegtoolError(
-            f"--min-foreground {size.min_foreground:g}: none of {found} windows of {len(records)} images has so much"
+            f"--min-foreground {size.min_foreground:g}: none of {total} windows of {len(records)} images has that much"
         )
     if size.window:
-        log.info("%d of %d windows of %d images", kept, found, len(records))
+        log.info("%d of %d windows of %d images", kept, total, len(records))
 
 
 def read_units(path: Path, dataset: Dataset, records: Sequence[Record], *, windows: bool) -> TrainingUnits:
@@ -84,12 +84,12 @@ def read_units(path: Path, dataset: Dataset, records: Sequence[Record], *, windo
     names = [PIXELS + name for name in dataset.classes]
     rows = read_csv(path, (*COLUMNS, *names))
     try:
-        found = tuple(by_name[row["source"], row["image_id"]] for row in rows)
+        unit_records = tuple(by_name[row["source"], row["image_id"]] for row in rows)
         boxes = tuple(Rectangle(*(to_whole_number(row[column], path) for column in COLUMNS[2:])) for row in rows)
         counts = np.array([[to_whole_number(row[name], path) for name in names] for row in rows], np.int64)
     except (KeyError, SegtoolError) as error:
-        raise SegtoolError(f"{path} does not belong to this run ({error}); remove it and it is made again") from error
-    return TrainingUnits(found, boxes if windows else None, counts)
+        raise SegtoolError(f"{path} does not belong to this run ({error}); remove it to have it made again") from error
+    return TrainingUnits(unit_records, boxes if windows else None, counts)
 
 
 def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[Rectangle, npt.NDArray[np.int64]]]:

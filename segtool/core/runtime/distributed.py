@@ -1,10 +1,10 @@
-"""Several processes on one machine or more: torch's process groups, as `torchrun` and `accelerate launch` start them.
+"""Several processes on one or more machines: torch's process groups, started by `torchrun` or `accelerate launch`.
 
-Accelerate's conveniences are not used: its gradient scaling and schedulers count updates per process, and one process
-of an update that is not full gets another weight. Nor is DistributedDataParallel: it exchanges
-gradients while they are computed, so a process that runs out of memory leaves the others waiting. Here they are
-exchanged once an update, when all processes have theirs. What that costs is the overlap: an exchange of 30 million
-weights should take 10 ms between GPUs over PCIe.
+Accelerate's helpers are not used: its gradient scaling and schedulers count updates per process, and weight processes
+unequally in an update that is not full. Nor is DistributedDataParallel: it exchanges gradients while they are computed,
+so a process that runs out of memory leaves the others waiting. Here gradients are exchanged once an update, when all
+processes have computed theirs. The exchange does not overlap with the computation: for 30 million weights it should
+take 10 ms between GPUs over PCIe.
 """
 
 import logging
@@ -35,31 +35,30 @@ class World:
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
 
     @property
     def is_main(self) -> bool:
-        """The one process that decides, writes and prints."""
+        """Return whether this is the one process that decides, writes and prints."""
         return self.rank == 0
 
     def all_reduce_sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes, in place."""
+        """Sum a tensor over all processes, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def all_reduce(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Give all processes the sums of their tensors, in place."""
+        """Sum tensors over all processes, in place."""
         if self.size > 1:
             _as_one(tensors, dist.all_reduce)
 
     def broadcast(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Give all processes the tensors of rank 0, in place."""
+        """Copy the tensors of rank 0 to all processes, in place."""
         if self.size > 1:
             _as_one(tensors, partial(dist.broadcast, src=0))
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, by rank."""
+        """Return the values of all processes, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -67,12 +66,12 @@ class World:
         return values
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
 
     def run_on_main(self, work: Callable[[], T]) -> T:
-        """Rank 0 does `work` and tells the others its result; where it fails, all end with its exit status."""
+        """Run `work` on rank 0 and return its result in all processes; if it fails, all end with its exit status."""
         if self.size == 1:
             return work()
         message: list[Any] = [None, None]
@@ -81,13 +80,13 @@ class World:
             try:
                 message[0] = work()
             except (SegtoolError, OSError) as raised:
-                # The others must hear of a full disk too, or they would wait for ever.
+                # A full disk must reach the others too, or they would wait for ever.
                 error, message[1] = raised, getattr(raised, "status", SegtoolError.status)
         dist.broadcast_object_list(message)
         if error:
             raise error
         if message[1] is not None:
-            # Rank 0 prints the line; this process only ends as it does.
+            # Rank 0 prints the error; this process only ends with the same status.
             raise SystemExit(message[1])
         result: T = message[0]
         return result
@@ -95,7 +94,7 @@ class World:
 
 @torch.no_grad()
 def _as_one(tensors: Sequence[torch.Tensor], exchange: Callable[[torch.Tensor], object]) -> None:
-    """One message for all tensors of a type: a network has hundreds, most of them small."""
+    """Exchange all tensors of a dtype in one message: a network has hundreds, most of them small."""
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         alike = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.flatten() for tensor in alike])
@@ -106,7 +105,7 @@ def _as_one(tensors: Sequence[torch.Tensor], exchange: Callable[[torch.Tensor], 
 
 @contextmanager
 def join(device: str) -> Iterator[World]:
-    """The processes of this launch, found in the environment that the launchers set."""
+    """Join the processes of this launch, found in the environment that the launchers set."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
@@ -117,7 +116,7 @@ def join(device: str) -> Iterator[World]:
     try:
         # One that ends at once, for a typing error, must not break the connection that another is still making.
         dist.barrier()
-        yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
+        yield World(dist.get_rank(), size)
     finally:
         dist.destroy_process_group()
 
@@ -140,16 +139,16 @@ def compute(settings: DeviceSettings, *, deterministic: bool = False) -> Iterato
         yield device, world
 
 
-def choose_device(asked: str) -> str:
-    """`auto` → cuda where there is a GPU that torch has code for. Raises SegtoolError when only cuda will do."""
-    if asked == "cpu":
-        return asked
+def choose_device(requested: str) -> str:
+    """Return cpu, or cuda if there is a GPU that torch supports; raise SegtoolError if `cuda` is not possible."""
+    if requested == "cpu":
+        return requested
     if not torch.cuda.is_available():
-        if asked == "cuda":
+        if requested == "cuda":
             raise SegtoolError("--device cuda: torch finds no GPU here; use --device cpu or auto")
         return "cpu"
     with warnings.catch_warnings():
-        # Torch's own warning about such a GPU takes ten lines.
+        # Torch's own warning about an unsupported GPU takes ten lines.
         warnings.simplefilter("ignore")
         capability = torch.cuda.get_device_capability()
     if _has_code(capability, torch.cuda.get_arch_list()):
@@ -158,18 +157,18 @@ def choose_device(asked: str) -> str:
         f"torch {torch.__version__} has no code for {torch.cuda.get_device_name()}"
         f" (compute capability {'.'.join(map(str, capability))}); install a build of torch that has"
     )
-    if asked == "cuda":
+    if requested == "cuda":
         raise SegtoolError(f"--device cuda: {without}, or use --device cpu")
     log.warning("%s; using --device cpu", without)
     return "cpu"
 
 
 def _has_code(capability: tuple[int, int], built: Sequence[str]) -> bool:
-    """Whether code for one of these architectures, such as sm_80 or compute_90, runs on a GPU.
+    """Return whether code for one of these architectures, such as sm_80 or compute_90, runs on a GPU.
 
-    Machine code (sm) runs on GPUs of the same generation and of its version or a later one, PTX (compute) on all of
-    its version or a later one. Either runs on its very version alone where it ends in `a`, and within its generation
-    where it ends in `f`. Where no name can be read (a build for ROCm), the GPU is trusted.
+    Machine code (sm) runs on GPUs of the same generation with its version or a later one, PTX (compute) on all GPUs
+    with its version or a later one. With the suffix `a` either runs on its exact version only, with `f` within its
+    generation. If no name can be read (a build for ROCm), assume that it runs.
     """
     known = [match for name in built if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name))]
 
@@ -182,6 +181,6 @@ def _has_code(capability: tuple[int, int], built: Sequence[str]) -> bool:
 
 
 def require_one_process(command: str) -> None:
-    """Raise UsageError when a launcher started several processes of a command that is not made for them."""
+    """Raise UsageError if a launcher started several processes of a command that runs as one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(f"segtool {command} runs as one process; start it without torchrun")

@@ -1,4 +1,4 @@
-"""Running out of memory: how it is told from other errors, and what is said about it."""
+"""Running out of memory: how to recognise it, and the error that reports it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ from segtool.errors import SegtoolError
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether torch or NumPy say that memory is short, on a CPU or a GPU."""
+    """Return whether an error of torch or NumPy means that memory is short, on a CPU or a GPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class PassMemoryError(MemoryError):
-    """Memory was too short for a forward and backward pass: fewer images at a time may do."""
+    """Memory was too short for a forward and backward pass: fewer images at a time may fit."""
 
 
 @contextmanager
 def pass_memory_errors() -> Iterator[None]:
-    """Turn "out of memory" into a PassMemoryError, which no longer holds the pass's tensors."""
+    """Turn "out of memory" into a PassMemoryError, which does not keep the tensors of the pass."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -40,4 +40,4 @@ def memory_errors(advice: str) -> Iterator[None]:
         if not out_of_memory(error) and "DataLoader worker" not in str(error):
             raise
         reason = " ".join(str(error).split())[:150]
-        raise SegtoolError(f"out of memory, it seems ({reason}): {advice}") from error
+        raise SegtoolError(f"probably out of memory ({reason}): {advice}") from error

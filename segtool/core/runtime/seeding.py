@@ -11,23 +11,23 @@ PERMUTATION, SAMPLE, TORCH, MIXING, DRAWING = range(5)
 
 
 def sample_generators(*key: int) -> tuple[np.random.Generator, random.Random]:
-    """A NumPy and a Python generator for one sample; the same key gives the same streams anywhere."""
+    """Return a NumPy and a Python generator for one sample; the same key gives the same streams everywhere."""
     sequence = _sequence(SAMPLE, key)
     return np.random.Generator(np.random.PCG64(sequence)), random.Random(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 def mixing_generator(*key: int) -> np.random.Generator:
-    """What is mixed into a sample; a stream of its own, so that mixing leaves augmentation as it is."""
+    """Return the generator of what is mixed into a sample; a separate stream, so that augmentation stays the same."""
     return np.random.Generator(np.random.PCG64(_sequence(MIXING, key)))
 
 
 def drawing_generator(*key: int) -> np.random.Generator:
-    """Which images an epoch draws more often."""
+    """Return the generator of the images that an epoch draws."""
     return np.random.Generator(np.random.PCG64(_sequence(DRAWING, key)))
 
 
 def permutation(count: int, *key: int) -> list[int]:
-    """A permutation of range(count), a function of the key alone."""
+    """Return a permutation of range(count), a function of the key alone."""
     return [int(i) for i in np.random.Generator(np.random.PCG64(_sequence(PERMUTATION, key))).permutation(count)]
 
 
@@ -37,11 +37,11 @@ def seed_torch(*key: int) -> None:
 
 
 def make_deterministic() -> None:
-    """Have GPU kernels add in a fixed order where torch has such kernels; it warns of the few where it has none."""
+    """Use GPU kernels that add in a fixed order; torch warns about the few operations without such a kernel."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _sequence(stream: int, key: tuple[int, ...]) -> np.random.SeedSequence:
-    # NumPy pads with zeros: without its length a key would equal the same key with zeros behind it.
+    # NumPy pads with zeros: without its length a key would equal the same key with trailing zeros.
     return np.random.SeedSequence((stream, len(key), *key))

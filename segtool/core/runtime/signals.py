@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C while a run trains: noted when they come, obeyed where a checkpoint can be written."""
+"""SIGTERM and Ctrl-C during training: recorded at once, handled when a checkpoint can be written."""
 
 import signal
 import threading
@@ -15,17 +15,17 @@ NOTED = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """While entered, signals only set `asked`. A launcher or a terminal may send one several times: once counts."""
+    """While entered, signals only set `received`, to the first one: a launcher or terminal may send several."""
 
     def __init__(self, *, alone: bool = True) -> None:
         """
         Args:
-            alone: no other process waits for this one at the end of what is `watched`.
+            alone: whether no other process waits for this one at the end of a loop that is `watched`.
         """
-        self.asked, self.alone = 0, alone
+        self.received, self.alone = 0, alone
 
     def __enter__(self) -> "Signals":
-        # Python allows handlers in the main thread alone, and sends all signals there.
+        # Python allows handlers only in the main thread, which gets all signals.
         self._before = {}
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in NOTED}
@@ -34,28 +34,28 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # After one that ends the command, what is still being put away must not be disturbed by another.
-        if not (self.asked and error):
+        # A second signal must not disturb the cleanup after one that ends the command.
+        if not (self.received and error):
             for number, handler in self._before.items():
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = self.asked or number
+        self.received = self.received or number
 
     def watched(self, track: Track) -> Track:
-        """A reporter that ends its loop by the exception of a signal that has come, when no process waits."""
+        """Return a reporter that raises the exception of a received signal, if no other process waits."""
 
         def wrapped(
             items: Iterable[T], /, *, total: int, label: str, note: Callable[[], str] | None = None
         ) -> Iterator[T]:
             for item in track(items, total=total, label=label, note=note):
-                if self.asked and self.alone:
-                    raise stopped_by(self.asked)
+                if self.received and self.alone:
+                    raise stopped_by(self.received)
                 yield item
 
         return wrapped
 
 
 def stopped_by(number: int) -> BaseException:
-    """What a command ends with after this signal."""
+    """Return the exception that ends a command after this signal."""
     return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()

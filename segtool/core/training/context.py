@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from segtool.core.dataloading.augmentation import rehearse
+from segtool.core.dataloading.augmentation import check_pipeline
 from segtool.core.dataloading.training_units import TrainingUnits, count_units, read_units
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.seen_images import refuse_trained, without_duplicates
@@ -77,7 +77,7 @@ def read_data(settings: TrainSettings) -> RunData:
     check_names(settings.model.arch, settings.model.encoder)
     check_optimizer(settings.optimizer.optimizer)
     dataset, train, valid = read_images(settings)
-    rehearse(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
+    check_pipeline(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
     return RunData(dataset, train, valid, _describe_network(settings, dataset))
 
 

@@ -114,13 +114,13 @@ class Trainer:
         try:
             return [next(stream) for _ in range(self.optimizer.accumulate)]
         except (RuntimeError, OSError, EOFError):
-            if not self.signals.asked:
+            if not self.signals.received:
                 raise
             return []
 
     def _must_stop(self) -> bool:
         """Return whether the time limit would be passed, by rank 0's clock. A signal to any process ends them all."""
-        state, asked = self.state, self.signals.asked
+        state, asked = self.state, self.signals.received
         begun = state.epoch > 0 or state.update > 0
         votes = [self.world.is_main and begun and self.time.reached, asked == signal.SIGTERM, asked == signal.SIGINT]
         total = self.world.all_reduce_sum(torch.tensor(votes, dtype=torch.float, device=self.context.device))

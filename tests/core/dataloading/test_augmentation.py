@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from segtool.core.dataloading.augmentation import Augmentation, rehearse
+from segtool.core.dataloading.augmentation import Augmentation, check_pipeline
 from segtool.core.dataloading.crops import MaskCrop, draw_class
 from segtool.core.dataloading.pipeline_file import pipeline_digest
 from segtool.core.dataloading.presets import colours, leaves
@@ -267,7 +267,7 @@ BROKEN = {
     "absent": (None, "neither a file nor a preset"),
     "not yaml": ("{[", "is not YAML"),
     "no pipeline": ("a: 1", "lacks `transform`"),
-    "unknown transform": ('{"transform": {"__class_fullname__": "Whirl", "p": 1}}', "knows no 'Whirl'"),
+    "unknown transform": ('{"transform": {"__class_fullname__": "Whirl", "p": 1}}', "has no 'Whirl'"),
     "unknown argument": (
         '{"transform": {"__class_fullname__": "HorizontalFlip", "p": 1, "angle": 3}}',
         "angle",
@@ -297,14 +297,14 @@ def test_a_broken_file_is_refused_by_name(tmp_path: Path, case: str) -> None:
 def test_a_file_that_makes_something_else_than_pixels_is_found_before_the_training(tmp_path: Path, step) -> None:
     settings = AugmentationSettings(augment=write(tmp_path / "p.json", step))
     with pytest.raises(SegtoolError, match=r"p\.json"):
-        rehearse(settings, Size(40, 40), 3)
+        check_pipeline(settings, Size(40, 40), 3)
 
 
 def test_a_file_for_colour_images_is_found_before_the_training_of_others(tmp_path: Path) -> None:
     settings = AugmentationSettings(augment=write(tmp_path / "p.json", A.HueSaturationValue(p=0.5)))
-    rehearse(settings, Size(40, 40), 3)
+    check_pipeline(settings, Size(40, 40), 3)
     with pytest.raises(SegtoolError, match="HueSaturationValue"):
-        rehearse(settings, Size(40, 40), 4)
+        check_pipeline(settings, Size(40, 40), 4)
 
 
 def test_the_content_of_a_file_is_an_input(tmp_path: Path) -> None:

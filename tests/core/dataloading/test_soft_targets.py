@@ -215,7 +215,7 @@ def test_a_run_learns_from_probabilities(typed: Type, tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--mixup 0.2", "--mixup: image 'train_1' has soft targets, which are not mixed"),
+        ("--mixup 0.2", "--mixup: image 'train_1' has soft targets, which cannot be mixed"),
         ("--cutmix 1", "--cutmix: image 'train_1' has soft targets"),
         ("--loss ce+lovasz", "--loss ce+lovasz: image 'train_1' has soft targets, and lovasz compares sets of pixels"),
     ],
