@@ -167,7 +167,7 @@ def test_a_resize_to_another_shape_is_told(folder: Path, typed: Type, caplog: py
     for way, run in (("--resize 64x32", "flat"), ("--resize 32x40", "wide"), ("", "plain")):
         caplog.clear()
         assert typed(f"{train} {run} {way}").status == 0
-        told = "resizing to 64x32 stretches 6 of 6 images, by up to 2.85 (33x47, HxW); --crop trains on pieces"
+        told = "resizing to 64x32 stretches 6 of 6 images, by up to 2.85 (33x47, HxW); --crop trains on crops"
         assert (told in caplog.text) is (run == "flat")
         assert ("images, by up to" in caplog.text) is (run == "flat")
     for run, way, expected in (

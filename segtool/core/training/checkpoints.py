@@ -24,8 +24,8 @@ EPOCH_START = "start.pt"
 class Checkpoints:
     """Writes the checkpoints and tables of one run; processes other than the first write nothing.
 
-    `last.pt` is written when an epoch is done, then `best.pt` and `ema.pt` if they are due. A kill between them is
-    found by `best_is_due`.
+    `last.pt` is written when an epoch is done, then `best.pt` and `ema.pt` if they are due. `best_is_due` detects a
+    kill between them.
     """
 
     def __init__(self, folder: Path, updater: Updater, state: TrainingState) -> None:
@@ -37,13 +37,13 @@ class Checkpoints:
         if not self.main:
             return
         last, start = self.folder / "last.pt", self.folder / EPOCH_START
-        # Of the first epoch there is none: it starts from the settings.
+        # The first epoch starts from the settings instead.
         if self.state.epoch and last.exists() and not start.exists():
             _copy(last, start)
         self._save(last)
 
     def save_epoch(self, keep: int) -> None:
-        """Write the history, `last.pt` and, with `keep`, the epoch's checkpoint, of which the last `keep` stay."""
+        """Write the history, `last.pt` and, with `keep`, the epoch's checkpoint; only the last `keep` of these stay."""
         if not self.main:
             return
         write_history(self.folder / "history.csv", self.state.history)
@@ -60,7 +60,7 @@ class Checkpoints:
                 old.unlink()
 
     def save_best(self, board: ScoreBoard | None) -> None:
-        """Write `best.pt` (weights and what builds the network) and the scores of the images at that epoch."""
+        """Write `best.pt` (the network's description and weights) and the scores of the images at that epoch."""
         if not self.main:
             return
         if board:
@@ -80,7 +80,7 @@ class Checkpoints:
 
         def due(best_epoch: int, name: str) -> bool:
             path = self.folder / name
-            # A resumed run cannot make a lost file of an older epoch again.
+            # A resumed run cannot restore a lost file of an older epoch.
             kept = load_checkpoint(path)["epoch"] if path.exists() else 0
             return (first or state.epoch == best_epoch) and kept < state.epoch and (kept > 0 or first)
 
@@ -88,7 +88,7 @@ class Checkpoints:
         return due(state.best_epoch, "best.pt"), average and due(state.best_ema_epoch, "ema.pt")
 
     def _save(self, path: Path) -> None:
-        # The key `course` is older than the class of its value.
+        # The key is older than the name of the class.
         state = {"epoch": self.state.epoch, "course": self.state.plain(), **self.updater.state()}
         save_checkpoint(path, self.updater.spec, self.updater.network, **state)
 
@@ -114,7 +114,7 @@ def write_history(path: Path, history: list[dict[str, float]]) -> None:
 def find_state(folder: Path) -> dict[str, Any] | None:
     """Return the newest checkpoint in a run folder, or None before the first.
 
-    A broken `last.pt` is named and the newest whole checkpoint of an epoch's end taken instead.
+    If `last.pt` is broken, log it and return the newest readable checkpoint of the end of an epoch.
 
     Raises:
         SegtoolError: there is a `last.pt`, but no readable checkpoint.
@@ -125,7 +125,7 @@ def find_state(folder: Path) -> dict[str, Any] | None:
     try:
         state = load_checkpoint(last)
         if not state["course"]["update"]:
-            # Left by a kill, of an epoch that is done.
+            # Left by a kill, although the epoch is done.
             (folder / EPOCH_START).unlink(missing_ok=True)
         return state
     except SegtoolError as error:
@@ -152,9 +152,9 @@ def restore(updater: Updater, state: dict[str, Any], path: Path) -> TrainingStat
         updater.load(state["weights"], state)
         return TrainingState.from_plain(state["course"])
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise SegtoolError(f"checkpoint {path} is of another model or version: {str(error)[:200]}") from error
+        raise SegtoolError(f"checkpoint {path} is from another model or version: {str(error)[:200]}") from error
 
 
 def _cell(column: str, value: float) -> object:
-    """Scores in full, so that they can be compared; times and sizes rounded."""
+    """Round times and sizes, but not scores, so that they can be compared."""
     return round(value, 2) if column in ("images_per_s", "peak_memory_mb", "seconds") else value

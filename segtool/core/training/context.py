@@ -1,4 +1,4 @@
-"""What a run is made from: settings, images, the network's description and the machine."""
+"""The context of a run: settings, images, the description of the network and the machine."""
 
 import logging
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunData:
-    """The images of a run, and the description of the network that is trained on them."""
+    """The images of a run, and the description of its network."""
 
     dataset: Dataset
     train: list[Record]
@@ -43,7 +43,7 @@ class RunData:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Everything that a run is made from, once its folder has been begun.
+    """Everything that a run depends on, once its folder has been begun.
 
     train: the training images, without duplicates of validation images.
     units: what an epoch draws from: the images, or windows of them.
@@ -91,7 +91,7 @@ def make_updater(context: RunContext, *, pretrained: bool) -> Updater:
     seed_torch(settings.loop.seed)
     network = build_network(spec.arch, spec.encoder, spec.channels, spec.outputs, spec.aux_outputs)
     if pretrained:
-        # On rank 0 alone: the others get its weights from the updater.
+        # On rank 0 only: the updater broadcasts its weights.
         log.info(world.run_on_main(lambda: _load_weights(network, settings, spec)))
     network = network.to(context.device).to(memory_format=torch.channels_last)
     check_size(network, spec.channels, _probe_size(settings))
@@ -112,7 +112,7 @@ def make_updater(context: RunContext, *, pretrained: bool) -> Updater:
 def _find_units(
     settings: TrainSettings, dataset: Dataset, train: list[Record], world: World, track: Track
 ) -> TrainingUnits:
-    """Windows and pixels per class where the options need them, counted once and kept with the run; else the images."""
+    """Return windows and pixels per class if options need them, counted once and kept with the run; else the images."""
     size, path = settings.size, settings.output.out / "units.csv"
     if not (size.window or size.crop_balance or settings.extras.oversample):
         return TrainingUnits(tuple(train))
@@ -143,7 +143,7 @@ def _describe_network(settings: TrainSettings, dataset: Dataset) -> NetworkSpec:
 
 
 def _colours(settings: ModelSettings, channels: int) -> Normalisation:
-    """Weights go with the mean and std they were trained on: those of the other run, with --init."""
+    """Return the mean and std that the initial weights were trained with: with --init, those of the other run."""
     if settings.init and settings.mean is None:
         spec = init_spec(settings.init)
         return Normalisation(spec.mean, spec.std, f"those of {settings.init}")

@@ -1,4 +1,4 @@
-"""What a run reads; nothing here loads the engine."""
+"""The input of a run; nothing here imports torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,13 +39,13 @@ def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], vali
     }
 
 
-def how_to_train_on(settings: TrainSettings, found: Mapping[str, Any]) -> str:
-    """Return the end of the line that refuses a finished run of fewer epochs."""
-    epochs = found.get("settings", {}).get("epochs") if "outputs" in found and found["command"] == "train" else None
+def how_to_train_on(settings: TrainSettings, stamp: Mapping[str, Any]) -> str:
+    """Return the end of the error that refuses a finished run of fewer epochs, whose stamp is given."""
+    epochs = stamp.get("settings", {}).get("epochs") if "outputs" in stamp and stamp["command"] == "train" else None
     if not epochs or epochs >= settings.loop.epochs:
         return ""
     out, more = settings.output.out, settings.loop.epochs - epochs
     return (
-        f". To train on from its best weights, run this command with --init {out} --epochs {more} -o {out}_more: a new"
-        " run, with a schedule of its own"
+        f". To continue from its best weights, run this command with --init {out} --epochs {more} -o {out}_more: a new"
+        " run with its own schedule"
     )

@@ -33,13 +33,13 @@ from segtool.values import Size
 
 log = logging.getLogger(__name__)
 
-# Pixels from which on an image is called large, and of one of usual size; how many images are looked at.
+# Pixels of a large image and of one of usual size, and the number of images that are measured.
 LARGE, USUAL = 1024**2, 512**2
 LOOKED_AT = 50
 
 
 def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = None) -> Trainer | None:
-    """Do what is left of a run and write its folder.
+    """Train what is left of a run and write its folder.
 
     Args:
         on_update: called with the loss of each update.
@@ -53,14 +53,14 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
         data = read_data(settings)
         inputs = world.run_on_main(lambda: digests(settings, data.dataset, data.train, data.valid))
         output = Output(settings.output, "train", owns=OWNS)
-        # Until there is a checkpoint, nothing is lost by starting afresh.
+        # Until there is a checkpoint, nothing is lost by starting again.
         with (
             output.writing(settings, inputs, keep="*.pt", processes=world, advice=partial(how_to_train_on, settings)),
             memory_errors("try a smaller --batch (--accumulate makes up for it), --crop or --workers"),
         ):
             if output.done:
                 if not world.is_main:
-                    # Rank 0 says so.
+                    # Rank 0 reports it.
                     raise SystemExit(0)
                 return None
             world.run_on_main(lambda: _describe(output.path, settings, data))
@@ -85,7 +85,7 @@ def best_score(trainer: Trainer) -> float | None:
 
 
 def _describe(folder: Path, settings: TrainSettings, data: RunData) -> None:
-    """Write what the run is made of."""
+    """Write the description of the run."""
     if not data.valid:
         log.info("no validation: training on all %d images; best.pt will be the last weights", len(data.train))
     elif settings.folds.folds is None:
@@ -97,9 +97,9 @@ def _describe(folder: Path, settings: TrainSettings, data: RunData) -> None:
 
 
 def _write_samples(path: Path, settings: TrainSettings, data: RunData) -> None:
-    """Write what a new run will have seen, and warn of what its images or its validation scores will suffer from.
+    """List the images of a new run, and warn about problems of its images and its validation scores.
 
-    It takes decoding every image: a resumed run, whose inputs are the same, has the file already.
+    This decodes every image, so it is skipped in a resumed run, whose inputs are the same.
     """
     if path.exists():
         return
@@ -124,10 +124,10 @@ def _write_samples(path: Path, settings: TrainSettings, data: RunData) -> None:
 
 
 def _warn_of_sizes(settings: TrainSettings, data: RunData) -> None:
-    """Warn of a resize that stretches images, and of large images without a size; say which options help."""
+    """Warn about a resize that stretches images, and about large images without a size, and name helpful options."""
     sizes = sorted((image_size(record.image) for record in limit(data.train, LOOKED_AT)), key=math.prod)
-    if settings.size.resize and (told := told_stretch(sizes, settings.size.resize)):
-        log.warning("%s; --crop trains on pieces without a resize", told)
+    if settings.size.resize and (stretch := told_stretch(sizes, settings.size.resize)):
+        log.warning("%s; --crop trains on crops without a resize", stretch)
     median = sizes[len(sizes) // 2]
     if settings.size.resize or settings.size.crop or settings.size.window or math.prod(median) < LARGE:
         return
@@ -135,26 +135,26 @@ def _warn_of_sizes(settings: TrainSettings, data: RunData) -> None:
     smaller = Size(*(max(DIVISOR, round(side * scale / DIVISOR) * DIVISOR) for side in median))
     crop = Size(*(min(side, math.isqrt(USUAL)) for side in median))
     log.warning(
-        "training on whole images of %s, %.0f times the pixels of 512x512: it takes that much longer, and memory;"
-        " --crop %s trains on pieces of them, --resize %s on smaller images",
+        "training on whole images of %s, %.0f times the pixels of 512x512: it takes that much more time and memory;"
+        " --crop %s trains on crops, --resize %s on smaller images",
         *(median, math.prod(median) / USUAL, crop, smaller),
     )
 
 
 def _finish(output: Output, trainer: Trainer) -> None:
     state, folder = trainer.state, output.path
-    # Not last.pt and the epochs' checkpoints: a user may remove them from a finished run to save space.
+    # Without last.pt and the epochs' checkpoints, which a user may remove from a finished run to save space.
     names = ["config.json", "samples.csv", "history.csv", "best.pt"]
     names += ["per_image.csv"] if trainer.context.valid else []
     names += ["ema.pt"] if trainer.updater.average else []
     write_history(folder / "history.csv", state.history)
     if gone := [name for name in names if not (folder / name).exists()]:
         raise SegtoolError(
-            f"{folder / gone[0]} is gone or was changed, and only training makes it: remove {folder / 'last.pt'}, then"
-            " the same command trains again"
+            f"{folder / gone[0]} is missing or was changed, and only training writes it: remove {folder / 'last.pt'},"
+            " then run the same command to train again"
         )
-    for needless in ("clock.json", EPOCH_START):
-        (folder / needless).unlink(missing_ok=True)
+    for temporary in ("clock.json", EPOCH_START):
+        (folder / temporary).unlink(missing_ok=True)
     output.finish(
         [folder / name for name in names],
         epochs=state.epoch,
@@ -167,7 +167,7 @@ def _finish(output: Output, trainer: Trainer) -> None:
 
 
 def _git_state() -> str | None:
-    """Return the commit of the working folder, with `-dirty` where files are changed; None outside git."""
+    """Return the commit of the working folder, with `-dirty` if files are changed; None outside git."""
     try:
         shown = subprocess.run(
             ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10, check=True

@@ -1,4 +1,4 @@
-"""The state of a training run beside weights and optimizer: everything that must survive a kill, as plain values."""
+"""The state of a training run besides weights and optimizer: everything that must survive a kill, as plain values."""
 
 import math
 from dataclasses import asdict, dataclass, field

@@ -15,22 +15,22 @@ from segtool.errors import SegtoolError
 
 # Seconds between writes of the clock's file.
 CLOCK_EVERY = 5.0
-# Updates that are timed, after one that warms up.
+# Updates that are timed, after a warm-up.
 TIMED_UPDATES = 3
-# Seconds for starting Python, importing the libraries and leaving, which the run's clock does not see.
+# Seconds for starting Python, importing the libraries and exiting, which the run's clock does not measure.
 OUTSIDE = 10.0
-# Machines are not equally fast all night.
+# The speed of a machine varies.
 MARGIN = 1.05
 
 
 class ClockFile(TypedDict):
-    """What `clock.json` holds."""
+    """The content of `clock.json`."""
 
     seconds: float
 
 
 class TimeLimit:
-    """The seconds a run has used, resumed runs included, against the seconds it may use.
+    """The seconds a run has used, including those before a resume, and the limit.
 
     Attributes:
         limit: seconds the run may take; None for no limit.

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # does so at most MAX_ROLLBACKS times.
 MAX_NONFINITE = 5
 MAX_ROLLBACKS = 3
-# What a rollback, and a plateau, multiply the learning rate by.
+# Factor on the learning rate for a rollback and for a plateau.
 REDUCTION = 0.5
 
 # (update of the run, epochs, updates per epoch) → learning rate in units of the highest.
@@ -54,11 +54,11 @@ class Trainer:
         self.context, self.settings, self.optimizer = context, context.settings.loop, context.settings.optimizer
         self._check_options()
         folder, self.world = context.settings.output.out, context.world
-        found = checkpoints.find_state(folder)
-        self.updater = make_updater(context, pretrained=found is None)
+        checkpoint = checkpoints.find_state(folder)
+        self.updater = make_updater(context, pretrained=checkpoint is None)
         self.state = TrainingState(self.settings.epochs)
-        if found:
-            self.state = checkpoints.restore(self.updater, found, folder / "last.pt")
+        if checkpoint:
+            self.state = checkpoints.restore(self.updater, checkpoint, folder / "last.pt")
             log.info("resuming after epoch %d, update %d", self.state.epoch, self.state.update)
         self.rate = rate or partial(scheduled, self.optimizer)
         self.on_update = on_update
@@ -69,7 +69,7 @@ class Trainer:
         clock_file = folder / "clock.json" if self.world.is_main and self.settings.time_limit else None
         self.time = TimeLimit(self.settings.time_limit, self.state.seconds, clock_file)
         if self.settings.time_limit:
-            self._plan_time(fresh=found is None)
+            self._plan_time(fresh=checkpoint is None)
 
     def run(self) -> None:
         """Train to the last epoch, the time limit or the end of patience."""
@@ -120,14 +120,14 @@ class Trainer:
 
     def _must_stop(self) -> bool:
         """Return whether the time limit would be passed, by rank 0's clock. A signal to any process ends them all."""
-        state, asked = self.state, self.signals.received
-        begun = state.epoch > 0 or state.update > 0
-        votes = [self.world.is_main and begun and self.time.reached, asked == signal.SIGTERM, asked == signal.SIGINT]
+        state, received = self.state, self.signals.received
+        over = self.world.is_main and (state.epoch > 0 or state.update > 0) and self.time.reached
+        votes = [over, received == signal.SIGTERM, received == signal.SIGINT]
         total = self.world.all_reduce_sum(torch.tensor(votes, dtype=torch.float, device=self.context.device))
         over, terminated, interrupted = total.tolist()
         if terminated or interrupted:
             self.save()
-            # A launcher ends all processes as soon as one has ended.
+            # A launcher kills all processes as soon as one ends.
             self.world.barrier()
             raise stopped_by(signal.SIGTERM if terminated else signal.SIGINT)
         if over:
@@ -150,7 +150,7 @@ class Trainer:
         if state.epoch == 0 and state.loss_sum == 0 and not state.skipped:
             raise SegtoolError(
                 "the loss was exactly 0 in every update of the first epoch, so nothing was learnt: do all training"
-                " masks hold nothing but ignore_index, or are all weights 0?"
+                " masks hold only ignore_index, or are all weights 0?"
             )
         self.updater.sync_statistics()
         due = (state.epoch + 1) % self.settings.valid_every == 0 or state.epoch + 1 == state.epochs or state.stopped
@@ -177,7 +177,7 @@ class Trainer:
         if not validation.board.total.any():
             raise SegtoolError(
                 f"none of the {len(validation.board.per_image)} validation images has a pixel that counts (all are"
-                " ignore_index): hold out others, or use --fold all"
+                " ignore_index): hold out other images, or use --fold all"
             )
         if self.settings.save_images and self.world.is_main:
             self.validator.draw(self.updater.network, epoch)
@@ -210,14 +210,14 @@ class Trainer:
         )
 
     def _save_epoch(self, validation: Validation | None) -> None:
-        """Judge the scores of the epoch just done and write its checkpoints."""
+        """Compare the scores of the epoch just done with the best, and write its checkpoints."""
         state, settings, row = self.state, self.settings, self.state.history[-1]
         better = (False, False)
         if validation:
             better = state.judge(monitored(row, settings.monitor), monitored(row, settings.monitor, "ema_"))
             self._apply_patience()
         state.seconds = self.time.seconds()
-        # Several runs may share a terminal under `make -j2`: each line names its own.
+        # Several runs may share a terminal, as under `make -j2`: each line names its run.
         name, mark = self.checkpoints.folder.name, " (best)" if better[0] else ""
         log.info("%s: epoch %d/%d: %s%s", name, state.epoch, state.epochs, in_words(row), mark)
         self.checkpoints.save_epoch(settings.keep_last)
@@ -250,14 +250,14 @@ class Trainer:
             self._save_best(validation, due)
 
     def _validate_last(self) -> None:
-        """Validate the end of a run that a time limit ended between two validations."""
+        """Validate at the end of a run that a time limit ended between two validations."""
         if self.context.valid and self.state.validated[-1:] != [self.state.epoch]:
             validation, average = self.validate(self.state.epoch)
             self.state.history[-1].update(score_cells(self.updater, validation, average, validated=True))
             self._save_epoch(validation)
 
     def _plan_time(self, *, fresh: bool) -> None:
-        """Measure what the end of any run needs; plan the epochs of a new run and save the plan."""
+        """Measure the time that the end of a run needs; for a new run, plan the epochs and save the plan."""
         few = limit(self.context.valid, 4 * self.world.size)
         measure = partial(self.validator.validate, self.updater.network, "measuring", few)
         validation = time_limit.timed(measure) * len(self.context.valid) / len(few) if few else 0.0

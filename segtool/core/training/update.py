@@ -1,4 +1,4 @@
-"""One optimizer step: micro-batches in, weights moved."""
+"""One update of the weights from micro-batches."""
 
 import logging
 import math
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Updater:
-    """Moves a network's weights; the same update for any number of micro-batches and processes it is cut into."""
+    """Update a network's weights, with the same result for any split into micro-batches and processes."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Updater:
     ) -> None:
         """
         Args:
-            aux_weight: of the auxiliary head's loss, where the network has that head.
+            aux_weight: of the auxiliary head's loss, if the network has that head.
             ema: decay of the average of the weights, 0 for no average.
             clip: largest gradient norm, 0 for none.
         """
@@ -53,16 +53,16 @@ class Updater:
         self.aux_weight = aux_weight
         self.scaler = torch.amp.GradScaler(device, enabled=spec.precision == "fp16")
         self.frozen = False
-        # Parts into which each micro-batch is split, since memory was short.
+        # Parts into which each micro-batch is split because memory was short.
         self.micro_splits = 1
         self.buffers = list(network.buffers())
         self.before = [buffer.clone() for buffer in self.buffers]
-        # Those of rank 0, which alone has loaded any.
+        # Only rank 0 has loaded weights.
         world.broadcast([*network.parameters(), *self.buffers])
         self.average = Average(network, ema) if ema else None
 
     def train(self, *, frozen: bool = False) -> None:
-        """Put the network in training mode; `frozen`: its encoder learns nothing and keeps its statistics."""
+        """Put the network in training mode; a `frozen` encoder keeps its weights and statistics."""
         self.network.train()
         if frozen != self.frozen:
             self.frozen = frozen
@@ -71,19 +71,19 @@ class Updater:
             self.network.get_submodule("encoder").eval()
 
     def step(self, batches: Sequence[Batch], lr_factor: float, *key: int) -> float:
-        """One update from the micro-batches of this process.
+        """Do one update from the micro-batches of this process.
 
         Args:
             lr_factor: the learning rate in units of the highest.
-            key: epoch and update, which with the seed decide dropout and the like.
+            key: epoch and update, which with the seed determine dropout and the like.
 
         Returns:
-            The loss of the whole update over all processes; NaN where it or a gradient is not finite: then nothing has
-            moved.
+            The loss of the whole update over all processes; NaN if the loss or a gradient is not finite and the weights
+            have not changed.
 
         Raises:
             SegtoolError: out of memory with one image at a time.
-            UsageError: the network normalises over the batch, and one image is too few for it.
+            UsageError: the network has batch norm, for which one image is too few.
         """
         set_lr(self.optimizer, lr_factor)
         while True:
@@ -91,12 +91,12 @@ class Updater:
                 return self._step(split_micro_batches(batches, self.micro_splits), *key)
             except PassMemoryError:
                 pass
-            # Outside of the exception, which holds what memory is short of.
+            # Outside of the handler, since the exception keeps tensors in memory.
             self.micro_splits = _more_splits(self.micro_splits, len(batches[0].images))
 
     def _step(self, batches: Sequence[Batch], *key: int) -> float:
         seed_torch(self.seed, *key, self.world.rank)
-        # Processes have seen other images, and checkpoints hold what rank 0 knows.
+        # Statistics differ between processes, and checkpoints hold those of rank 0.
         self.world.broadcast(self.buffers)
         _copy(self.before, self.buffers)
         moved = False
@@ -106,12 +106,12 @@ class Updater:
         finally:
             self.network.zero_grad(set_to_none=True)
             if not moved:
-                # The forward passes have left their statistics, which may be NaN too.
+                # The forward passes have changed the statistics, which may be NaN too.
                 _copy(self.buffers, self.before)
         return loss if moved else math.nan
 
     def _losses(self, batches: Sequence[Batch]) -> float:
-        """The loss of an update over all processes, its gradients left in the parameters.
+        """Return the loss of an update over all processes, with its gradients left in the parameters.
 
         Raises:
             PassMemoryError: memory was too short in this process or in another.
@@ -127,7 +127,7 @@ class Updater:
             sums[1] = 1
         loss, short = self.world.all_reduce_sum(sums).tolist()
         if short:
-            raise PassMemoryError("of one process or more")
+            raise PassMemoryError("in one or more processes")
         self.world.all_reduce([p.grad for p in self.network.parameters() if p.grad is not None])
         return float(loss)
 
@@ -144,11 +144,11 @@ class Updater:
         weights = batch.weights.to(self.device, non_blocking=True)
         second = _second(batch, self.device)
         soft = None if batch.soft is None else batch.soft.to(self.device, non_blocking=True)
-        # Before the forward pass, which leaves its statistics.
+        # Before the forward pass, which changes the statistics.
         targets = self._image_label_targets(batch, masks) if self.spec.aux_outputs else None
         try:
             with amp(self.spec.precision, self.device):
-                answer = read_output(self.network(images))
+                logits, image_logits = read_output(self.network(images))
         except ValueError as error:
             if len(images) > 1 or not too_few_for_batch_norm(error):
                 raise
@@ -160,23 +160,24 @@ class Updater:
                 f"--arch {self.spec.arch} with --encoder {self.spec.encoder} has batch norm over a single pixel and"
                 f" cannot learn from one image at a time: use --batch {2 * self.world.size} or more"
             ) from error
-        loss = self.criterion(answer.logits, masks, weights, totals, second, soft)
-        if answer.image_logits is not None and targets is not None:
-            aux = _image_label_loss(answer.image_logits, targets, masks, weights, second)
+        loss = self.criterion(logits, masks, weights, totals, second, soft)
+        if image_logits is not None and targets is not None:
+            aux = _image_label_loss(image_logits, targets, masks, weights, second)
             loss = loss + self.aux_weight * aux / totals.micro_batches
         self.scaler.scale(loss).backward()
         return loss
 
     def _image_label_targets(self, batch: Batch, masks: torch.Tensor) -> torch.Tensor:
-        """What the auxiliary head is to say of each image, (N, C)."""
+        """Return the targets of the auxiliary head, (N, C)."""
         targets = image_label_targets(masks, self.spec.aux_outputs)
         if batch.sources is not None and batch.sources.mixed.any():
             targets[batch.sources.mixed] = snapmix_targets(self.network, self.spec, batch.sources, self.device)
         return targets
 
     def _move(self) -> bool:
-        """Step along the gradients; False where they are not finite. With loss scaling that is its way to find its
-        scale: a step is left out and nothing is at fault.
+        """Do the optimizer's step; return False if the gradients are not finite.
+
+        With loss scaling, return True even then: the step is skipped and the scale reduced, which is not a fault.
         """
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
@@ -193,7 +194,7 @@ class Updater:
         return True
 
     def state(self) -> dict[str, Any]:
-        """All that moves beside the network's weights, for a checkpoint; not copied."""
+        """Return the state besides the network's weights, for a checkpoint; not copied."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -202,7 +203,7 @@ class Updater:
         }
 
     def load(self, weights: dict[str, Any], state: dict[str, Any]) -> None:
-        """Put back the network's weights and what `state` gave."""
+        """Restore the network's weights and what `state` returned."""
         self.network.load_state_dict(weights)
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
@@ -212,7 +213,7 @@ class Updater:
         self.micro_splits = max(self.micro_splits, state["pieces"])
 
     def sync_statistics(self) -> None:
-        """Give all processes rank 0's batch-norm statistics, as they are at the start of each forward pass."""
+        """Copy rank 0's batch-norm statistics to all processes, as at the start of each update."""
         self.world.broadcast([*self.buffers, *(self.average.network.buffers() if self.average else ())])
 
 
@@ -243,21 +244,20 @@ def _more_splits(pieces: int, images: int) -> int:
         )
     pieces = min(2 * pieces, images)
     log.info(
-        "out of memory: from now on %d images at a time, not %d; an update holds the same ones",
-        images // pieces,
-        images,
+        "out of memory: from now on %d images at a time instead of %d, with the same images in an update",
+        *(images // pieces, images),
     )
     return pieces
 
 
 def _copy(targets: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-    """All at once, which takes no empty lists."""
+    """Copy tensors in one call, which does not accept empty lists."""
     if targets:
         torch._foreach_copy_(targets, values)
 
 
 def _second(batch: Batch, device: str = "cpu") -> Mixed | None:
-    """The second target of a batch, where images are mixed."""
+    """Return the second target of a batch, if images are mixed."""
     if batch.masks2 is None or batch.share is None:
         return None
     return Mixed(batch.masks2.to(device, non_blocking=True), batch.share.to(device, non_blocking=True))
@@ -266,7 +266,7 @@ def _second(batch: Batch, device: str = "cpu") -> Mixed | None:
 def _image_label_loss(
     logits: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, second: Mixed | None
 ) -> torch.Tensor:
-    """The loss of the auxiliary head; an image mixed by mixup counts as either, by their shares."""
+    """Return the loss of the auxiliary head; an image mixed by mixup counts as both images, by their shares."""
     if second is None:
         return image_label_loss(logits, targets, masks, weights)
     targets = torch.cat([targets, image_label_targets(second.masks, targets.shape[1])])

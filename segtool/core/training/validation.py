@@ -24,7 +24,7 @@ from segtool.errors import DivergedError
 
 @dataclass(frozen=True)
 class Validation:
-    """Scores of all validation images, and the mean over images of the loss at their own size."""
+    """The scores of all validation images, and the mean over images of the loss at their own size."""
 
     board: ScoreBoard
     loss: float
@@ -58,10 +58,10 @@ class Validator:
                     matrix = confusion(mask, decide(probs), len(dataset.classes))
                     rows.append((index, matrix, map_loss(self.criterion, probs, mask)))
         except DivergedError as error:
-            # Raised once the other processes are here, as they would wait for the rows of this one.
+            # Raised once all processes are here, since the others would wait for the rows of this one.
             diverged = error
-        if found := next((error for error in world.gather(diverged) if error), None):
-            raise found
+        if failure := next(filter(None, world.gather(diverged)), None):
+            raise failure
         board, losses = ScoreBoard(dataset.classes), []
         for index, matrix, loss in sorted((row for part in world.gather(rows) for row in part), key=lambda row: row[0]):
             board.add(records[index].image_id, matrix)
@@ -79,7 +79,7 @@ class Validator:
         write_sheet(path, rows, dataset.classes, dataset.palette)
 
     def _predictor(self, network: nn.Module) -> Predictor:
-        # Not kept: a predictor folds the weights of the moment.
+        # Not kept, since a predictor folds the current weights.
         return Predictor([Member(self.context.spec, network.eval())], self.context.device)
 
 
