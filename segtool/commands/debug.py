@@ -1,12 +1,10 @@
-"""`segtool debug`: the whole chain on a few images, and a verdict on everything that can silently be wrong."""
+"""`segtool debug`: the whole chain on a few images, with checks of everything that can silently be wrong."""
 
-import logging
 import shutil
 import time
 from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from segtool.commands import evaluate, predict
@@ -16,11 +14,11 @@ from segtool.core.dataset.extra import read_extras
 from segtool.core.dataset.folds import write_folds
 from segtool.core.dataset.relabel import relabel
 from segtool.core.dataset.selection import cover_classes, limit, select
+from segtool.core.dataset.splits import count_pixels
 from segtool.core.debugging import checks
 from segtool.core.debugging.check_size import in_time
-from segtool.core.debugging.checks import Check
+from segtool.core.debugging.checks import Check, MaskFit
 from segtool.core.debugging.preview import preview_batches
-from segtool.core.images import IGNORE
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.models.checkpoint import load_checkpoint, restore_network
 from segtool.core.predictions.folder import open_predictions
@@ -40,18 +38,17 @@ from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.inference import InferenceSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.train import TrainSettings
-
-log = logging.getLogger(__name__)
+from segtool.values import Size
 
 OWNS = ("data", "train", "preds", "report", "sheet.png", "checks.csv", "preview.png")
-# Masks that are looked at to choose the sample, and images on the picture sheet.
-LOOKED_AT = 400
+# Masks that are read to choose the sample, and images on the picture sheet.
+MASKS_READ = 400
 ON_SHEET = 6
 # Training images on the preview.
 ON_PREVIEW = 12
-# Images beside the sample on which predictions are compared with masks.
+# Images besides the sample on which predictions are compared with masks.
 FIT_ON = 24
-# Small updates: of few images there must be enough of them for a loss to fall.
+# Small, so that few images make enough updates for the loss to fall.
 BATCH = 4
 
 
@@ -62,10 +59,10 @@ def run(settings: DebugSettings) -> Result:
     chosen_train, chosen_valid = select(dataset, settings.folds)
     extras = read_extras(settings.extras, dataset, settings.samples)
     folder = settings.output.out
-    # Without a stamp the last debug run failed or was killed; what it left is worth nothing.
+    # Without a stamp the last debug run failed or was killed, and its files are worthless.
     overwrite = settings.output.overwrite or not (folder / "done.json").exists()
     output = Output(replace(settings.output, overwrite=overwrite), "debug", owns=OWNS)
-    # Looked at here, but the sample keeps the masks it has: it lacks most of the images that are listed.
+    # Only read here: the sample keeps its own masks, since it lacks most of the images in --relabel.
     relabelled = relabel(settings.extras, dataset, chosen_train)
     inputs = digests(settings, dataset, relabelled + extras, chosen_valid)
     with output.writing(settings, inputs):
@@ -81,14 +78,14 @@ def run(settings: DebugSettings) -> Result:
 def _examine(
     settings: DebugSettings, dataset: Dataset, chosen_train: list[Record], chosen_valid: list[Record]
 ) -> Result:
-    """The chain and its checks; what is typed wrong ends it, what the data or the training do wrong is a verdict."""
+    """Run the chain and its checks; wrong data and a failed training are verdicts, wrong options are errors."""
     folder = settings.output.out
     for name in OWNS[:4]:
         shutil.rmtree(folder / name, ignore_errors=True)
-    found = _look(dataset, chosen_train + chosen_valid, settings)
-    if not isinstance(found, tuple):
-        return _verdict(folder, [found])
-    records, data_checks = found
+    try:
+        records, data_checks = _choose_sample(dataset, chosen_train + chosen_valid, settings)
+    except SegtoolError as error:
+        return _verdict(folder, [Check(checks.READABLE, False, str(error))])
     sample, held = _write_sample(folder / "data", dataset, records, {r.image_id for r in chosen_valid})
     losses: list[float] = []
     try:
@@ -104,45 +101,30 @@ def _examine(
         preview_batches(folder / "preview.png", batches, ON_PREVIEW, dataset.classes, dataset.palette)
     network_checks = _check_network(trainer, options, losses)
     _predict_and_evaluate(folder, sample, held, settings)
-    mask_fit = _mask_fit(
-        trainer, dataset, options.model.encoder_weights != "none", held + _others(chosen_train + chosen_valid, sample)
-    )
+    # Further images, so that the verdict does not depend on a handful.
+    others = [r for r in chosen_train + chosen_valid if r.image_id not in sample.by_id]
+    records = held + limit(others, FIT_ON)
+    pretrained = options.model.encoder_weights != "none"
+    mask_fit = checks.guarded(MaskFit.name, lambda: _mask_fit(trainer, dataset, records, pretrained=pretrained))
     speed = _speed(trainer, len(chosen_train), len(chosen_valid), times)
     return _verdict(folder, [*data_checks, *network_checks, mask_fit, speed])
 
 
-def _look(dataset: Dataset, records: list[Record], settings: DebugSettings) -> tuple[list[Record], list[Check]] | Check:
-    """Read masks, choose the sample, read its images; one failed check where something cannot be read."""
-    candidates = limit(records, LOOKED_AT)
-    counts = np.zeros((len(candidates), len(dataset.classes)), np.int64)
-    track = tracker(settings.output.quiet)
-    try:
-        for row, record in enumerate(track(candidates, total=len(candidates), label="reading masks")):
-            counts[row] = np.bincount(dataset.read_mask(record).ravel(), minlength=IGNORE + 1)[: len(dataset.classes)]
-        chosen = [candidates[i] for i in cover_classes(counts, settings.samples)]
-        sizes = [dataset.read_pair(record)[0].shape for record in chosen]
-    except SegtoolError as error:
-        return Check("data readable, shapes agree, ids in range", False, str(error))
-    absent = [name for name, pixels in zip(dataset.classes, counts.sum(axis=0), strict=True) if not pixels]
-    distinct = sorted({f"{h}x{w}" for h, w, _ in sizes})
-    shown = ", ".join(distinct[:3]) + (f" and {len(distinct) - 3} more" if len(distinct) > 3 else "")
-    readable = Check(
-        "data readable, shapes agree, ids in range", True, f"{len(candidates)} masks, {len(chosen)} images of {shown}"
-    )
-    held = int((counts.sum(axis=0) > 0).sum())
-    note = f"; not: {', '.join(absent)}" if absent else ""
-    classes = Check(
-        "masks hold several classes",
-        held > 1,
-        f"{held} of {len(dataset.classes)} occur in {len(candidates)} masks{note}",
-    )
-    return chosen, [readable, classes]
+def _choose_sample(
+    dataset: Dataset, records: list[Record], settings: DebugSettings
+) -> tuple[list[Record], list[Check]]:
+    """Read masks, choose the sample by their classes, and read its images."""
+    candidates = limit(records, MASKS_READ)
+    counts = count_pixels(dataset, candidates, tracker(settings.output.quiet))
+    chosen = [candidates[i] for i in cover_classes(counts, settings.samples)]
+    sizes = [Size(*dataset.read_pair(record)[1].shape) for record in chosen]
+    return chosen, checks.data_holds(dataset.classes, counts, sizes)
 
 
 def _write_sample(
     folder: Path, dataset: Dataset, records: list[Record], valid: set[str]
 ) -> tuple[Dataset, list[Record]]:
-    """A data set of the sample; a quarter is held out, from the validation images where there are enough."""
+    """Write a data set of the sample; a quarter is held out, from the validation images if there are enough."""
     quarter = max(1, len(records) // 4)
     held = sorted(records, key=lambda r: r.image_id not in valid)[:quarter]
     sample = replace(dataset, path=folder / "dataset.yaml", train=tuple(records), test=())
@@ -161,7 +143,7 @@ def _train_settings(settings: DebugSettings, folder: Path) -> TrainSettings:
         output=replace(settings.output, out=folder / "train", overwrite=True),
         data=folder / "data",
         extras=replace(settings.extras, relabel=None),
-        # At least as many as the sample has: a limit for --extra alone.
+        # Limits the images of --extra only, as the sample is no larger.
         folds=FoldSettings(folds=folder / "data" / "folds.csv", fold=0, max_samples=settings.samples),
         optimizer=replace(settings.optimizer, batch=min(BATCH, settings.optimizer.batch), accumulate=1),
     )
@@ -170,27 +152,26 @@ def _train_settings(settings: DebugSettings, folder: Path) -> TrainSettings:
 def _check_network(trainer: Trainer, options: TrainSettings, losses: list[float]) -> list[Check]:
     updater, path = trainer.updater, options.output.out / "last.pt"
     spec = updater.spec
-    # Of images mixed from two, one mask is enough to be learnt by heart.
+    # Without the second masks of mixed images, which are not needed for overfitting.
     few = next(trainer.batches.load(trainer.batches.plan(range(1)))).first(2)
     _, restored = restore_network(load_checkpoint(path), path)
     restored = restored.to(memory_format=torch.channels_last)
     colours = ", ".join(f"{m:.3f}" for m in spec.mean) + " / " + ", ".join(f"{s:.3f}" for s in spec.std)
     source = options.model.encoder_weights
     weights = Check("encoder weights loaded", None if source == "none" else True, f"{source}; mean / std {colours}")
-    again = make_updater(trainer.context, pretrained=True)
-    name = "one batch can be overfitted"
+    fresh = make_updater(trainer.context, pretrained=True)
     return [
         weights,
         checks.losses_fall(losses),
-        # Before anything else runs through the network in training mode and moves its statistics.
+        # Before anything else runs through the network in training mode and changes its statistics.
         checks.reloads_equal(updater.network, restored, spec, few.images, updater.device),
         checks.gradients_arrive(updater, few),
-        checks.guarded(name, lambda: checks.overfits(again, few)),
+        checks.guarded(checks.OVERFIT, lambda: checks.overfits(fresh, few)),
     ]
 
 
 def _predict_and_evaluate(folder: Path, sample: Dataset, held: list[Record], settings: DebugSettings) -> None:
-    """The rest of the chain, and the picture sheet."""
+    """Run the rest of the chain, and draw the picture sheet."""
     output = replace(settings.output, out=folder / "preds", overwrite=True)
     predict.run(
         PredictSettings(
@@ -212,28 +193,20 @@ def _predict_and_evaluate(folder: Path, sample: Dataset, held: list[Record], set
     write_sheet(folder / "sheet.png", pictures, sample.classes, sample.palette)
 
 
-def _others(records: list[Record], sample: Dataset) -> list[Record]:
-    """Further images that are not in the sample, so that a verdict does not hang on a handful."""
-    return limit([r for r in records if r.image_id not in sample.by_id], FIT_ON)
-
-
-def _mask_fit(trainer: Trainer, dataset: Dataset, pretrained: bool, records: list[Record]) -> Check:
-    updater, fit = trainer.updater, checks.MaskFit()
+def _mask_fit(trainer: Trainer, dataset: Dataset, records: list[Record], *, pretrained: bool) -> Check:
+    updater, mask_fit = trainer.updater, MaskFit()
     predictor = Predictor([Member(updater.spec, updater.network.eval())], updater.device)
-    try:
-        for record in records:
-            image, mask = dataset.read_pair(record)
-            fit.add(predictor([image])[0], mask)
-    except SegtoolError as error:
-        return Check(fit.name, False, str(error))
-    return fit.check(pretrained=pretrained)
+    for record in records:
+        image, mask = dataset.read_pair(record)
+        mask_fit.add(predictor([image])[0], mask)
+    return mask_fit.check(pretrained=pretrained)
 
 
 def _speed(trainer: Trainer, train_images: int, valid_images: int, times: float) -> Check:
-    """Speed and memory of the last epoch, and from them the time of an epoch over all images.
+    """Report the speed and memory of the last epoch, and from them the time of an epoch over all images.
 
     Args:
-        times: how many times the pixels the images really have.
+        times: factor in pixels by which the real images are larger.
     """
     row = trainer.state.history[-1]
     images_per_s = row["images_per_s"] / times
@@ -249,9 +222,9 @@ def _speed(trainer: Trainer, train_images: int, valid_images: int, times: float)
     return Check("speed", True, saw)
 
 
-def _verdict(folder: Path, made: list[Check]) -> Result:
-    rows = [(check.name, check.verdict, check.saw) for check in made]
+def _verdict(folder: Path, all_checks: list[Check]) -> Result:
+    rows = [(check.name, check.verdict, check.saw) for check in all_checks]
     write_csv(folder / "checks.csv", ("check", "verdict", "saw"), rows)
-    failed = [check.name for check in made if check.ok is False]
+    failed = [check.name for check in all_checks if check.ok is False]
     summary = f"FAILED: {'; '.join(failed)}" if failed else f"all checks passed; look at {folder / 'sheet.png'}"
     return Result(summary, [Table("Checks", ("check", "verdict", "saw"), rows)], status=3 if failed else 0)

@@ -1,4 +1,4 @@
-"""How large the images of `debug` may be, so that its checks end in time on a machine without a GPU."""
+"""The size of the images of `debug`, so that its checks end in time on a machine without a GPU."""
 
 import logging
 import math
@@ -19,27 +19,27 @@ from segtool.values import Size
 
 log = logging.getLogger(__name__)
 
-# For what the network does; reading, writing and the start of Python come on top.
+# For the network alone, without reading, writing and the start of Python.
 SECONDS = 60.0
-# Images, passes over them, and further images predicted, for which that is meant: more were asked for, and take longer.
+# The limit is meant for this number of images, of passes over them, and of further images predicted; more take longer.
 IMAGES, EPOCHS, PREDICTED = 32, 2, 24
-# Part of a forward and backward pass that is forward.
+# The forward part of a forward and backward pass.
 FORWARD = 1 / 3
-# No image is made smaller.
+# No side is made smaller.
 SMALLEST = 128
 # Side of the images, and their number, on which a pass is timed.
 PROBE, PROBES = 160, 2
 
 
 def in_time(settings: TrainSettings, sample: Dataset) -> tuple[TrainSettings, float]:
-    """The settings with images small enough, and how many times the pixels the images really have."""
+    """Return the settings with images small enough, and the factor in pixels by which the real images are larger."""
     sizes = sorted((image_size(record.image) for record in sample.train), key=math.prod)
     whole = settings.size.resize or sizes[len(sizes) // 2]
     small = _fitting(settings, sample, whole)
     if small is None:
         return settings, 1.0
     log.warning(
-        "checking on images of %s, as on %s this machine would take longer than promised; small objects may get lost",
+        "checking on images of %s, since %s would take too long on this machine; small objects may be lost",
         *(small, whole),
     )
     crop, times = settings.size.crop, math.prod(whole) / math.prod(small)
@@ -49,8 +49,8 @@ def in_time(settings: TrainSettings, sample: Dataset) -> tuple[TrainSettings, fl
 
 
 def _fitting(settings: TrainSettings, sample: Dataset, whole: Size) -> Size | None:
-    """What to resize images to; None where they may stay as they are."""
-    # How many windows there are, and what a pipeline from a file can take, is not known.
+    """Return the size to resize images to; None if they may keep theirs."""
+    # The number of windows, and the sizes that a pipeline from a file accepts, are not known.
     if settings.size.window or settings.augmentation.augment not in PRESETS or math.prod(whole) <= SMALLEST**2:
         return None
     if choose_device(settings.machine.device) != "cpu":
@@ -63,7 +63,7 @@ def _fitting(settings: TrainSettings, sample: Dataset, whole: Size) -> Size | No
 
 
 def seconds_per_pixel(network: nn.Module, channels: int) -> float:
-    """Of a forward and backward pass on the CPU; 0 where the network does not take such images."""
+    """Time a forward and backward pass on the CPU; 0 if the network does not accept such images."""
     images = torch.rand(PROBES, channels, PROBE, PROBE)
     network.train()
     started = 0.0
@@ -78,7 +78,7 @@ def seconds_per_pixel(network: nn.Module, channels: int) -> float:
 
 
 def _work(whole: Size, crop: Size) -> float:
-    """Pixels that go forward and backward in all checks, what only goes forward counted as its part."""
+    """Return the pixels of all forward and backward passes of the checks; forward passes alone count in part."""
     held = IMAGES // 4
     trained = EPOCHS * (IMAGES - held) + 2 * (OVERFIT_STEPS + 1)
     predicted = (EPOCHS + 3) * held + PREDICTED

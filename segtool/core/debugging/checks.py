@@ -1,4 +1,4 @@
-"""What `debug` looks at: each check gives a verdict and says what it saw."""
+"""The checks of `debug`: each gives a verdict and says what it saw."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,25 +20,28 @@ from segtool.core.training.update import Updater
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
-# Of the loss: where it must come to from where it starts.
+# The share of its first value to which the loss must fall in training, and on one batch.
 FALLEN = 0.98
 OVERFITTED = 0.75
 OVERFIT_STEPS = 24
-# After which the steps end as soon as the loss has fallen.
+# After this many steps they end as soon as the loss has fallen.
 FEWEST_STEPS = 8
-# How often held-out predictions may seem to fit their own masks by chance, and the pairings drawn to tell.
+# The accepted probability that held-out predictions seem to fit their own masks by chance, and the pairings drawn to
+# estimate it.
 CHANCE = 1 / 80
 PAIRINGS = 1999
-# Of fewer images, so few pairings exist that the given one is never rare enough.
+# Fewer images have too few pairings for the given one to be rare enough.
 FEWEST = 6
 # Points a side at which predictions and masks are compared.
 GRID = 64
 OUTPUT_TOLERANCE = 1e-5
+READABLE = "data readable, shapes agree, ids in range"
+OVERFIT = "one batch can be overfitted"
 
 
 @dataclass(frozen=True)
 class Check:
-    """A verdict: ok is None where the check could not be made."""
+    """A verdict: ok is None if the check could not be made."""
 
     name: str
     ok: bool | None
@@ -46,12 +49,31 @@ class Check:
 
     @property
     def verdict(self) -> str:
-        """The word for the table."""
+        """Return the word for the table."""
         return {True: "ok", False: "FAILED", None: "not checked"}[self.ok]
 
 
+def data_holds(classes: Sequence[str], counts: npt.NDArray[np.int64], sizes: Sequence[Size]) -> list[Check]:
+    """Describe masks and images that were read, and check that the masks hold several classes.
+
+    Args:
+        counts: pixels of each class in each mask, (N, C).
+        sizes: of the images.
+    """
+    total = counts.sum(axis=0)
+    distinct = sorted({str(size) for size in sizes})
+    shown = ", ".join(distinct[:3]) + (f" and {len(distinct) - 3} more" if len(distinct) > 3 else "")
+    absent = ", ".join(name for name, pixels in zip(classes, total, strict=True) if not pixels)
+    occurring = int((total > 0).sum())
+    saw = f"{occurring} of {len(classes)} occur in {len(counts)} masks" + (f"; not: {absent}" if absent else "")
+    return [
+        Check(READABLE, True, f"{len(counts)} masks, {len(sizes)} images of {shown}"),
+        Check("masks hold several classes", occurring > 1, saw),
+    ]
+
+
 def losses_fall(losses: Sequence[float]) -> Check:
-    """The mean loss of the last quarter of the updates against the first loss, which no update has touched yet."""
+    """Compare the mean loss of the last quarter of the updates with the first loss, from before any update."""
     if not losses or not all(map(math.isfinite, losses)):
         return Check("loss finite and falling", False, "the loss is NaN or infinite; try a lower --lr")
     quarter = max(1, len(losses) // 4)
@@ -62,7 +84,7 @@ def losses_fall(losses: Sequence[float]) -> Check:
 
 
 def gradients_arrive(updater: Updater, batch: Batch) -> Check:
-    """Every parameter gets a finite gradient, except encoder layers behind the last feature the decoder uses."""
+    """Check that every parameter gets a finite gradient, except encoder layers that the decoder does not use."""
     name = "gradients reach every parameter"
     network = updater.network
     network.train()
@@ -74,10 +96,8 @@ def gradients_arrive(updater: Updater, batch: Batch) -> Check:
     total = sum(1 for _ in network.parameters())
     lost = [n for n in missing if not n.startswith("encoder.")]
     if broken or lost or len(zero) > total // 2:
-        what = (
-            f"not finite: {broken[0]}" if broken else f"none: {lost[0]}" if lost else f"zero for {len(zero)} of {total}"
-        )
-        return Check(name, False, what)
+        saw = f"none: {lost[0]}" if lost else f"zero for {len(zero)} of {total}"
+        return Check(name, False, f"not finite: {broken[0]}" if broken else saw)
     unused = f"; {len(missing)} in encoder layers that {updater.spec.arch} does not use" if missing else ""
     return Check(name, True, f"{total - len(missing)} of {total}{unused}")
 
@@ -85,18 +105,18 @@ def gradients_arrive(updater: Updater, batch: Batch) -> Check:
 def reloads_equal(
     network: nn.Module, restored: nn.Module, spec: NetworkSpec, images: torch.Tensor, device: str
 ) -> Check:
-    """The network and what its checkpoint gives must answer alike; images uint8 (N, H, W, C)."""
+    """Compare the outputs of the network and of its checkpoint; images uint8 (N, H, W, C)."""
     with torch.inference_mode():
         pixels = network_input(images, spec, device)
-        answers = (read_output(asked(pixels)).logits for asked in (network.eval(), restored.to(device)))
-        difference = float(torch.sub(*answers).abs().max())
+        logits, restored_logits = (read_output(net(pixels)).logits for net in (network.eval(), restored.to(device)))
+        difference = float((logits - restored_logits).abs().max())
     return Check(
         "checkpoint reloads to equal outputs", difference <= OUTPUT_TOLERANCE, f"largest difference {difference:.1e}"
     )
 
 
 def overfits(updater: Updater, batch: Batch) -> Check:
-    """One batch, again and again without augmentation, at the run's highest learning rate: its loss must fall far."""
+    """Train on one batch repeatedly, at the run's highest learning rate: its loss must fall far."""
     updater.network.train()
     losses: list[float] = []
     for step in range(OVERFIT_STEPS):
@@ -104,18 +124,17 @@ def overfits(updater: Updater, batch: Batch) -> Check:
         if step >= FEWEST_STEPS and max(losses[-3:]) < OVERFITTED * losses[0]:
             break
     if not all(map(math.isfinite, losses)):
-        return Check("one batch can be overfitted", False, "the loss or its gradient is NaN or infinite")
+        return Check(OVERFIT, False, "the loss or its gradient is NaN or infinite")
     first, last = losses[0], min(losses[-3:])
-    fell = last < OVERFITTED * first
-    return Check("one batch can be overfitted", fell, f"loss {first:.3f} → {last:.3f} in {len(losses)} steps")
+    return Check(OVERFIT, last < OVERFITTED * first, f"loss {first:.3f} → {last:.3f} in {len(losses)} steps")
 
 
 class MaskFit:
-    """Held-out predictions against their own masks and against those of other images.
+    """Compare held-out predictions with their own masks and with those of other images.
 
-    Labels that belong to other images make the training loss fall too; only this difference stays at zero. A
-    prediction and a mask are compared by the correlation, over a grid of points, of the probabilities with where the
-    classes are: of all classes together, and of the commonest alone, which is learnt first.
+    The training loss also falls if labels belong to other images, but then this difference stays at zero. A prediction
+    is compared with a mask by the correlation, over a grid of points, of its probabilities with the true classes: of
+    all classes together, and of the most frequent class alone, which is learnt first.
     """
 
     name = "predictions fit their own masks"
@@ -132,19 +151,19 @@ class MaskFit:
         self.truths.append((small == np.arange(len(probs))[:, None, None]).astype(np.float32))
 
     def check(self, *, pretrained: bool) -> Check:
-        """The verdict over all images added."""
+        """Return the verdict for all images added."""
         count = len(self.probs)
         if count < FEWEST:
             return Check(self.name, None, f"needs {FEWEST} held-out images, there are {count}")
         probs, truths = np.stack(self.probs), np.stack(self.truths)
         commonest = int(truths.sum(axis=(0, 2, 3)).argmax())
-        every = _correlations(probs, truths)
-        one = _correlations(probs[:, [commonest]], truths[:, [commonest]])
-        # Two tries share the chance.
-        fit = any(_by_chance(scores) <= CHANCE / 2 for scores in (every, one))
+        all_classes = _correlations(probs, truths)
+        one_class = _correlations(probs[:, [commonest]], truths[:, [commonest]])
+        # Two tests share the accepted probability.
+        fit = any(_by_chance(scores) <= CHANCE / 2 for scores in (all_classes, one_class))
         saw = (
-            f"correlation with their own masks above that with others': {_gain(every):.3f}, commonest class"
-            f" {_gain(one):.3f}, {count} images"
+            f"correlation with their own masks above that with others': {_gain(all_classes):.3f}, commonest class"
+            f" {_gain(one_class):.3f}, {count} images"
         )
         advice = "" if fit else "; do images and masks belong together?"
         if advice and not pretrained:
@@ -153,7 +172,7 @@ class MaskFit:
 
 
 def _correlations(probs: Probs, truths: Probs) -> npt.NDArray[np.float64]:
-    """Of every prediction with every truth, (N, C, h, w) each, centred per class; 0 where one is constant. (N, N)."""
+    """Correlate all predictions with all masks, (N, C, h, w) each, centred per class: (N, N), 0 if one is constant."""
 
     def unit(maps: Probs) -> npt.NDArray[np.float64]:
         flat = (maps - maps.mean(axis=(2, 3), keepdims=True)).reshape(len(maps), -1).astype(np.float64)
@@ -163,25 +182,25 @@ def _correlations(probs: Probs, truths: Probs) -> npt.NDArray[np.float64]:
 
 
 def _gain(scores: npt.NDArray[np.float64]) -> float:
-    """How much the diagonal of (N, N) scores lies above all others."""
+    """Return how far the mean of the diagonal of (N, N) scores is above that of the others."""
     count, own = len(scores), float(np.trace(scores))
     return own / count - (float(scores.sum()) - own) / (count * (count - 1))
 
 
 def _by_chance(scores: npt.NDArray[np.float64]) -> float:
-    """How often predictions and masks that are paired at random fit at least as well as the given pairs.
+    """Return how often predictions and masks that are paired at random fit at least as well as the given pairs.
 
-    A permutation test: it holds for any number of images, however their scores hang together.
+    A permutation test: valid for any number of images, even if their scores depend on each other.
     """
     count = len(scores)
     pairings = np.random.default_rng(0).permuted(np.tile(np.arange(count), (PAIRINGS, 1)), axis=1)
     fits = scores[np.arange(count), pairings].sum(axis=1)
-    # A little less than the sum counts as much: sums of the same numbers differ by their order.
+    # With a tolerance, since sums of the same numbers depend on their order.
     return (1 + int((fits >= np.trace(scores) - 1e-9).sum())) / (1 + PAIRINGS)
 
 
 def guarded(name: str, check: Callable[[], Check]) -> Check:
-    """A check that itself fails, such as by a NaN loss, is a failed check."""
+    """Run a check; an error in it, such as a NaN loss, is a failed check."""
     try:
         return check()
     except SegtoolError as error:

@@ -51,7 +51,7 @@ def test_images_shrink_by_what_the_time_is_too_long(
         assert chosen(monkeypatch, 0.99, {}) == (SizeSettings(), 1)
         assert not caplog.records
         assert chosen(monkeypatch, 4.01, {}) == (SizeSettings(resize=Size(224, 224)), 512**2 / 224**2)
-    assert "checking on images of 224x224, as on 512x512" in caplog.text and len(caplog.records) == 1
+    assert "checking on images of 224x224, since 512x512" in caplog.text and len(caplog.records) == 1
     assert chosen(monkeypatch, 1000, {}) == (SizeSettings(resize=Size(128, 128)), 16)
     assert chosen(monkeypatch, 2, {}, Size(256, 2048))[0] == SizeSettings(resize=Size(128, 1024))
     # The size typed counts, not that of the images.
