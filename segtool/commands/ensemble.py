@@ -1,4 +1,4 @@
-"""`segtool ensemble`: stored predictions of the same images, merged into one prediction folder."""
+"""`segtool ensemble`: merge stored predictions of the same images into one prediction folder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ CV_FOLDS, STEPS = 5, 20
 
 
 def run(settings: EnsembleSettings) -> Result:
-    """Merge the members, with weights as given, fitted, or of another ensemble."""
+    """Merge the members, with given or fitted weights or those of another ensemble."""
     members = [open_predictions(path) for path in settings.preds]
     check_alike(members)
     dataset, records = _to_fit(settings, members)
@@ -51,7 +51,7 @@ def run(settings: EnsembleSettings) -> Result:
 
 
 def _to_fit(settings: EnsembleSettings, members: Sequence[Predictions]) -> tuple[Dataset | None, list[Record]]:
-    """The data set and the images that weights are fitted on; refused where a score would mean nothing."""
+    """Return the data set and the images that weights are fitted on; refuse images that a member has seen."""
     if settings.fit.fit is None:
         return None, []
     dataset = load_dataset(settings.fit.fit)
@@ -64,7 +64,7 @@ def _to_fit(settings: EnsembleSettings, members: Sequence[Predictions]) -> tuple
 
 
 def _inputs(settings: EnsembleSettings, members: Sequence[Predictions], blend: Blend) -> dict[str, str]:
-    """Digests of what is read: probabilities, but that masks can vote, too."""
+    """Return digests of what is read: probabilities; masks are enough for voting."""
     inputs = {
         f"member {number} {name}": digest
         for number, preds in enumerate(members, 1)
@@ -76,25 +76,25 @@ def _inputs(settings: EnsembleSettings, members: Sequence[Predictions], blend: B
 
 
 def _fits(members: Sequence[Predictions], blend: Blend) -> list[Fit]:
-    """What was fitted to masks and made what is read of the members that count."""
-    chosen = [members[number] for number in blend.used]
-    return [fit for preds in chosen for fit in preds.fitted(probs=preds.has_probs)]
+    """Return what the used members were fitted on."""
+    used = [members[number] for number in blend.used]
+    return [fit for preds in used for fit in preds.fitted(probs=preds.has_probs)]
 
 
 def _given(settings: EnsembleSettings, members: Sequence[Predictions]) -> tuple[Blend, Fit | None]:
-    """What the options say, or the ensemble that is to be repeated, and how that was fitted."""
-    asked = settings.blend
-    if asked.like:
-        choice = read_choice(asked.like)
-        check_order(asked.like, choice, members)
+    """Return the blend that the options give, or that of the ensemble to repeat and how it was fitted."""
+    options = settings.blend
+    if options.like:
+        choice = read_choice(options.like)
+        check_order(options.like, choice, members)
         return choice.blend, choice.fit
-    return Blend(asked.mode or "mean", asked.weights or (1.0,) * len(members), asked.sharpen or EXPONENT), None
+    return Blend(options.mode or "mean", options.weights or (1.0,) * len(members), options.sharpen or EXPONENT), None
 
 
 def _fitted(
     settings: EnsembleSettings, blend: Blend, members: Sequence[Predictions], dataset: Dataset, records: list[Record]
 ) -> tuple[Blend, Fit, list[Table]]:
-    """The blend with fitted weights, and what is to be told of them; kept for a resume with the disagreements."""
+    """Fit the weights, write how they were fitted, and return the blend with them and the tables to show."""
 
     def read(number: int) -> tuple[Bands, Any]:
         return bands(members, records[number].image_id), dataset.read_mask(records[number])
@@ -110,12 +110,12 @@ def _fitted(
     write_csv(settings.output.out / DISAGREEMENT, ("member", *names), rows)
     total = sum(fitted.weights)
     shown = [[n, alone, w / total] for n, alone, w in zip(names, fitted.alone, fitted.weights, strict=True)]
-    told = told_fits(fits_on(_fits(members, blend), members[0].ids), "even the nested score is too good")
-    before = f"; {told}" if told else ""
+    warning = told_fits(fits_on(_fits(members, blend), members[0].ids), "even the nested score is too good")
+    title = _verdict(fitted, images) + (f"; {warning}" if warning else "")
     numbers = [str(number) for number in range(1, len(names) + 1)]
     tables = [
         Table("Members", ["member", "mIoU alone", "weight"], shown),
-        Table(_verdict(fitted, images) + before, ["score", "mIoU"], _score_rows(fitted)),
+        Table(title, ["score", "mIoU"], _score_rows(fitted)),
         Table("Share of pixels in which two members differ", ["member", *numbers], rows),
     ]
     scores = {"in_sample": fitted.score, "nested": fitted.nested_score, "best_member_nested": fitted.best_score}
@@ -136,7 +136,7 @@ def _score_rows(fitted: Fitted) -> list[list[object]]:
 def _verdict(fitted: Fitted, images: Images) -> str:
     value, low, high = fitted.gain
     noise = " (within the noise)" if low <= 0 <= high else ""
-    few = f"; {told}" if (told := few_drawn(images.groups)) else ""
+    few = f"; {warning}" if (warning := few_drawn(images.groups)) else ""
     return (
         f"Gain over the best member {value:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}{noise}:"
         f" {len(images.parts)} images in {images.folds} folds, each scored by what was chosen on the others{few}"
@@ -144,15 +144,15 @@ def _verdict(fitted: Fitted, images: Images) -> str:
 
 
 def _write(settings: EnsembleSettings, members: Sequence[Predictions], blend: Blend, writer: PredictionWriter) -> None:
-    """Merge the images that are not there."""
+    """Merge the images that do not exist yet."""
     first, folder = members[0], settings.output.out
-    chosen = [members[number] for number in blend.used]
+    used = [members[number] for number in blend.used]
     track = tracker(settings.output.quiet)
     for image_id, size in track(first.sizes.items(), total=len(first.sizes), label="ensemble"):
         if is_whole(folder, image_id, size, len(first.classes), keep_probs=settings.probs):
             continue
-        for top, levels in bands(chosen, image_id):
-            writer.write(image_id, size, top, blend(levels))
+        for top, quantised in bands(used, image_id):
+            writer.write(image_id, size, top, blend(quantised))
 
 
 def _finish(
@@ -163,7 +163,7 @@ def _finish(
     own: Sequence[Fit | None],
     tables: list[Table],
 ) -> Result:
-    """Write what the folder holds beside the images; `own`: how its weights and its thresholds were fitted."""
+    """Write the other files of the folder; `own`: how its weights and its thresholds were fitted."""
     first, folder = members[0], output.path
     named = write_choice(folder, members, blend, own[0])
     unseen = frozenset.intersection(*(members[number].oof for number in blend.used))

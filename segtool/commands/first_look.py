@@ -1,6 +1,6 @@
-"""What can be said of a command before the engine is imported, which takes seconds: what is wrong, or already done.
+"""Checks that run before torch is imported, which takes seconds: whether the input is wrong or the output done.
 
-The command itself looks at the same again, and at the rest.
+The command itself repeats these checks.
 """
 
 import logging
@@ -76,13 +76,13 @@ def _require_there(runs: Sequence[Path]) -> None:
 
 
 def _several_processes() -> bool:
-    """Of several processes only the first may look, and it needs the engine to tell the others."""
+    """Return whether a launcher started several processes, which need torch to agree on the result."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager
 def _without_notices() -> Iterator[None]:
-    """Log nothing that the command will log when it reads the same again."""
+    """Suppress notices that the command will log again."""
     logging.disable(logging.INFO)
     try:
         yield

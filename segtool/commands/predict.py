@@ -1,4 +1,4 @@
-"""`segtool predict`: runs and images in, a prediction folder out."""
+"""`segtool predict`: predict images with trained runs and write a prediction folder."""
 
 import logging
 import math
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 Predictors = Mapping[tuple[str, ...], Predictor]
 
-# Training masks that are looked at before a resize.
+# Training masks that are checked before a resize.
 MASKS = 50
 
 
 def run(settings: PredictSettings) -> Result:
-    """Predict what is not there yet."""
+    """Predict the images that have no prediction yet."""
     started = time.monotonic()
     with compute(settings.machine) as (device, world):
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
@@ -52,9 +52,9 @@ def run(settings: PredictSettings) -> Result:
             if settings.shard:
                 groups = groups[settings.shard.number - 1 :: settings.shard.total]
             mine = groups[world.rank :: world.size]
-            there = _there(mine, job, settings)
-            todo = [group for group in mine if any(record.image_id not in there for record in group.records)]
-            done = predict_groups(todo, there, job, predictors, settings, started, world, decision)
+            existing = _existing(mine, job, settings)
+            todo = [group for group in mine if any(record.image_id not in existing for record in group.records)]
+            done = predict_groups(todo, existing, job, predictors, settings, started, world, decision)
             left = sum(world.gather(len(todo) - done))
             if not world.is_main:
                 raise SystemExit(1 if left else 0)
@@ -66,35 +66,33 @@ def run(settings: PredictSettings) -> Result:
 
 
 def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
-    """Who predicts: one predictor for each set of runs that some image has."""
-    asked = settings.inference
-    loaded = load_members(list(job.runs.values()), job.dataset, device, asked.backend, compiled=asked.compile)
+    """Return a predictor for each set of runs that predicts some image."""
+    options = settings.inference
+    loaded = load_members(list(job.runs.values()), job.dataset, device, options.backend, compiled=options.compile)
     members = dict(zip(job.runs, loaded, strict=True))
-    if asked.gate is not None:
+    if options.gate is not None:
         _require_heads(members)
+    views, windows, batch = options.views, options.windows, options.batch
     predictors = {
-        names: Predictor(
-            [member for name in names for member in members[name]], device, asked.views, asked.windows, asked.batch
-        )
+        names: Predictor([member for name in names for member in members[name]], device, views, windows, batch)
         for names in dict.fromkeys(job.members[record.image_id] for record in job.records)
     }
-    trained = {member.spec.resize for its in members.values() for member in its}
-    sizes = {asked.windows.resize or size for size in trained}
+    trained = {member.spec.resize for of_run in loaded for member in of_run}
     if log.isEnabledFor(logging.WARNING):
-        for size in filter(None, sizes):
+        for size in filter(None, {windows.resize or size for size in trained}):
             _warn_of_small_objects(job, size)
-    if resize := asked.windows.resize:
-        # What counts is the shape that the networks know: a run's own --resize, else the images'.
+    if resize := windows.resize:
+        # Compared with the shape in training: a run's own --resize, else that of the images.
         shapes = [size or own for size in trained for own in job.sizes.values()]
-        if told := told_stretch(shapes, resize):
-            log.warning("%s; that is another shape than the networks were trained on", told)
+        if stretch := told_stretch(shapes, resize):
+            log.warning("%s; the networks were trained on another shape", stretch)
     return predictors
 
 
 def _require_heads(members: Mapping[str, Sequence[Member]]) -> None:
-    """The gate needs a head in every run: with `--subset oof` an image may be predicted by any one of them alone."""
-    for name, its in members.items():
-        if any(not member.spec.aux_head or member.forward is not None for member in its):
+    """Raise UsageError if a run has no auxiliary head: with `--subset oof` one run may predict an image alone."""
+    for name, of_run in members.items():
+        if any(not member.spec.aux_head or member.forward is not None for member in of_run):
             raise UsageError(
                 f"--gate: {name} has no auxiliary head, or its backend leaves it out; train --aux-head 0.1"
             )
@@ -104,32 +102,32 @@ def _warn_of_small_objects(job: Job, resize: Size) -> None:
     classes = job.dataset.classes
     masks = (job.dataset.read_mask(record) for record in limit(with_masks(job.dataset.train), MASKS))
     try:
-        found = [f"{name} {after:.0f} ({before:.0f})" for name, before, after in shrunk_away(masks, classes, resize)]
+        small = [f"{name} {after:.0f} ({before:.0f})" for name, before, after in shrunk_away(masks, classes, resize)]
     except SegtoolError as error:
-        # Predicting needs no training masks: on another machine they may be missing.
-        log.info("whether resizing to %s shrinks small objects away is not known: %s", resize, error)
+        # Prediction needs no training masks: on another machine they may be missing.
+        log.info("cannot check whether resizing to %s shrinks small objects away: %s", resize, error)
         return
-    if found:
+    if small:
         log.warning(
             "resizing to %s shrinks small objects away: pixels across the median object, and before: %s;"
             " a larger --resize keeps them, in bounded memory with --window",
-            *(resize, ", ".join(found)),
+            *(resize, ", ".join(small)),
         )
 
 
-def _there(groups: Sequence[Group], job: Job, settings: PredictSettings) -> set[str]:
-    """Ids of images whose files are there, whole."""
+def _existing(groups: Sequence[Group], job: Job, settings: PredictSettings) -> set[str]:
+    """Return the ids of images whose files exist and are whole."""
     folder, classes, probs = settings.output.out, len(job.dataset.classes), settings.probs
     ids = [record.image_id for group in groups for record in group.records]
-    there = {image_id for image_id in ids if is_whole(folder, image_id, job.sizes[image_id], classes, keep_probs=probs)}
-    if there:
-        log.info("%d of %d images are there already", len(there), len(ids))
-    return there
+    whole = {image_id for image_id in ids if is_whole(folder, image_id, job.sizes[image_id], classes, keep_probs=probs)}
+    if whole:
+        log.info("%d of %d images are already predicted", len(whole), len(ids))
+    return whole
 
 
 def predict_groups(
     todo: Sequence[Group],
-    there: Collection[str],
+    existing: Collection[str],
     job: Job,
     predictors: Predictors,
     settings: PredictSettings,
@@ -137,7 +135,7 @@ def predict_groups(
     world: World,
     decision: Decision | None = None,
 ) -> int:
-    """Predict groups until the time is over, and write what is not there; returns how many."""
+    """Predict groups until the time is over, write the images that do not exist, and return the number of groups."""
     dataset = job.dataset
     if not todo:
         return 0
@@ -159,17 +157,17 @@ def predict_groups(
         for group, images in track(reading, total=len(todo), label="predicting"):
             for band in predictors[group.runs].stream(images):
                 image_id = group.records[band.image].image_id
-                if image_id not in there:
+                if image_id not in existing:
                     writer.write(image_id, job.sizes[image_id], band.top, band.probs, band.image_probs)
             done, images_done = done + 1, images_done + len(images)
-            # Large images are not to lie in memory while the next are read.
+            # Free large images before the next are read.
             del images
     log.info("%.1f images/s", images_done / max(time.monotonic() - began, 1e-9))
     return done
 
 
 def _in_time(groups: Sequence[Group], started: float, limit: float | None) -> Iterator[Group]:
-    """The groups that are begun in time; one always is, so that every call comes further."""
+    """Yield groups until the time is over, but at least one, so that every call makes progress."""
     for number, group in enumerate(groups):
         if number and limit and time.monotonic() - started > limit:
             return
@@ -184,7 +182,7 @@ def _finish(
     settings: PredictSettings,
     decision: Decision | None,
 ) -> Result:
-    """Write the stamps, and once all images are there, the index."""
+    """Write the stamps and, once all images exist, the index."""
     if settings.shard:
         ids = [record.image_id for group in groups for record in group.records]
         missing = output.finish_shard(output_files(output.path, ids, keep_probs=settings.probs, index=False))

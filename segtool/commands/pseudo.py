@@ -1,4 +1,4 @@
-"""`segtool pseudo`: predictions become masks to train on."""
+"""`segtool pseudo`: turn predictions into masks to train on."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,7 +35,7 @@ OWNS = ("masks", LEVELS, "per_class.csv", "per_image.csv", TEACHERS, "train.csv"
 
 
 def run(settings: PseudoSettings) -> Result:
-    """Write the masks of the images that are confident enough, and the data set they make."""
+    """Write the masks of images that are confident enough, and a data set of them."""
     task, folder = read_task(settings), settings.output.out
     output = Output(settings.output, "pseudo", owns=OWNS)
     with output.writing(settings, task.inputs(), keep="masks/**/*.png"):
@@ -47,12 +47,12 @@ def run(settings: PseudoSettings) -> Result:
         masks = _write_dataset(task, counts)
         output.finish([*(folder / name for name in OWNS[1:] if (folder / name).exists()), *masks])
     use = "--relabel" if settings.replace else "--extra"
-    told = f"{folder / 'dataset.yaml'}: {len(masks)} of {len(task.records)} images, for train {use}"
-    return Result(_warning(table) + _fitted_warning(task) + told, [table])
+    summary = f"{folder / 'dataset.yaml'}: {len(masks)} of {len(task.records)} images, for train {use}"
+    return Result(_warning(table) + _fitted_warning(task) + summary, [table])
 
 
 def _levels(task: Task) -> Ints:
-    """The lowest level that counts, of each class: found by going through all images once, and kept for a resume."""
+    """Return the lowest accepted level of each class, found by reading all images once and kept for a resume."""
     settings, classes = task.settings, task.preds.classes
     most, path = lowest_level(settings.threshold), settings.output.out / LEVELS
     if settings.wanted_share is None:
@@ -63,48 +63,48 @@ def _levels(task: Task) -> Ints:
         levels = balanced_levels(histograms, settings.wanted_share, most)
         write_csv(path, ("class", "level"), list(zip(classes, levels.tolist(), strict=True)))
     rows = read_csv(path, ("class", "level"))
-    found = {row["class"]: to_whole_number(row["level"], f"{path}: a level") for row in rows}
-    if list(found) != list(classes):
-        raise SegtoolError(f"{path} is not of these classes; remove it and it is made again")
-    return np.array(list(found.values()))
+    kept = {row["class"]: to_whole_number(row["level"], f"{path}: a level") for row in rows}
+    if list(kept) != list(classes):
+        raise SegtoolError(f"{path} is for other classes; remove it to have it made again")
+    return np.array(list(kept.values()))
 
 
 def _write_masks(task: Task, levels: Ints) -> list[Ints]:
-    """Write the masks that are not there; returns what was counted in each image."""
+    """Write the masks that do not exist yet, and return the counts of each image."""
     settings, counts = task.settings, []
     for record in tracker(settings.output.quiet)(task.records, total=len(task.records), label="pseudo"):
         path, size = mask_path(settings.output.out, record.image_id), task.preds.sizes[record.image_id]
-        found = finished_counts(path, size, len(levels))
-        if found is None:
+        accepted = finished_counts(path, size, len(levels))
+        if accepted is None:
             images.check_size(record.image, size, f"the prediction of {record.image_id!r} in {task.preds.path}")
-            mask, found = label_image(task.probs(record.image_id), levels, task.given(record))
-            if task.is_kept(found):
-                images.write_mask(path, mask, task.dataset.palette, noted(found))
-        counts.append(found)
+            mask, accepted = label_image(task.probs(record.image_id), levels, task.given(record))
+            if task.is_kept(accepted):
+                images.write_mask(path, mask, task.dataset.palette, noted(accepted))
+        counts.append(accepted)
     if not any(map(task.is_kept, counts)):
         raise SegtoolError(
-            f"none of {len(counts)} images has enough pixels that are confident: the most confident one has"
+            f"none of {len(counts)} images has enough confident pixels: the most confident image has"
             f" {max(map(confident_share, counts)):.1%}; lower --threshold or --min-share"
         )
     return counts
 
 
 def _write_tables(task: Task, levels: Ints, counts: Sequence[Ints]) -> Table:
-    """How much of each class, and of each image, was accepted: nothing of images that are left out."""
-    folder, kept = task.settings.output.out, [task.is_kept(found) for found in counts]
-    total = np.sum([found * [[1], [keeps], [keeps]] for found, keeps in zip(counts, kept, strict=True)], axis=0)
+    """Write how much of each class and of each image was accepted (nothing of images that are left out)."""
+    folder, kept = task.settings.output.out, [task.is_kept(of_image) for of_image in counts]
+    total = np.sum([of_image * [[1], [keep], [keep]] for of_image, keep in zip(counts, kept, strict=True)], axis=0)
     table = accepted_table(task.dataset.classes, levels, total, corrected=task.settings.replace is not None)
     write_csv(folder / "per_class.csv", table.columns, table.rows[:-1])
     rows = [
-        (record.image_id, f"{confident_share(found):.6f}", int(found[2].sum()), int(keeps))
-        for record, found, keeps in zip(task.records, counts, kept, strict=True)
+        (record.image_id, f"{confident_share(of_image):.6f}", int(of_image[2].sum()), int(keep))
+        for record, of_image, keep in zip(task.records, counts, kept, strict=True)
     ]
     write_csv(folder / "per_image.csv", ("image_id", "confident", "changed", "kept"), rows)
     return table
 
 
 def _write_dataset(task: Task, counts: Sequence[Ints]) -> list[Path]:
-    """Write the data set of the images that are kept; returns their masks."""
+    """Write the data set of the images that are kept, and return their masks."""
     folder, preds, dataset = task.settings.output.out, task.preds, task.dataset
     train = tuple(
         replace(
@@ -112,24 +112,24 @@ def _write_dataset(task: Task, counts: Sequence[Ints]) -> list[Path]:
             mask=mask_path(folder, record.image_id),
             soft=preds.probs_path(record.image_id) if task.settings.soft else None,
         )
-        for record, found in zip(task.records, counts, strict=True)
-        if task.is_kept(found)
+        for record, of_image in zip(task.records, counts, strict=True)
+        if task.is_kept(of_image)
     )
-    made = Dataset(folder, dataset.classes, channels=dataset.channels, palette=dataset.palette, train=train)
-    write_dataset(folder, made)
+    new = Dataset(folder, dataset.classes, channels=dataset.channels, palette=dataset.palette, train=train)
+    write_dataset(folder, new)
     if preds.runs:
         write_teachers(folder / TEACHERS, [run / "samples.csv" for run in preds.runs])
     return [mask_path(folder, record.image_id) for record in train]
 
 
 def _fitted_warning(task: Task) -> str:
-    """What was fitted to the very masks that are corrected, as a line."""
+    """Return a line that warns if the predictions were fitted to the masks that they correct."""
     fits = fits_on(task.preds.fitted(probs=True), (record.image_id for record in task.records))
-    told = told_fits(fits, "their masks are corrected less than they should be") if task.settings.replace else ""
-    return f"{told}\n" if told else ""
+    warning = told_fits(fits, "their masks are corrected less than they should be") if task.settings.replace else ""
+    return f"{warning}\n" if warning else ""
 
 
 def _warning(table: Table) -> str:
-    """Which classes are lost, as a line."""
+    """Return a line that names the classes without an accepted pixel."""
     lost = [name for name, _, predicted, accepted, *_ in table.rows if predicted and not accepted]
     return f"no pixel is labelled as {', '.join(map(str, lost))}; see --per-class\n" if lost else ""

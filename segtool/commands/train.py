@@ -1,4 +1,4 @@
-"""`segtool train`: one model, from a data set to a run folder."""
+"""`segtool train`: train one model on a data set and write a run folder."""
 
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.training.run_folder import best_score, fit
@@ -16,7 +16,7 @@ SHOWN = {
 
 
 def run(settings: TrainSettings) -> Result:
-    """Train, resume, or find that the run is done."""
+    """Train or resume a run, unless it is done."""
     trainer = fit(settings)
     if trainer is None:
         return Result(f"{settings.output.out} is up to date")
@@ -27,6 +27,6 @@ def _result(trainer: Trainer, settings: TrainSettings) -> Result:
     state, best = trainer.state, best_score(trainer)
     rows = [[int(row["epoch"]), *(row[key] for key in SHOWN.values())] for row in state.history]
     ended = f", ended by {state.stopped}" if state.stopped else ""
-    told = f"; best {settings.loop.monitor} {best:.4f} in epoch {state.best_epoch}" if best is not None else ""
-    summary = f"{settings.output.out}: {state.epoch} epochs{ended}{told}"
+    score = f"; best {settings.loop.monitor} {best:.4f} in epoch {state.best_epoch}" if best is not None else ""
+    summary = f"{settings.output.out}: {state.epoch} epochs{ended}{score}"
     return Result(summary, [Table("History", ["epoch", *SHOWN], rows)])

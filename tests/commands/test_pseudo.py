@@ -119,7 +119,7 @@ def test_images_that_are_not_confident_enough_are_left_out(typed: Type, test_pre
     assert [record.image_id for record in data.train] == ["test_0"]
     ended = typed("pseudo preds --threshold 0.97 -o none")
     assert (ended.status, Path("none").exists()) == (1, False)
-    assert "none of 2 images has enough pixels that are confident: the most confident one has 0.0%" in ended.stderr
+    assert "none of 2 images has enough confident pixels: the most confident image has 0.0%" in ended.stderr
 
 
 def test_per_class_a_rare_class_survives(typed: Type, test_preds: Path) -> None:

@@ -115,6 +115,6 @@ def test_prediction_goes_on_without_redoing_finished_images(tiny: Path, tmp_path
     masks[0].write_bytes(before[masks[0]][0][:40])
     result = segtool(*predict)
     assert result.returncode == 0, result.stderr
-    assert "1 of 2 images are there already" in result.stderr
+    assert "1 of 2 images are already predicted" in result.stderr
     assert masks[0].read_bytes() == before[masks[0]][0]
     assert masks[1].stat().st_mtime_ns == before[masks[1]][1]
