@@ -1,14 +1,15 @@
 """Micro-batches of images of any size."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from segtool.core.dataloading.mixing import Sample, Snap
 from segtool.core.geometry import pad_into, round_up
-from segtool.core.images import IGNORE, Array
+from segtool.core.images import IGNORE
 
 
 class Sources(NamedTuple):
@@ -61,13 +62,16 @@ class Collate:
         images = np.empty((len(samples), height, width, len(self.fill)), np.uint8)
         for slot, sample in enumerate(samples):
             pad_into(images[slot], sample.image, self.fill)
-        masks = _stack_masks([sample.mask for sample in samples], height, width)
+        ignored = np.full((height, width), IGNORE, np.uint8)
+        masks = _stack([sample.mask for sample in samples], ignored)
         weights = torch.tensor([sample.weight for sample in samples], dtype=torch.float32)
-        batch = Batch(torch.from_numpy(images), masks, weights, soft=_stack_soft(samples, height, width))
+        batch = Batch(torch.from_numpy(images), masks, weights)
+        if samples[0].soft is not None:
+            empty = np.zeros((len(samples[0].soft), height, width), np.float16)
+            batch = batch._replace(soft=_stack([sample.soft for sample in samples], empty))
         if any(sample.second is not None for sample in samples):
             share = torch.tensor([sample.share for sample in samples], dtype=torch.float32)
-            seconds = _stack_masks([sample.second for sample in samples], height, width)
-            batch = batch._replace(masks2=seconds, share=share)
+            batch = batch._replace(masks2=_stack([sample.second for sample in samples], ignored), share=share)
         if any(sample.snap is not None for sample in samples):
             batch = batch._replace(sources=self._sources([sample.snap for sample in samples], images.shape))
         return batch
@@ -89,21 +93,10 @@ class Collate:
         return Sources(*map(torch.from_numpy, (mixed, images, sizes, boxes, held)))
 
 
-def _stack_masks(masks: Sequence[Array | None], height: int, width: int) -> torch.Tensor:
-    """Stack masks in the upper left corners of (N, height, width), ignored elsewhere."""
-    stacked = np.full((len(masks), height, width), IGNORE, np.uint8)
-    for slot, mask in enumerate(masks):
-        if mask is not None:
-            stacked[slot, : mask.shape[0], : mask.shape[1]] = mask
-    return torch.from_numpy(stacked)
-
-
-def _stack_soft(samples: Sequence[Sample], height: int, width: int) -> torch.Tensor | None:
-    """Stack soft targets in the upper left corners of (N, classes, height, width)."""
-    if samples[0].soft is None:
-        return None
-    stacked = np.zeros((len(samples), len(samples[0].soft), height, width), np.float16)
-    for slot, sample in enumerate(samples):
-        assert sample.soft is not None
-        stacked[slot, :, : sample.mask.shape[0], : sample.mask.shape[1]] = sample.soft
+def _stack(arrays: Sequence[npt.NDArray[Any] | None], like: npt.NDArray[Any]) -> torch.Tensor:
+    """Stack arrays (..., h, w) in the upper left corners of copies of `like` (..., height, width)."""
+    stacked = np.stack([like] * len(arrays))
+    for slot, array in enumerate(arrays):
+        if array is not None:
+            stacked[slot, ..., : array.shape[-2], : array.shape[-1]] = array
     return torch.from_numpy(stacked)

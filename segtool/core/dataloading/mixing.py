@@ -13,7 +13,7 @@ import numpy as np
 from segtool.core.dataloading.soft_targets import Soft
 from segtool.core.geometry import Rectangle
 from segtool.core.images import Array, resize_image, resize_mask
-from segtool.core.runtime.seeding import mixing_generator
+from segtool.core.runtime.seeding import MIXING, generator
 from segtool.errors import SegtoolError
 from segtool.settings.augmentation import MIXES, AugmentationSettings
 from segtool.values import Size
@@ -70,14 +70,14 @@ def draw_mix(settings: AugmentationSettings, own: int, count: int, *key: int) ->
     amounts = {kind: amount for kind in MIXES if (amount := getattr(settings, kind))}
     if not amounts:
         return None
-    generator = mixing_generator(*key)
-    if generator.random() >= settings.mix_share:
+    random = generator(MIXING, *key)
+    if random.random() >= settings.mix_share:
         return None
-    kind = list(amounts)[generator.integers(len(amounts))]
-    partner = (own + 1 + int(generator.integers(count - 1))) % count if count > 1 else own
-    lam = float(generator.beta(amounts[kind], amounts[kind]))
-    lam_partner = float(generator.beta(amounts[kind], amounts[kind])) if kind == "snapmix" else lam
-    return Mix(partner, kind, lam, lam_partner, generator)
+    kind = list(amounts)[random.integers(len(amounts))]
+    partner = (own + 1 + int(random.integers(count - 1))) % count if count > 1 else own
+    lam = float(random.beta(amounts[kind], amounts[kind]))
+    lam_partner = float(random.beta(amounts[kind], amounts[kind])) if kind == "snapmix" else lam
+    return Mix(partner, kind, lam, lam_partner, random)
 
 
 def apply_mix(sample: Sample, partner: Sample, mix: Mix) -> Sample:

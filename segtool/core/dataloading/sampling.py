@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
-from segtool.core.runtime.seeding import drawing_generator, permutation
+from segtool.core.runtime.seeding import DRAWING, generator, permutation
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,13 +44,13 @@ def draw(factors: Sequence[float] | Floats, *key: int) -> list[int]:
 
     Systematic sampling: this number is rounded down or up, and exact on average. A function of the key.
     """
-    count, generator = len(factors), drawing_generator(*key)
-    order = generator.permutation(count)
+    count, random = len(factors), generator(DRAWING, *key)
+    order = random.permutation(count)
     ends = np.cumsum(np.asarray(factors)[order])
     # Rounding must not leave the last point after the last end.
     ends *= count / ends[-1]
     ends[-1] = count
-    drawn = order[np.searchsorted(ends, generator.random() + np.arange(count), side="right")]
+    drawn = order[np.searchsorted(ends, random.random() + np.arange(count), side="right")]
     return [int(drawn[i]) for i in permutation(count, *key)]
 
 

@@ -29,10 +29,6 @@ class Tile(NamedTuple):
     row: int
     column: int
 
-    def pixels(self, fill: tuple[int, ...]) -> Array:
-        """Return the pixels, uint8 (h, w, channels), with `fill` beyond the image."""
-        return self.image.pixels(self, fill)
-
 
 class TileRequest(NamedTuple):
     """A tile and the forward pass that it needs."""

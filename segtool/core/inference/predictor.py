@@ -158,7 +158,7 @@ class Predictor:
 
     def _pixels(self, spec: NetworkSpec, tiles: Sequence[Tile]) -> torch.Tensor:
         """Return the pixels of tiles, (N, channels, h, w), normalised."""
-        stacked = np.stack([tile.pixels(spec.fill) for tile in tiles])
+        stacked = np.stack([tile.image.pixels(tile, spec.fill) for tile in tiles])
         return network_input(torch.from_numpy(stacked), spec, self.device)
 
     def _forward(self, member: Member, pixels: torch.Tensor) -> Forward:

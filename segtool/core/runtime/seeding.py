@@ -6,29 +6,23 @@ import random
 import numpy as np
 import torch
 
-# One stream of numbers per use.
+# One stream of numbers per use: mixing and drawing leave augmentation and order as they are.
 PERMUTATION, SAMPLE, TORCH, MIXING, DRAWING = range(5)
 
 
+def generator(stream: int, *key: int) -> np.random.Generator:
+    """Return NumPy's generator of a stream; the same key gives the same numbers everywhere."""
+    return np.random.Generator(np.random.PCG64(_sequence(stream, key)))
+
+
 def sample_generators(*key: int) -> tuple[np.random.Generator, random.Random]:
-    """Return a NumPy and a Python generator for one sample; the same key gives the same streams everywhere."""
-    sequence = _sequence(SAMPLE, key)
-    return np.random.Generator(np.random.PCG64(sequence)), random.Random(int(sequence.generate_state(1, np.uint64)[0]))
-
-
-def mixing_generator(*key: int) -> np.random.Generator:
-    """Return the generator of what is mixed into a sample; a separate stream, so that augmentation stays the same."""
-    return np.random.Generator(np.random.PCG64(_sequence(MIXING, key)))
-
-
-def drawing_generator(*key: int) -> np.random.Generator:
-    """Return the generator of the images that an epoch draws."""
-    return np.random.Generator(np.random.PCG64(_sequence(DRAWING, key)))
+    """Return a NumPy and a Python generator for one sample."""
+    return generator(SAMPLE, *key), random.Random(int(_sequence(SAMPLE, key).generate_state(1, np.uint64)[0]))
 
 
 def permutation(count: int, *key: int) -> list[int]:
     """Return a permutation of range(count), a function of the key alone."""
-    return [int(i) for i in np.random.Generator(np.random.PCG64(_sequence(PERMUTATION, key))).permutation(count)]
+    return [int(i) for i in generator(PERMUTATION, *key).permutation(count)]
 
 
 def seed_torch(*key: int) -> None:

@@ -46,18 +46,18 @@ class TrainingState:
 
     @property
     def finished(self) -> bool:
-        """Whether no update is left to do."""
+        """Return whether no update is left to do."""
         return self.update == 0 and (self.epoch >= self.epochs or bool(self.stopped))
 
     @property
     def mean_loss(self) -> float:
-        """Mean loss of the updates of the current epoch that were not skipped."""
+        """Return the mean loss of the updates of the current epoch that were not skipped."""
         made = self.update - self.skipped
         return self.loss_sum / made if made else math.nan
 
     @property
     def validated(self) -> list[int]:
-        """The epochs, counted from 1, that were validated."""
+        """Return the epochs, counted from 1, that were validated."""
         return [int(row["epoch"]) for row in self.history if not math.isnan(row["valid_loss"])]
 
     def add_update(self, loss: float) -> None:

@@ -63,7 +63,7 @@ class TimeLimit:
 
     @property
     def reached(self) -> bool:
-        """Whether one more update could end after the limit."""
+        """Return whether one more update could end after the limit."""
         return self.limit is not None and self.seconds() + self.reserve > self.limit
 
     def epochs_that_fit(self, updates: float, validation: float, at_most: int) -> int:
