@@ -17,15 +17,15 @@ class Sources(NamedTuple):
 
     mixed bool (N,), which images SnapMix made; images uint8 (N, 2, H, W, C), the image and its partner, padded like the
     batch; sizes int64 (N, 2), height and width before padding; boxes int64 (N, 2, 4), top, left, height and width of
-    the covered box of the image and of the partner's region that covers it; held bool (N, 2, 256), the values in both
-    masks.
+    the covered box of the image and of the partner's region that covers it; present bool (N, 2, 256), the values in
+    both masks.
     """
 
     mixed: torch.Tensor
     images: torch.Tensor
     sizes: torch.Tensor
     boxes: torch.Tensor
-    held: torch.Tensor
+    present: torch.Tensor
 
 
 class Batch(NamedTuple):
@@ -81,16 +81,16 @@ class Collate:
         count = len(snaps)
         images = np.empty((count, 2, *shape[1:]), np.uint8)
         sizes, boxes = np.zeros((count, 2), np.int64), np.zeros((count, 2, 4), np.int64)
-        held = np.zeros((count, 2, IGNORE + 1), np.bool_)
+        present = np.zeros((count, 2, IGNORE + 1), np.bool_)
         for slot, snap in enumerate(snaps):
             if snap is None:
                 continue
             sizes[slot], boxes[slot] = snap.sample.mask.shape, (snap.target_box, snap.source_box)
             for side, sample in enumerate((snap.sample, snap.partner)):
                 pad_into(images[slot, side], sample.image, self.fill)
-                held[slot, side, sample.mask.ravel()] = True
+                present[slot, side, sample.mask.ravel()] = True
         mixed = np.array([snap is not None for snap in snaps])
-        return Sources(*map(torch.from_numpy, (mixed, images, sizes, boxes, held)))
+        return Sources(*map(torch.from_numpy, (mixed, images, sizes, boxes, present)))
 
 
 def _stack(arrays: Sequence[npt.NDArray[Any] | None], like: npt.NDArray[Any]) -> torch.Tensor:

@@ -23,7 +23,7 @@ class RowAccumulator:
             classes: number of classes C.
         """
         self.rows, self.columns, self.size = rows, columns, size
-        self.held = torch.empty((classes, 0, columns.length), device=device)
+        self.probs = torch.empty((classes, 0, columns.length), device=device)
         self.first = 0
         self.final = 0
 
@@ -33,11 +33,11 @@ class RowAccumulator:
         values = probs[:, : len(vertical), : len(horizontal)]
         if len(self.rows.starts) == len(self.columns.starts) == 1:
             # Most images are one window; the first output becomes the sum.
-            self.held = self.held.add_(values, alpha=weight) if self.held.shape[1] else values * weight
+            self.probs = self.probs.add_(values, alpha=weight) if self.probs.shape[1] else values * weight
             return
         top, left = self.rows.starts[row], self.columns.starts[column]
         self._reach(top + len(vertical))
-        target = self.held[:, top - self.first : top - self.first + len(vertical), left : left + len(horizontal)]
+        target = self.probs[:, top - self.first : top - self.first + len(vertical), left : left + len(horizontal)]
         shares = torch.outer(torch.from_numpy(vertical), torch.from_numpy(horizontal)).mul_(weight)
         target.addcmul_(values, shares.to(target.device))
 
@@ -63,12 +63,12 @@ class RowAccumulator:
         """Return rows [top, bottom) at the image's size, (C, rows, W), interpolated bilinearly; drop those above."""
         height, width = self.size
         if self._own_size:
-            band = self.held[:, top - self.first : bottom - self.first]
+            band = self.probs[:, top - self.first : bottom - self.first]
             self._drop(bottom)
             return band
         upper, lower, share = self._sources(top, bottom)
         start, end = int(upper[0]), int(lower[-1]) + 1
-        strip = self.held[None, :, start - self.first : end - self.first]
+        strip = self.probs[None, :, start - self.first : end - self.first]
         # The width first, while there are few rows; F.interpolate does not touch a height that stays the same.
         wide = F.interpolate(strip, size=(end - start, width), mode="bilinear", align_corners=False)[0]
         band = torch.lerp(wide[:, upper - start], wide[:, lower - start], share[:, None])
@@ -78,21 +78,21 @@ class RowAccumulator:
 
     def _sources(self, top: int, bottom: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the two rows around each row of the image, and the share of the lower (pixel centres aligned)."""
-        rows = torch.arange(top, bottom, dtype=torch.float64, device=self.held.device)
+        rows = torch.arange(top, bottom, dtype=torch.float64, device=self.probs.device)
         place = ((rows + 0.5) * (self.rows.length / self.size.height) - 0.5).clamp_(0, self.rows.length - 1)
         upper = place.long()
         return upper, (upper + 1).clamp_(max=self.rows.length - 1), (place - upper).float()
 
     def _reach(self, bottom: int) -> None:
         """Hold all rows above `bottom`, new ones as zeros."""
-        classes, rows, width = self.held.shape
+        classes, rows, width = self.probs.shape
         missing = bottom - self.first - rows
         if missing > 0:
             # First free the dropped rows, whose memory is shared with those that stay.
-            self.held = self.held.clone()
-            self.held = torch.cat([self.held, self.held.new_zeros((classes, missing, width))], dim=1)
+            self.probs = self.probs.clone()
+            self.probs = torch.cat([self.probs, self.probs.new_zeros((classes, missing, width))], dim=1)
 
     def _drop(self, top: int) -> None:
         """Drop the rows above `top`; their memory is freed when the next row of windows begins."""
-        self.held = self.held[:, top - self.first :]
+        self.probs = self.probs[:, top - self.first :]
         self.first = top

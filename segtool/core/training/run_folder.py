@@ -63,7 +63,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
                     # Rank 0 reports it.
                     raise SystemExit(0)
                 return None
-            world.run_on_main(lambda: _describe(output.path, settings, data))
+            world.run_on_main(lambda: _write_config(output.path, settings, data))
             trainer = Trainer(RunContext.create(settings, data, device, world), on_update=on_update)
             trainer.run()
             world.barrier()
@@ -84,8 +84,8 @@ def best_score(trainer: Trainer) -> float | None:
     return -best if best is not None and trainer.settings.monitor == "loss" else best
 
 
-def _describe(folder: Path, settings: TrainSettings, data: RunData) -> None:
-    """Write the description of the run."""
+def _write_config(folder: Path, settings: TrainSettings, data: RunData) -> None:
+    """Write `config.json` and `samples.csv`, and log how images are held out."""
     if not data.valid:
         log.info("no validation: training on all %d images; best.pt will be the last weights", len(data.train))
     elif settings.folds.folds is None:

@@ -15,20 +15,20 @@ def snapmix_targets(network: nn.Module, spec: NetworkSpec, sources: Sources, dev
     """Return the targets of the auxiliary head for the images that SnapMix made: float (M, C) in [0, 1].
 
     A class counts by the part of its class-activation map that is left in the image, plus the part that comes with the
-    partner's region, if their masks hold it: min(1, held_1 (1 - share_1) + held_2 share_2). The paper's two weights,
-    which need not add up to one, are per class here, as an image holds several classes; for a class in both images they
-    add up to at most one.
+    partner's region, if their masks hold it: min(1, present_1 (1 - share_1) + present_2 share_2). The paper's two
+    weights, which need not add up to one, are per class here, as an image holds several classes; for a class in both
+    images they add up to at most one.
     """
     mixed = sources.mixed
     pixels = network_input(sources.images[mixed].flatten(0, 1), spec, device)
     # A separate context: autocast would reuse the weights that it casts here, without gradient, in the forward pass.
     with amp(spec.precision, device):
         maps = class_maps(network, pixels)
-    boxes, sizes, held = (part[mixed].to(device) for part in (sources.boxes, sources.sizes, sources.held))
+    boxes, sizes, present = (part[mixed].to(device) for part in (sources.boxes, sources.sizes, sources.present))
     shares = semantic_shares(maps, boxes.flatten(0, 1), sizes.repeat_interleave(2, 0), pixels.shape[2:])
     covered, pasted = shares.unflatten(0, (-1, 2)).unbind(1)
-    held = held[:, :, : covered.shape[1]]
-    return (held[:, 0] * (1 - covered) + held[:, 1] * pasted).clamp(0, 1)
+    present = present[:, :, : covered.shape[1]]
+    return (present[:, 0] * (1 - covered) + present[:, 1] * pasted).clamp(0, 1)
 
 
 @torch.no_grad()

@@ -147,7 +147,7 @@ def test_a_batch_holds_what_snapmix_needs_of_both_images_before_they_were_mixed(
         assert (sources.images[1, side, 20:] == 128).all() and (sources.images[1, side, :, 30:] == 128).all()
     assert sources.boxes[1].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert sources.sizes[1].tolist() == [20, 30]
-    assert [np.flatnonzero(held).tolist() for held in sources.held[1].numpy()] == [[0, 1, 2, 3], [4, 9, 255]]
+    assert [np.flatnonzero(present).tolist() for present in sources.present[1].numpy()] == [[0, 1, 2, 3], [4, 9, 255]]
     assert batch.share is not None and batch.share.tolist() == [0, 0, 0.5]
     assert Collate(FILL, 32)([flat(3)]).sources is None
     pieces = split_micro_batches([batch], 3)

@@ -144,7 +144,7 @@ def test_memory_holds_few_rows_of_a_high_image() -> None:
     with torch.inference_mode():
         for step in range(len(made.plan.steps)):
             predictor._predict(predictor.members[0], list(made.requests(step, 0)))
-            held.append(made.layers[0].held.shape[1])
+            held.append(made.layers[0].probs.shape[1])
             list(made.bands(step))
     # The rows of a window, and those that wait to fill a band.
     assert max(held) <= 64 + 16

@@ -80,11 +80,11 @@ def sources(seed: int = 0) -> Sources:
     random = np.random.default_rng(seed)
     images = torch.from_numpy(random.integers(0, 256, (3, 2, 32, 64, 3), np.uint8))
     images[:, :, :, 48:] = 128
-    held = torch.zeros((3, 2, 256), dtype=torch.bool)
+    present = torch.zeros((3, 2, 256), dtype=torch.bool)
     for slot, side, values in ((0, 0, [0, 1, 255]), (0, 1, [1]), (2, 0, [0, 2]), (2, 1, [255])):
-        held[slot, side, values] = True
+        present[slot, side, values] = True
     boxes = torch.tensor([[[0, 0, 16, 30], [8, 4, 20, 40]], [[0] * 4] * 2, [[5, 6, 7, 8], [0, 0, 32, 48]]])
-    return Sources(torch.tensor([True, False, True]), images, torch.tensor([[32, 48]] * 3), boxes, held)
+    return Sources(torch.tensor([True, False, True]), images, torch.tensor([[32, 48]] * 3), boxes, present)
 
 
 def test_targets_are_what_stays_of_one_image_and_comes_with_the_other() -> None:
@@ -101,8 +101,8 @@ def test_targets_are_what_stays_of_one_image_and_comes_with_the_other() -> None:
         # The third class's weights are 0, so its map is flat.
         area = made.boxes[slot, :, 2:].prod(1) / (32 * 48)
         one, other = [*one, float(area[0])], [*other, float(area[1])]
-        held = made.held[slot, :, :3].numpy()
-        expected = [min(1.0, held[0, c] * (1 - one[c]) + held[1, c] * other[c]) for c in range(3)]
+        present = made.present[slot, :, :3].numpy()
+        expected = [min(1.0, present[0, c] * (1 - one[c]) + present[1, c] * other[c]) for c in range(3)]
         assert targets[row].tolist() == pytest.approx(expected, abs=1e-5)
     # Held by neither; by the other image alone; a mask with nothing valid brings nothing.
     assert targets[0, 2] == 0
@@ -123,4 +123,4 @@ def test_real_networks_give_targets_and_keep_their_gradients(arch: str, encoder:
     targets = snapmix_targets(network, spec, made, "cpu")
     assert targets.shape == (2, 3)
     assert ((targets >= 0) & (targets <= 1)).all()
-    assert ((targets > 0) == (made.held.any(1)[made.mixed][:, :3])).all()
+    assert ((targets > 0) == (made.present.any(1)[made.mixed][:, :3])).all()
