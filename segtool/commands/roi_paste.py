@@ -10,13 +10,14 @@ from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, load_dataset
 from segtool.core.files import digest_file
 from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.ground_truth import check_classes
 from segtool.core.predictions.probability_maps import Probs
 from segtool.core.predictions.writer import OWNS, output_files, write_index, write_predictions
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.roi.crops import BOXES, read_boxes
 from segtool.core.roi.pasting import complete_images, fits_of, pasted_bands, pasted_out_of_fold
-from segtool.errors import SegtoolError, UsageError
+from segtool.errors import UsageError
 from segtool.settings.roi import RoiPasteSettings
 
 log = logging.getLogger(__name__)
@@ -75,10 +76,7 @@ def _open_crops(folder: Path) -> tuple[dict[str, Any], Dataset]:
 
 def _check(preds: Predictions, crops: Dataset, base: Predictions | None) -> None:
     for other in (preds, base):
-        if other and other.classes != crops.classes:
-            raise SegtoolError(
-                f"{other.path} was predicted with the classes {', '.join(other.classes)};"
-                f" {crops.path} has {', '.join(crops.classes)}"
-            )
+        if other:
+            check_classes(other, crops)
     if base and base.subset != preds.subset:
         raise UsageError(f"--base {base.path} is of the subset {base.subset}, {preds.path} of {preds.subset}")

@@ -180,7 +180,7 @@ def test_test_images_without_answers(tiny: Path, predict: Make, tmp_path: Path) 
 def test_another_data_set(tiny: Path, predict: Make, tmp_path: Path) -> None:
     preds, dataset = predict(), load_dataset(tiny)
     write_dataset(tmp_path / "other", replace(dataset, train=dataset.train[1:]))
-    with pytest.raises(SegtoolError, match=r"'train_0' was predicted, but .*other"):
+    with pytest.raises(SegtoolError, match=r"'train_0' was predicted but is not in .*other"):
         evaluate(tmp_path / "other", preds, tmp_path / "s")
 
 

@@ -271,7 +271,7 @@ def test_images_of_another_size_or_name_are_another_data_set(typed: Type, tiny: 
     assert "the prediction of 'test_1' in preds is 32x32 (HxW), but its image" in ended.stderr
     (tiny / "test.csv").write_text("image_id,image\ntest_0,test_images/test_0.png\n")
     ended = typed("pseudo preds -o other")
-    assert (ended.status, "'test_1' was predicted, but" in ended.stderr) == (1, True)
+    assert (ended.status, "'test_1' was predicted but is not in" in ended.stderr) == (1, True)
 
 
 def test_without_probabilities(typed: Type, test_preds: Path) -> None:

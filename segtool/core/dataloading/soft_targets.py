@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.images import IGNORE, Array
-from segtool.core.predictions.probability_maps import ProbReader
-from segtool.errors import SegtoolError, UsageError
+from segtool.core.predictions.probability_maps import open_probs
+from segtool.errors import UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.loss import TERMS, LossSettings
 from segtool.values import Size
@@ -55,9 +55,7 @@ def soft_target(dataset: Dataset, record: Record, size: Size, mask: Array, numbe
     if record.soft is None or numbers is None:
         return (np.array(classes)[:, None, None] == mask).astype(np.float16)
     owner, ids = (record.origin.dataset, record.origin.ids) if record.origin else (dataset, tuple(classes))
-    reader, shape = ProbReader(record.soft), (len(owner.classes), *size)
-    if reader.shape != shape:
-        raise SegtoolError(f"soft targets {record.soft} have the shape {reader.shape}, not {shape} like their image")
+    reader = open_probs(record.soft, (len(owner.classes), *size), record.image)
     places = np.where(mask == IGNORE, 0, np.ascontiguousarray(numbers).view(np.uint32)[..., 0])
     theirs = reader.levels().reshape(len(owner.classes), -1)[:, places].astype(np.float32)
     ours = np.zeros((len(classes), *mask.shape), np.float32)

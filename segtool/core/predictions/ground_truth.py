@@ -7,32 +7,51 @@ from segtool.core.predictions.folder import Predictions
 from segtool.errors import SegtoolError, UsageError, did_you_mean
 
 
-def scorable(preds: Predictions, dataset: Dataset) -> list[Record]:
-    """The records of the images of a prediction folder; raises SegtoolError where it is not of this data set."""
+def check_classes(preds: Predictions, dataset: Dataset) -> None:
+    """Raise SegtoolError where the classes of a prediction folder are not those of a data set."""
     if preds.classes != dataset.classes:
         raise SegtoolError(
             f"{preds.path} was predicted with the classes {', '.join(preds.classes)};"
             f" {dataset.path} has {', '.join(dataset.classes)}"
         )
+
+
+def predicted_records(preds: Predictions, dataset: Dataset) -> list[Record]:
+    """Return the records of the predicted images; raise SegtoolError where they are not of this data set."""
+    check_classes(preds, dataset)
     # A file of answers may list the test images as its only part.
-    part = dataset.test if preds.subset == "test" and dataset.test else dataset.train
-    return with_truth(preds.ids, part, dataset)
+    return find_records(preds.ids, dataset.test if preds.subset == "test" and dataset.test else dataset.train, dataset)
+
+
+def find_records(ids: Sequence[str], part: Sequence[Record], dataset: Dataset) -> list[Record]:
+    """Return the records of `ids`, in their order; raise SegtoolError where one is not in this part of the data set."""
+    by_id = {record.image_id: record for record in part}
+    if unknown := [image_id for image_id in ids if image_id not in by_id]:
+        raise SegtoolError(
+            f"image {unknown[0]!r} was predicted but is not in {dataset.path}; is this the right data set?"
+        )
+    return [by_id[image_id] for image_id in ids]
+
+
+def scorable(preds: Predictions, dataset: Dataset) -> list[Record]:
+    """Return the records of the predicted images; raise SegtoolError where one is not of this data set, or unmasked."""
+    return check_masks(predicted_records(preds, dataset), dataset)
 
 
 def with_truth(ids: Sequence[str], part: Sequence[Record], dataset: Dataset) -> list[Record]:
-    """The records of `ids`; raises SegtoolError where one is unknown or has no mask."""
-    by_id = {record.image_id: record for record in part}
-    for image_id in ids:
-        if image_id not in by_id:
+    """Return the records of `ids`; raise SegtoolError where one is unknown or has no mask."""
+    return check_masks(find_records(ids, part, dataset), dataset)
+
+
+def check_masks(records: list[Record], dataset: Dataset) -> list[Record]:
+    """Return the records; raise SegtoolError where one has no mask."""
+    for record in records:
+        if record.mask is None:
             raise SegtoolError(
-                f"image {image_id!r} was predicted, but {dataset.path} has it not; is it another data set?"
-            )
-        if by_id[image_id].mask is None:
-            raise SegtoolError(
-                f"image {image_id!r} has no mask in {dataset.path}, so there is nothing to score it against"
+                f"image {record.image_id!r} has no mask in {dataset.path}, so there is nothing to score it against"
                 " (a competition keeps the masks of its test images; give a dataset.yaml whose CSV names them)"
             )
-    return [by_id[image_id] for image_id in ids]
+    return records
 
 
 def seen_images(preds: Predictions) -> list[str]:

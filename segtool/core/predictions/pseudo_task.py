@@ -7,6 +7,7 @@ from segtool.core import images
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset
 from segtool.core.files import digest_file
 from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.ground_truth import check_classes, predicted_records
 from segtool.core.predictions.probability_maps import ProbReader
 from segtool.core.predictions.pseudo_labels import Ints, confident_share, read_worst
 from segtool.errors import SegtoolError, UsageError
@@ -57,7 +58,7 @@ def read_task(settings: PseudoSettings) -> Task:
     """
     preds = open_predictions(settings.preds)
     dataset = _dataset(settings, preds)
-    records = _suspicious(settings, preds, dataset) if settings.replace else _predicted(preds, dataset)
+    records = _suspicious(settings, preds, dataset) if settings.replace else predicted_records(preds, dataset)
     return Task(settings, preds, dataset, records)
 
 
@@ -70,23 +71,8 @@ def _dataset(settings: PseudoSettings, preds: Predictions) -> Dataset:
         noted_by = "" if settings.data else f" ({preds.path / 'meta.json'} names it); --data DATA says where it is"
         raise SegtoolError(f"data set {path} is not there{noted_by}")
     dataset = load_dataset(path)
-    if dataset.classes != preds.classes:
-        raise SegtoolError(
-            f"{preds.path} was predicted with the classes {', '.join(preds.classes)};"
-            f" {dataset.path} has {', '.join(dataset.classes)}"
-        )
+    check_classes(preds, dataset)
     return dataset
-
-
-def _predicted(preds: Predictions, dataset: Dataset) -> list[Record]:
-    """The records of all predicted images."""
-    part = dataset.test if preds.subset == "test" and dataset.test else dataset.train
-    by_id = {record.image_id: record for record in part}
-    if unknown := [image_id for image_id in preds.ids if image_id not in by_id]:
-        raise SegtoolError(
-            f"image {unknown[0]!r} was predicted, but {dataset.path} has it not; is it another data set?"
-        )
-    return [by_id[image_id] for image_id in preds.ids]
 
 
 def _suspicious(settings: PseudoSettings, preds: Predictions, dataset: Dataset) -> list[Record]:

@@ -12,6 +12,7 @@ from segtool.core.files import digest_file
 from segtool.core.formats.coco_results import read_results
 from segtool.core.geometry import Box
 from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.ground_truth import predicted_records
 from segtool.core.predictions.objects import component_boxes
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
@@ -81,17 +82,7 @@ def open_source(settings: RoiCropSettings, dataset: Dataset) -> ObjectSource:
 def _from_predictions(
     settings: RoiCropSettings, preds: Predictions, dataset: Dataset, ids: Sequence[int]
 ) -> ObjectSource:
-    if preds.classes != dataset.classes:
-        raise SegtoolError(
-            f"{preds.path} was predicted with the classes {', '.join(preds.classes)};"
-            f" {dataset.path} has {', '.join(dataset.classes)}"
-        )
-    part = dataset.test if preds.subset == "test" and dataset.test else dataset.train
-    by_id = {record.image_id: record for record in part}
-    if unknown := [image_id for image_id in preds.ids if image_id not in by_id]:
-        raise SegtoolError(
-            f"image {unknown[0]!r} was predicted but is not in {dataset.path}; is this the right data set?"
-        )
+    records = predicted_records(preds, dataset)
     if settings.min_score is not None and not preds.has_probs:
         raise UsageError(f"--min-score: {preds.path} contains only masks, which have no scores")
 
@@ -105,7 +96,6 @@ def _from_predictions(
     inputs = {f"preds {key}": digest for key, digest in preds.digests().items()}
     if preds.has_probs:
         inputs["preds probabilities"] = preds.digests(probs=True)["predictions"]
-    records = [by_id[image_id] for image_id in preds.ids]
     locator = Locator(find, preds.oof, preds.members)
     return ObjectSource(records, preds.subset == "test", inputs, lambda *_: locator)
 
