@@ -38,15 +38,15 @@ def run(settings: ThresholdSettings) -> Result:
         if output.done:
             return output.up_to_date()
         wanted = metric(settings.metric, dataset.classes, settings.exclude)
-        parts, groups = inner_parts(records, settings.cv_folds), number_groups(records)
-        images = Images(_reader(dataset, preds, records), parts, groups, tracker(settings.output.quiet))
+        folds, groups = inner_parts(records, settings.cv_folds), number_groups(records)
+        images = Images(_reader(dataset, preds, records), folds, groups, tracker(settings.output.quiet))
         fitted = fit_decision(images, wanted, areas=settings.areas)
         if np.isnan(fitted.curves).all():
             names = ", ".join(dataset.classes[index] for index in wanted.fitted)
             raise SegtoolError(f"{dataset.path}: no scored pixel of these images is {names}; there is nothing to fit")
         _write(output, fitted, wanted, dataset, preds)
-    told = f"{len(records)} images of the subset {preds.subset} in {images.folds} folds"
-    if torn_groups(groups, parts):
+    told = f"{len(records)} images of the subset {preds.subset} in {images.count} folds"
+    if torn_groups(groups, folds):
         told += " (all are of one group, so every fold has neighbours in the others)"
     told += f": {report.verdict(fitted)}"
     if few := few_drawn(groups):

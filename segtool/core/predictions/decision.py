@@ -88,30 +88,30 @@ class Decision:
         best = np.full(levels.shape[1:], -np.inf, np.float32)
         chosen = np.zeros(best.shape, np.uint8)
         for index in range(len(levels)):
-            bids = self._bids(levels[index], index)
+            scores = self._scores(levels[index], index)
             if without is not None:
-                bids[without == index] = -np.inf
+                scores[without == index] = -np.inf
             # Ids rise, so the last class that is higher has the highest one; faster than to index by it.
-            np.maximum(chosen, (bids > best) * np.uint8(index), out=chosen)
-            np.maximum(best, bids, out=best)
+            np.maximum(chosen, (scores > best) * np.uint8(index), out=chosen)
+            np.maximum(best, scores, out=best)
         return chosen
 
-    def _bids(self, levels: Levels, index: int) -> npt.NDArray[np.float32]:
-        """What a class bids for each pixel, float32.
+    def _scores(self, levels: Levels, index: int) -> npt.NDArray[np.float32]:
+        """Return a class's score at each pixel, float32; the highest takes it.
 
         From 0 where it reaches its threshold; else below 0, and above all that do not reach theirs when it has none.
         """
-        bids = levels.astype(np.float32)
+        scores = levels.astype(np.float32)
         threshold = self.thresholds[index]
         if threshold is None:
-            bids -= OFFSET
-            return bids
+            scores -= OFFSET
+            return scores
         lowest = lowest_level(threshold)
-        excess = bids - np.float32(lowest)
+        excess = scores - np.float32(lowest)
         excess *= np.float32(self.weights[index])
-        bids -= 2 * OFFSET
-        np.copyto(bids, excess, where=levels >= lowest)
-        return bids
+        scores -= 2 * OFFSET
+        np.copyto(scores, excess, where=levels >= lowest)
+        return scores
 
     def small_objects(self, mask: Array) -> npt.NDArray[np.bool_]:
         """Return where a whole image's choice, uint8 (H, W), has objects below their class's minimum area."""

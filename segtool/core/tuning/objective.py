@@ -80,8 +80,8 @@ class Metric:
         values = self.per_class(one[..., None])[:, 0]
         return np.where(np.isnan(values), 1.0, values) if self.name == "image_dice" else values
 
-    def worth(self, hits: Floats, predicted: Floats, truth: float) -> Floats:
-        """What one more pixel is worth to a class's score, up to a common factor: 1 / the score's denominator."""
+    def marginal_gain(self, hits: Floats, predicted: Floats, truth: float) -> Floats:
+        """Return what one more pixel adds to a class's score, up to a common factor: 1 / the score's denominator."""
         return 1 / np.maximum(truth + predicted - (hits if self.name == "miou" else 0), 1)
 
 

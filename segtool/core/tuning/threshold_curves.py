@@ -57,13 +57,13 @@ def area_histograms(mask: Array, truth: Array, indices: Sequence[int]) -> list[H
     return histograms
 
 
-class Sweep:
+class ThresholdCurves:
     """Adds images' histograms up, in slots: parts of the data, say. What it holds does not grow with the images."""
 
     def __init__(self, metric: Metric, slots: int) -> None:
         self.metric, self.classes = metric, len(metric.fitted)
         self.per_image = metric.name == "image_dice"
-        # The histograms, or for a mean over images their curves, of score and worth; and how many these are.
+        # The histograms, or for a mean over images their curves, of score and marginal gain; and how many these are.
         kind = np.float64 if self.per_image else np.int64
         self.sums = np.zeros((slots, self.classes, 2, LEVELS), kind)
         self.images = np.zeros(slots, np.int64)
@@ -94,11 +94,11 @@ class Sweep:
         return curves
 
     def _curves(self, histogram: Histogram) -> Floats:
-        """Score and worth of one image, or of all; an image without the class has nothing more pixels could add to."""
+        """Return score and marginal gain of one image, or of all; without a true pixel of the class nothing is gained."""
         hits, predicted = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1].astype(np.float64)
         truth = hits[0]
-        worth = self.metric.worth(hits, predicted, truth) if truth else np.zeros(LEVELS)
-        return np.stack([self.metric.curve(hits, predicted, truth, predicted[0]), worth])
+        gain = self.metric.marginal_gain(hits, predicted, truth) if truth else np.zeros(LEVELS)
+        return np.stack([self.metric.curve(hits, predicted, truth, predicted[0]), gain])
 
 
 def best_levels(curve: Floats, preferred: int) -> tuple[int, int] | None:

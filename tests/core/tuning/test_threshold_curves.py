@@ -9,7 +9,7 @@ from segtool.core.images import IGNORE
 from segtool.core.scoring.objects import components
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tuning.objective import Metric
-from segtool.core.tuning.threshold_curves import LEVELS, Sweep, add_levels, area_histograms, best_levels
+from segtool.core.tuning.threshold_curves import LEVELS, ThresholdCurves, add_levels, area_histograms, best_levels
 
 METRICS = ("miou", "dice", "image_dice")
 KEYS = {"miou": "miou", "dice": "dice", "image_dice": "image_dice"}
@@ -41,7 +41,7 @@ def by_masks(metric: str, images: list[tuple[np.ndarray, np.ndarray]], level: in
 
 
 def swept(metric: str, images: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    sweep = Sweep(Metric(metric, 2), 1)
+    sweep = ThresholdCurves(Metric(metric, 2), 1)
     for levels, truth in images:
         sweep.add([0], [level_histogram(levels, truth, 1)])
     return sweep.curves([0])[0, 0]
@@ -74,7 +74,7 @@ def test_several_classes_are_each_swept_against_the_rest() -> None:
     truth, levels = random.integers(0, 3, (9, 9)).astype(np.uint8), random.integers(0, 65536, (3, 9, 9), np.uint16)
     truth[0] = IGNORE
     for name in ("miou", "dice"):
-        sweep = Sweep(Metric(name, 3, exclude=(0,)), 1)
+        sweep = ThresholdCurves(Metric(name, 3, exclude=(0,)), 1)
         sweep.add([0], [level_histogram(levels[index], truth, index) for index in (1, 2)])
         for row, index in enumerate((1, 2)):
             for level in (0, 30000, 65535):
@@ -87,7 +87,7 @@ def test_several_classes_are_each_swept_against_the_rest() -> None:
 
 
 def test_image_dice_of_several_classes_counts_nothing_found_where_nothing_is_as_one() -> None:
-    sweep = Sweep(Metric("image_dice", 3), 1)
+    sweep = ThresholdCurves(Metric("image_dice", 3), 1)
     truths = [np.zeros((2, 2), np.uint8), np.array([[1, 0], [0, 0]], np.uint8)]
     for truth in truths:
         sweep.add([0], [level_histogram(np.where(truth == index, 50000, 100).astype(np.uint16), truth, index)
@@ -102,7 +102,7 @@ def test_image_dice_of_several_classes_counts_nothing_found_where_nothing_is_as_
 def test_slots_add_up_and_do_not_mix() -> None:
     images = [sample(seed) for seed in (1, 2, 4, 5)]
     for metric in METRICS:
-        sweep = Sweep(Metric(metric, 2), 3)
+        sweep = ThresholdCurves(Metric(metric, 2), 3)
         for slot, (levels, truth) in zip((0, 1, 1, 2), images, strict=True):
             sweep.add([slot], [level_histogram(levels, truth, 1)])
         assert sweep.curves([0, 1])[0, 0] == pytest.approx(swept(metric, images[:3]), nan_ok=True)
@@ -119,7 +119,7 @@ def test_every_minimum_area_of_two_classes(metric: str, seed: int) -> None:
         truth = ((random.random((20, 20)) < 0.5) & (mask == 1) | (random.random((20, 20)) < 0.05)).astype(np.uint8)
         truth[random.random((20, 20)) < 0.1] = IGNORE
         images.append((mask, truth))
-    sweep = Sweep(Metric(metric, 2), 1)
+    sweep = ThresholdCurves(Metric(metric, 2), 1)
     for mask, truth in images:
         sweep.add([0], area_histograms(mask, truth, [1]))
     for area in (1, 2, 3, 5, 9, 30, 400):

@@ -178,7 +178,7 @@ def test_the_interval_draws_groups(tmp_path: Path) -> None:
     """Every image twice, as two of one group, says no more than once."""
     once = stored(tmp_path, drawn(3, 3, 8), parts(4, 8))
     numbers = np.repeat(np.arange(8), 2)
-    twice = Images(lambda number: once.read(int(numbers[number])), once.parts[numbers], numbers)
+    twice = Images(lambda number: once.read(int(numbers[number])), once.folds[numbers], numbers)
     alone = fit_decision(once, Metric("dice", 3), areas=False).gain
     assert alone.low < alone.high
     assert fit_decision(twice, Metric("dice", 3), areas=False).gain == pytest.approx(alone)
