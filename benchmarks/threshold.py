@@ -5,7 +5,7 @@ in some regions; both sides fit thresholds to them, in turn, each in a process o
 must hold the same thresholds, weights and areas. What is timed is the processor's time of the whole process, so that
 other work on the machine counts little.
 
-    python benchmarks/threshold.py [--images 40] [--side 1024] [--classes 11] [--turns 3] [--commit b982faf]
+    python benchmarks/threshold.py [--images 30] [--side 1024] [--classes 11] [--turns 1] [--commit b982faf]
 """
 
 import argparse
@@ -97,10 +97,10 @@ def seconds(tree: Path, folder: Path, out: Path) -> float:
 def main() -> None:
     """Time both sides in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--classes", type=int, default=11)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--commit", default="b982faf", help="of the earlier code")
     parser.add_argument("--folder", type=Path, help="for all files; by default the system's for temporary ones")
     options = parser.parse_args()

@@ -94,7 +94,7 @@ class ThresholdCurves:
         return curves
 
     def _curves(self, histogram: Histogram) -> Floats:
-        """Return score and marginal gain of one image, or of all; without a true pixel of the class nothing is gained."""
+        """Return score and marginal gain of one image, or of all; without a true pixel of the class the gain is 0."""
         hits, predicted = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1].astype(np.float64)
         truth = hits[0]
         gain = self.metric.marginal_gain(hits, predicted, truth) if truth else np.zeros(LEVELS)
