@@ -14,15 +14,16 @@ from segtool.core.dataset.seen_images import TEACHERS, write_teachers
 from segtool.core.predictions.probability_maps import lowest_level
 from segtool.core.predictions.pseudo_labels import (
     Ints,
+    Task,
     accepted_table,
     balanced_levels,
     confident_share,
     finished_counts,
     label_image,
     noted,
+    read_task,
     top_histograms,
 )
-from segtool.core.predictions.pseudo_task import Task, read_task
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.scoring.fits import fits_on, told_fits

@@ -15,7 +15,7 @@ from segtool.core import images
 from segtool.core.dataset.dataset import Dataset, load_dataset, write_dataset
 from segtool.core.dataset.masks import mask_path
 from segtool.core.files import write_json
-from segtool.core.predictions import pseudo_task
+from segtool.core.predictions import probability_maps
 from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import decide, write_probs
 from segtool.core.predictions.writer import write_index
@@ -215,8 +215,8 @@ def test_killed_and_resumed_it_ends_as_if_never_killed(
     Path("killed/masks/.tmp-x").write_text("half")
     kept = {path: path.stat().st_mtime_ns for path in there[:2]}
     monkeypatch.setattr(images, "write_mask", real)
-    reader = pseudo_task.ProbReader
-    monkeypatch.setattr(pseudo_task, "ProbReader", lambda path: opened.append(path.stem) or reader(path))
+    reader = probability_maps.ProbReader
+    monkeypatch.setattr(probability_maps, "ProbReader", lambda path: opened.append(path.stem) or reader(path))
     assert typed(f"{line} killed").status == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert not {path.stem for path in kept} & set(opened)
