@@ -344,3 +344,12 @@ def test_whatever_a_decoder_raises_is_one_line(
     for read in (read_image, read_indices):
         with pytest.raises(SegtoolError, match=r"cannot read .*a\.png"):
             read(path)
+
+
+def test_values_are_counted_exactly_beyond_the_integers_of_float32() -> None:
+    mask = np.zeros((4099, 4099), np.uint8)
+    mask[0, :3] = 7, 255, 255
+    counts = images.count_values(mask)
+    assert counts.dtype == np.int64
+    assert {int(value): int(counts[value]) for value in np.flatnonzero(counts)} == {0: 4099**2 - 3, 7: 1, 255: 2}
+    assert images.count_values(mask[1::2, ::3]).sum() == mask[1::2, ::3].size

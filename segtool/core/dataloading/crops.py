@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.images import IGNORE, Array
+from segtool.core.images import IGNORE, Array, count_values
 from segtool.values import Size
 
 # Otherwise the library looks up its latest version in a package index when it is imported.
@@ -41,7 +41,7 @@ def draw_class(mask: Array, shares: Sequence[float], generator: np.random.Genera
         mask: uint8 (H, W), 255 = ignored.
         shares: each class's share of all training pixels; a class with a share of 0 counts as the rarest other one.
     """
-    present = np.flatnonzero(cv2.calcHist([mask], [0], None, [IGNORE], [0, IGNORE]))
+    present = np.flatnonzero(count_values(mask)[:IGNORE])
     if not len(present):
         return None
     floor = min(share for share in shares if share > 0)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.geometry import Rectangle, starts
-from segtool.core.images import IGNORE, Array, resize_mask
+from segtool.core.images import Array, count_values, resize_mask
 from segtool.core.reporting.progress import Track
 from segtool.core.tables import read_csv, to_whole_number, write_csv
 from segtool.errors import SegtoolError
@@ -100,4 +100,4 @@ def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[R
     for top in starts(mask.shape[0], height, down):
         for left in starts(mask.shape[1], width, right):
             part = mask[top : top + height, left : left + width]
-            yield Rectangle(top, left, *part.shape), np.bincount(part.ravel(), minlength=IGNORE + 1)[:classes]
+            yield Rectangle(top, left, *part.shape), count_values(part)[:classes]

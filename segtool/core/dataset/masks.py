@@ -25,7 +25,7 @@ class Tally:
 
     def add(self, mask: images.Array) -> None:
         """Add one mask."""
-        counts = np.bincount(mask.ravel(), minlength=256)
+        counts = images.count_values(mask)
         self.pixels += counts
         self.images += counts > 0
 

@@ -6,12 +6,12 @@ All functions take images in one fixed order (callers sort by image_id); row i o
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.folds import ALWAYS_TRAIN
+from segtool.core.images import count_values
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.reporting.tables import Table
 
@@ -27,8 +27,7 @@ def count_pixels(dataset: Dataset, records: Sequence[Record], track: Track = sil
     classes = len(dataset.classes)
     counts = np.zeros((len(records), classes), np.int64)
     for row, record in enumerate(track(records, total=len(records), label="reading masks")):
-        mask = dataset.read_mask(record)
-        counts[row] = cv2.calcHist([mask], [0], None, [classes], [0, classes]).ravel()
+        counts[row] = count_values(dataset.read_mask(record))[:classes]
     return counts
 
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.images import IGNORE, Array
+from segtool.core.images import IGNORE, Array, count_values
 from segtool.core.scoring.scores import divide
 
 BORDERS = (32 * 32, 96 * 96)
@@ -61,8 +61,8 @@ def object_counts(truth: Array, pred: Array, classes: int, borders: Sequence[int
     """
     pred = np.where(truth == IGNORE, np.uint8(IGNORE), pred)
     counts = no_objects(classes, borders)
-    histogram = sum(cv2.calcHist([mask], [0], None, [classes], [0, classes]) for mask in (truth, pred))
-    for index in 1 + np.flatnonzero(histogram[1:]):
+    histogram = count_values(truth) + count_values(pred)
+    for index in 1 + np.flatnonzero(histogram[1:classes]):
         box = bounds((truth == index) | (pred == index))
         counts[index] = _class_counts(truth[box] == index, pred[box] == index, borders)
     return counts
