@@ -3,6 +3,12 @@
 Where all members see one class, every blend of theirs does too. And a class that the first choice of one member beats
 in all members never wins (of equals the lower class beats). What is left is all that weights need to be tried on: of
 CamVid a seventh of the pixels, with two classes in most of them.
+
+    rows of an image ─┬─► all members agree ──► current_counts ──► image_counts[image]       hits, truth, predicted
+                      └─► contested ──► unwritten[K] ──► file     blocks of pixels in which K classes are left
+
+Each block of the file is two int64, K and the number of pixels n, and uint16 (M * K + K + 1, n): the M members' levels
+of the K classes, the ids of these, the truth. `starts[image]` is where the blocks of an image begin.
 """
 
 import tempfile
@@ -54,9 +60,11 @@ class Contested:
         self.blend = Blend("mean", blend.weights, blend.exponent) if self.voting else blend
         self.file = tempfile.TemporaryFile(prefix=".tmp-", dir=folder)  # noqa: SIM115 (it lives as long as this object)
         self.starts = [0]
-        self.settled: list[Ints] = []
-        self.now = np.zeros((3, classes), np.int64)
-        self.waiting: dict[int, list[Levels]] = defaultdict(list)
+        # What no blend changes, of every finished image and of the present one; of contested pixels only the truth.
+        self.image_counts: list[Ints] = []
+        self.current_counts = np.zeros((3, classes), np.int64)
+        # Contested pixels of the present image that are not in the file yet, by the number of classes left.
+        self.unwritten: dict[int, list[Levels]] = defaultdict(list)
 
     def add(self, truth: Array, members: Sequence[Levels], masks: Array) -> None:
         """Add rows of the present image.
@@ -71,12 +79,12 @@ class Contested:
             OSError: the disk is full.
         """
         contested = (masks != masks[0]).any(0) & (truth < self.classes)
-        self.now += class_counts(confusion(np.where(contested, IGNORE, truth), masks[0], self.classes))
+        self.current_counts += class_counts(confusion(np.where(contested, IGNORE, truth), masks[0], self.classes))
         pixels = np.flatnonzero(contested)
         if not pixels.size:
             return
         true = truth.reshape(-1)[pixels]
-        self.now[1] += np.bincount(true, minlength=self.classes)
+        self.current_counts[1] += np.bincount(true, minlength=self.classes)
         if self.voting:
             members = [MaskReader(mask, self.classes).levels() for mask in masks]
         levels = np.stack([one.reshape(self.classes, -1)[:, pixels] for one in members])
@@ -86,22 +94,22 @@ class Contested:
             alike = np.flatnonzero(counts == count)
             ids = np.nonzero(possible[:, alike].T)[1].reshape(-1, count).T
             kept = np.take_along_axis(levels[:, :, alike], ids[None], 1).reshape(-1, alike.size)
-            self.waiting[count].append(np.concatenate([kept, ids, true[None, alike]]).astype(np.uint16))
-            if sum(block.shape[1] for block in self.waiting[count]) >= BLOCK_VALUES // count:
+            self.unwritten[count].append(np.concatenate([kept, ids, true[None, alike]]).astype(np.uint16))
+            if sum(block.shape[1] for block in self.unwritten[count]) >= BLOCK_VALUES // count:
                 self._write(count)
 
     def end_image(self) -> None:
         """All rows of the present image are there. Raises OSError where the disk is full."""
-        for count in list(self.waiting):
+        for count in list(self.unwritten):
             self._write(count)
         self.starts.append(self.file.tell())
-        self.settled.append(self.now)
-        self.now = np.zeros_like(self.now)
+        self.image_counts.append(self.current_counts)
+        self.current_counts = np.zeros_like(self.current_counts)
 
     def counts(self, number: int, wanted: Sequence[Draws]) -> Ints:
         """An image's counts by blends of these weights, int64 (blends, 3, C), as `class_counts` has them."""
         weights = np.array(wanted, np.float32)
-        found = np.repeat(self.settled[number][None], len(wanted), 0)
+        found = np.repeat(self.image_counts[number][None], len(wanted), 0)
         # Every blend's classes have bins of their own.
         offset = np.arange(len(wanted))[:, None] * self.classes
         for block in self._read(number):
@@ -114,7 +122,7 @@ class Contested:
         return found
 
     def _write(self, count: int) -> None:
-        rows = np.concatenate(self.waiting.pop(count), 1)
+        rows = np.concatenate(self.unwritten.pop(count), 1)
         pixels = max(1, BLOCK_VALUES // count)
         try:
             for start in range(0, rows.shape[1], pixels):
