@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import cv2
 import numpy as np
 import yaml
 
 from segtool.core import images
-from segtool.core.dataset.dataset_yaml import read_dataset_yaml, read_palette
+from segtool.core.documents import read_yaml
 from segtool.core.files import atomic, digest_bytes, digest_stats
 from segtool.core.tables import read_csv, to_number, write_csv
 from segtool.errors import SegtoolError
@@ -121,6 +121,18 @@ class Origin:
     ids: tuple[int, ...]
 
 
+class DatasetYaml(TypedDict, total=False):
+    """The keys of a `dataset.yaml`."""
+
+    # Names, which YAML may read as numbers or dates; None and booleans are refused later.
+    classes: Required[list[Any]]
+    ignore_index: int
+    channels: int
+    train: str | None
+    test: str | None
+    palette: list[list[int]] | None
+
+
 def load_dataset(data: Path) -> Dataset:
     """Read `dataset.yaml` (its path or its folder) and the CSVs it names.
 
@@ -128,7 +140,7 @@ def load_dataset(data: Path) -> Dataset:
         SegtoolError: something in the files is missing or wrong; the message says where.
     """
     path = data / "dataset.yaml" if data.is_dir() else data
-    content = read_dataset_yaml(path)
+    content = _read_yaml(path)
     classes = content["classes"]
     if misread := [name for name in classes if name is None or isinstance(name, bool | dict | list)]:
         raise SegtoolError(f"{path}: YAML reads a class name as {misread[0]!r}; put it in quotes, such as 'no'")
@@ -146,7 +158,7 @@ def load_dataset(data: Path) -> Dataset:
         ignore_index=content.get("ignore_index", images.IGNORE),
         ignore_stated="ignore_index" in content,
         channels=channels,
-        palette=read_palette(content.get("palette"), path),
+        palette=_read_palette(content.get("palette"), path),
         train=_read_rows(path, content.get("train")),
         test=_read_rows(path, content.get("test")),
     )
@@ -206,6 +218,33 @@ def relative_to(path: Path, folder: Path) -> str:
 def with_masks(records: Sequence[Record]) -> list[Record]:
     """Return the records that have a mask."""
     return [record for record in records if record.mask is not None]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Read a `dataset.yaml`. Raises SegtoolError if the file is missing or malformed, or has unknown keys."""
+    if not path.exists():
+        raise SegtoolError(f"{path} is missing; `segtool import` or `segtool demo` makes one")
+    content: dict[str, Any] = read_yaml(path, DatasetYaml)
+    known = DatasetYaml.__annotations__
+    if unknown := content.keys() - known.keys():
+        raise SegtoolError(
+            f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; known are {', '.join(sorted(known))}"
+        )
+    return content
+
+
+def _read_palette(value: list[list[int]] | None, path: Path) -> tuple[tuple[int, int, int], ...] | None:
+    """Return the colours of the classes, or None if none are given. Raises SegtoolError if they are malformed."""
+    if value is None:
+        return None
+    if any(len(colour) != 3 for colour in value):
+        raise SegtoolError(f"{path}: palette must be a list of [red, green, blue]")
+    colours = tuple((r, g, b) for r, g, b in value)
+    if any(not 0 <= channel <= 255 for colour in colours for channel in colour):
+        raise SegtoolError(f"{path}: palette values go from 0 to 255")
+    if len(colours) > 256:
+        raise SegtoolError(f"{path}: palette has {len(colours)} colours; a mask has 256 values")
+    return colours
 
 
 def _read_rows(dataset: Path, name: str | None) -> tuple[Record, ...]:
