@@ -155,7 +155,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "ensemble/ensemble.json": lambda path: read_choice(path.parent),
     "weights.csv": lambda path: read_class_weights(path, CLASSES),
     "pipeline.yaml": load_pipeline,
-    "noise.csv": lambda path: (read_worst(path, Amount(1, False)), table.marked(path, 4, "score")),
+    "noise.csv": lambda path: (read_worst(path, Amount(1, False)), table.read_marked(path, 4, "score")),
     "bundle.zip": unpack_bundle,
 }
 
