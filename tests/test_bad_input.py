@@ -279,7 +279,7 @@ CASES = {
         f"{PREDICT} --run run -o out", 1, "run/best.pt 3 channels 1", dataset("channels: 3", "channels: 1"), (RUN,)
     ),
     "checkpoint of another network": Case(
-        f"{PREDICT} --run run -o out", 1, "run/best.pt other weights", checkpoint(network={"arch": "unet"}), (RUN,)
+        f"{PREDICT} --run run -o out", 1, "run/best.pt weights fit", checkpoint(network={"arch": "unet"}), (RUN,)
     ),
     "checkpoint of an encoder this machine has not": Case(
         f"{PREDICT} --run run -o out", 1, "run/best.pt built", checkpoint(network={"encoder": "tu-new"}), (RUN,)

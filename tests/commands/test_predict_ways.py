@@ -210,7 +210,7 @@ def test_views_are_printed(folder: Path, typed: Type) -> None:
     ("way", "status", "told"),
     [
         ("--tta hflip --tta-weights 1,2,3", 2, "has 3 numbers for 2 views: identity, hflip"),
-        ("--tta hflip --tta-weights 0,0", 2, "one is above 0"),
+        ("--tta hflip --tta-weights 0,0", 2, "one must be above 0"),
         ("--tta hflip --merge max --tta-weights 1,2", 2, "--tta-weights cannot be combined with --merge max"),
         ("--tta flop", 2, "unknown transform 'flop'"),
         ("--stride 8", 2, "--stride has no effect without --window"),
