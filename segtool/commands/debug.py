@@ -26,7 +26,7 @@ from segtool.core.reporting.pictures import write_sheet
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.runtime.distributed import require_one_process
-from segtool.core.tables import write_csv
+from segtool.core.tables import write_table
 from segtool.core.training.context import make_updater
 from segtool.core.training.inputs import digests
 from segtool.core.training.run_folder import fit
@@ -223,8 +223,9 @@ def _speed(trainer: Trainer, train_images: int, valid_images: int, times: float)
 
 
 def _verdict(folder: Path, all_checks: list[Check]) -> Result:
-    rows = [(check.name, check.verdict, check.saw) for check in all_checks]
-    write_csv(folder / "checks.csv", ("check", "verdict", "saw"), rows)
+    rows = [{"check": check.name, "verdict": check.verdict, "saw": check.saw} for check in all_checks]
+    table = Table("Checks", rows)
+    write_table(folder / "checks.csv", table.frame)
     failed = [check.name for check in all_checks if check.ok is False]
     summary = f"FAILED: {'; '.join(failed)}" if failed else f"all checks passed; look at {folder / 'sheet.png'}"
-    return Result(summary, [Table("Checks", ("check", "verdict", "saw"), rows)], status=3 if failed else 0)
+    return Result(summary, [table], status=3 if failed else 0)

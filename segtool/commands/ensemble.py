@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset
 from segtool.core.dataset.splits import inner_parts, number_groups
@@ -18,7 +21,7 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.scoring.bootstrap import few_drawn
 from segtool.core.scoring.fits import WEIGHTS, Fit, fits_on, told_fits
-from segtool.core.tables import write_csv
+from segtool.core.tables import write_table
 from segtool.core.tuning.ensemble_weights import Bands, Fitted, Images, fit_weights
 from segtool.errors import UsageError
 from segtool.settings.ensemble import EXPONENT, EnsembleSettings
@@ -106,17 +109,18 @@ def _fitted(
     )
     fitted = fit_weights(images, settings.fit.fit_steps or STEPS)
     names = [str(preds.path) for preds in members]
-    rows = [[name, *row] for name, row in zip(names, fitted.disagreement.tolist(), strict=True)]
-    write_csv(settings.output.out / DISAGREEMENT, ("member", *names), rows)
-    total = sum(fitted.weights)
-    shown = [[n, alone, w / total] for n, alone, w in zip(names, fitted.alone, fitted.weights, strict=True)]
+    pairs = pd.DataFrame(fitted.disagreement, pd.Index(names, name="member"), names)
+    # A folder may be called `member`.
+    pairs = pairs.reset_index(allow_duplicates=True)
+    write_table(settings.output.out / DISAGREEMENT, pairs)
+    weights = np.array(fitted.weights) / sum(fitted.weights)
     warning = told_fits(fits_on(_fits(members, blend), members[0].ids), "even the nested score is too good")
     title = _verdict(fitted, images) + (f"; {warning}" if warning else "")
-    numbers = [str(number) for number in range(1, len(names) + 1)]
+    shown = pairs.set_axis(["member", *range(1, len(names) + 1)], axis="columns")
     tables = [
-        Table("Members", ["member", "mIoU alone", "weight"], shown),
-        Table(title, ["score", "mIoU"], _score_rows(fitted)),
-        Table("Share of pixels in which two members differ", ["member", *numbers], rows),
+        Table("Members", {"member": names, "mIoU alone": fitted.alone, "weight": weights}),
+        Table(title, _score_rows(fitted)),
+        Table("Share of pixels in which two members differ", shown),
     ]
     scores = {"in_sample": fitted.score, "nested": fitted.nested_score, "best_member_nested": fitted.best_score}
     gain = {"gain": fitted.gain.value, "interval": [fitted.gain.low, fitted.gain.high]}
@@ -125,11 +129,11 @@ def _fitted(
     return Blend(blend.mode, tuple(map(float, fitted.weights)), blend.exponent), fit, tables
 
 
-def _score_rows(fitted: Fitted) -> list[list[object]]:
+def _score_rows(fitted: Fitted) -> list[dict[str, object]]:
     return [
-        ["best member, chosen on the other parts", fitted.best_score],
-        ["weights, chosen on the other parts", fitted.nested_score],
-        ["weights, on the images they were chosen by", fitted.score],
+        {"score": "best member, chosen on the other parts", "mIoU": fitted.best_score},
+        {"score": "weights, chosen on the other parts", "mIoU": fitted.nested_score},
+        {"score": "weights, on the images they were chosen by", "mIoU": fitted.score},
     ]
 
 

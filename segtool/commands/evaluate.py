@@ -16,7 +16,7 @@ from segtool.core.scoring import objects, tables
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.fits import Fit, fits_on, told_fits
 from segtool.core.scoring.scores import ScoreBoard
-from segtool.core.tables import write_csv
+from segtool.core.tables import write_table
 from segtool.errors import UsageError
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.values import Size
@@ -57,7 +57,7 @@ def run(settings: EvaluateSettings) -> Result:
         about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in scored.fits]}
         summary = {"subset": scored.subset, **board.summary(), **about}
         for name, table in tables.files(board, sizes, settings.size_bins).items():
-            write_csv(folder / name, table.columns, table.rows)
+            write_table(folder / name, table)
         write_json(folder / "summary.json", summary)
         output.finish([folder / name for name in FILES])
     shown = tables.shown(scored.title, board, sizes, settings.size_bins, scored.fits)

@@ -78,9 +78,10 @@ def _check_size(image: Path, picture: coco.Picture, where: Path | None) -> None:
 def _result(out: Path, content: coco.Coco, test: Sequence[Record], tally: Tally) -> Result:
     pictures = content.pictures
     empty = sum(not picture.annotations for picture in pictures)
-    rows = [("training", len(pictures), len(pictures), sum(len(picture.annotations) for picture in pictures))]
-    rows += [("test", len(test), 0, 0)] if test else []
-    table = Table("Images", ("part", "images", "masks", "annotations"), rows)
+    annotations = sum(len(picture.annotations) for picture in pictures)
+    rows = [{"part": "training", "images": len(pictures), "masks": len(pictures), "annotations": annotations}]
+    rows += [{"part": "test", "images": len(test), "masks": 0, "annotations": 0}] if test else []
+    table = Table("Images", rows)
     counts = f"{len(pictures)} training images ({empty} without annotations)" + (f", {len(test)} test" if test else "")
     summary = f"{out / 'dataset.yaml'}: {counts}, {len(content.classes)} classes"
     return Result(summary, [tally.table(content.classes), table])

@@ -130,10 +130,15 @@ def _result(out: Path, matched: MatchedImages, tally: Tally, classes: tuple[str,
         "test": matched.test,
     }
     rows = [
-        (part, len(records), sum(r.mask is not None for r in records), len({r.group for r in records if r.group}))
+        {
+            "part": part,
+            "images": len(records),
+            "masks": sum(r.mask is not None for r in records),
+            "groups": len({r.group for r in records if r.group}),
+        }
         for part, records in parts.items()
         if records
     ]
-    table = Table("Images", ("part", "images", "masks", "groups"), rows)
+    table = Table("Images", rows)
     counts = ", ".join(f"{len(records)} {part}" for part, records in parts.items() if records)
     return Result(f"{out / 'dataset.yaml'}: {counts} images, {len(classes)} classes", [tally.table(classes), table])

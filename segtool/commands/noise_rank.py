@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
@@ -21,7 +22,7 @@ from segtool.core.reporting.pictures import Suspect, write_suspects
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.scoring.fits import Fit, fits_on, told_fits
-from segtool.core.tables import write_csv
+from segtool.core.tables import write_csv, write_table
 from segtool.errors import SegtoolError
 from segtool.settings.noise_rank import SHEET_IMAGES, NoiseRankSettings
 from segtool.values import Size
@@ -85,15 +86,15 @@ def run(settings: NoiseRankSettings) -> Result:
 
 
 def _write_table(inputs: RankingInputs, output: Output) -> Result:
-    rows = _rank(inputs)
-    write_csv(output.path, table.COLUMNS, [list(row.values()) for row in rows])
+    ranked = _rank(inputs)
+    write_table(output.path, ranked)
     output.finish([output.path])
-    shown = [[row[column] for column in SHOWN] for row in rows[:ROWS_SHOWN]]
-    ignored = sum(row["note"] != "" for row in rows)
+    shown = ranked[list(SHOWN)].head(ROWS_SHOWN).infer_objects()
+    ignored = (ranked["note"] != "").sum()
     note = f"; in {ignored}, ranked last, all pixels are ignored" if ignored else ""
     return Result(
-        f"{output.path}: {len(rows)} images, the most suspicious first{note}",
-        [Table(f"The most suspicious of {len(rows)} images, by {inputs.settings.sort}", SHOWN, shown)],
+        f"{output.path}: {len(ranked)} images, the most suspicious first{note}",
+        [Table(f"The most suspicious of {len(ranked)} images, by {inputs.settings.sort}", shown)],
     )
 
 
@@ -116,7 +117,7 @@ def _open(settings: NoiseRankSettings) -> RankingInputs:
     return RankingInputs(dataset, records, preds, members, settings)
 
 
-def _rank(inputs: RankingInputs) -> list[table.Row]:
+def _rank(inputs: RankingInputs) -> pd.DataFrame:
     """Examine every image, compare them with each other, and sort them."""
     track, records, classes = tracker(inputs.settings.output.quiet), inputs.records, inputs.dataset.classes
     statistics = evidence.DatasetStatistics(len(classes))

@@ -27,7 +27,7 @@ from segtool.core.predictions.pseudo_labels import (
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.scoring.fits import fits_on, told_fits
-from segtool.core.tables import read_csv, to_whole_number, write_csv
+from segtool.core.tables import read_csv, to_whole_number, write_csv, write_table
 from segtool.errors import SegtoolError
 from segtool.settings.pseudo import PseudoSettings
 
@@ -95,7 +95,7 @@ def _write_tables(task: Task, levels: Ints, counts: Sequence[Ints]) -> Table:
     folder, kept = task.settings.output.out, [task.is_kept(of_image) for of_image in counts]
     total = np.sum([of_image * [[1], [keep], [keep]] for of_image, keep in zip(counts, kept, strict=True)], axis=0)
     table = accepted_table(task.dataset.classes, levels, total, corrected=task.settings.replace is not None)
-    write_csv(folder / "per_class.csv", table.columns, table.rows[:-1])
+    write_table(folder / "per_class.csv", table.frame[:-1])
     rows = [
         (record.image_id, f"{confident_share(of_image):.6f}", int(of_image[2].sum()), int(keep))
         for record, of_image, keep in zip(task.records, counts, kept, strict=True)
@@ -132,5 +132,5 @@ def _fitted_warning(task: Task) -> str:
 
 def _warning(table: Table) -> str:
     """Return a line that names the classes without an accepted pixel."""
-    lost = [name for name, _, predicted, accepted, *_ in table.rows if predicted and not accepted]
-    return f"no pixel is labelled as {', '.join(map(str, lost))}; see --per-class\n" if lost else ""
+    lost = table.frame.query("predicted > 0 and accepted == 0")["class"]
+    return f"no pixel is labelled as {', '.join(lost)}; see --per-class\n" if len(lost) else ""

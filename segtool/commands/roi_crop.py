@@ -112,7 +112,7 @@ def _finish(
         files.append(folder / DETECTIONS)
     output.finish([folder / BOXES, *files], editable, **facts)
     counts = Counter(crop.label for image in cropped for crop in image.crops)
-    table = Table("Crops", ("class", "crops"), counts.most_common())
+    table = Table("Crops", [{"class": name, "crops": number} for name, number in counts.most_common()])
     empty = [image.image_id for image in cropped if not image.crops]
     summary = f"{crops_dataset.path}: {len(crops)} crops of {len(cropped) - len(empty)} images"
     if empty:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segtool.core.artifacts.output import Output
 from segtool.core.averaging.job import AveragingJob, read_averaging_job
-from segtool.core.averaging.soup import KEYS, Row, SoupResult, average_name, make_soup, sort_key
+from segtool.core.averaging.soup import Row, SoupResult, average_name, make_soup, sort_key
 from segtool.core.dataset.seen_images import merge_samples
 from segtool.core.files import write_json
 from segtool.core.models.checkpoint import digest_weights
@@ -88,9 +88,8 @@ def _finish(output: Output, settings: SwaSettings, job: AveragingJob, soup: Soup
 
 def _write_history(path: Path, rows: list[Row], average: Row) -> None:
     """Write the rows of the epochs, with the scores of the average in the last one."""
-    rows = [{**row, **{f"swa_{key}": math.nan for key in KEYS}} for row in rows]
-    rows[-1] |= {f"swa_{key}": value for key, value in average.items()}
-    checkpoints.write_history(path, rows)
+    last = rows[-1] | {f"swa_{key}": value for key, value in average.items()}
+    checkpoints.write_history(path, [*rows[:-1], last])
 
 
 def _result(folder: Path, job: AveragingJob, soup: SoupResult) -> Result:
@@ -106,14 +105,14 @@ def _result(folder: Path, job: AveragingJob, soup: SoupResult) -> Result:
         rows.append(_cells(f"average of {count}", True, average))
     else:
         summary = f"{folder}: no other checkpoint improves on {soup.averaged[0].name}"
-    table = Table(f"Validation on {len(job.data.valid)} images", ["network", "averaged", *SHOWN], rows)
+    table = Table(f"Validation on {len(job.data.valid)} images", rows)
     kept = "the average" if len(soup.kept) > 1 else soup.kept[0].name
     scores = f"{column} {average[column]:.4f}, best single checkpoint {soup.scores([best])[column]:.4f} ({best.name})"
     return Result(f"{summary}: {scores}; best.pt is {kept}", [table])
 
 
-def _cells(name: str, averaged: bool, row: Row) -> list[object]:
-    return [name, "yes" if averaged else "", *(row[key] for key in SHOWN.values())]
+def _cells(name: str, averaged: bool, row: Row) -> dict[str, object]:
+    return {"network": name, "averaged": "yes" if averaged else "", **{told: row[key] for told, key in SHOWN.items()}}
 
 
 def _monitored_column(job: AveragingJob) -> str:

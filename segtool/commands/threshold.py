@@ -20,7 +20,7 @@ from segtool.core.reporting.tables import Result
 from segtool.core.scoring.bootstrap import few_drawn
 from segtool.core.scoring.fits import told_fits
 from segtool.core.scoring.scores import METRIC_NAMES
-from segtool.core.tables import write_csv
+from segtool.core.tables import write_table
 from segtool.core.tuning import threshold_report as report
 from segtool.core.tuning.objective import Metric, metric
 from segtool.core.tuning.thresholds import Fitted, Images, fit_decision
@@ -87,8 +87,7 @@ def _write(output: Output, fitted: Fitted, wanted: Metric, dataset: Dataset, pre
     table, picture = (output.path.with_suffix(f".curves{suffix}") for suffix in (".csv", ".png"))
     for path in (table, picture):
         remove_leftovers(path)
-    curves = report.curve_table(fitted, wanted, dataset.classes)
-    write_csv(table, curves.columns, curves.rows)
+    write_table(table, report.curve_table(fitted, wanted, dataset.classes))
     names = [dataset.classes[index] for index in wanted.fitted]
     chosen = [fitted.decision.thresholds[index] for index in wanted.fitted]
     colours = class_colours(len(dataset.classes), dataset.palette)[wanted.fitted]

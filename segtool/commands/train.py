@@ -25,8 +25,8 @@ def run(settings: TrainSettings) -> Result:
 
 def _result(trainer: Trainer, settings: TrainSettings) -> Result:
     state, best = trainer.state, best_score(trainer)
-    rows = [[int(row["epoch"]), *(row[key] for key in SHOWN.values())] for row in state.history]
+    rows = [{"epoch": int(row["epoch"]), **{told: row[key] for told, key in SHOWN.items()}} for row in state.history]
     ended = f", ended by {state.stopped}" if state.stopped else ""
     score = f"; best {settings.loop.monitor} {best:.4f} in epoch {state.best_epoch}" if best is not None else ""
     summary = f"{settings.output.out}: {state.epoch} epochs{ended}{score}"
-    return Result(summary, [Table("History", ["epoch", *SHOWN], rows)])
+    return Result(summary, [Table("History", rows)])

@@ -57,14 +57,17 @@ def read_csv(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
     return read_table(path, required).to_dict("records")  # type: ignore[return-value]
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_table(path: Path, table: "pd.DataFrame") -> None:
     """Write a CSV with a header, atomically. NaN and None are written as an empty cell."""
-    import pandas as pd
-
-    # As objects, so that a whole number beside an empty cell stays one.
-    table = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
     with atomic(path) as file:
         table.to_csv(file, index=False, lineterminator="\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as `write_table` does. A whole number beside an empty cell stays one."""
+    import pandas as pd
+
+    write_table(path, pd.DataFrame(list(rows), columns=list(columns), dtype=object))
 
 
 def to_whole_number(text: str, where: object) -> int:

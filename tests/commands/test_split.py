@@ -47,7 +47,7 @@ def test_every_image_gets_one_fold(tiny: Path, kind: str) -> None:
     folds = folds_of(tiny)
     assert sorted(folds.values()) == ([-1] * 6 + [0] * 2 if kind == "holdout" else [0] * 4 + [1] * 4)
     assert result.status == 0
-    assert [row[0] for row in result.tables[0].rows] == ["images", "groups", "with ground", "with box", "with stripe"]
+    assert result.tables[0].frame[""].tolist() == ["images", "groups", "with ground", "with box", "with stripe"]
     assert read_json(tiny / "folds.csv.done.json", dict)["settings"]["kind"] == kind
 
 
@@ -80,7 +80,7 @@ def test_the_order_of_the_rows_does_not_matter(tiny: Path, tmp_path: Path, kind:
 
 def test_stratified_spreads_the_class_of_every_second_image(tiny: Path) -> None:
     counts = run(tiny, kind="stratified").tables[0]
-    assert counts.rows[-1] == ["with stripe", 2, 2]
+    assert counts.frame.iloc[-1].tolist() == ["with stripe", 2, 2]
 
 
 def test_a_class_that_never_occurs_and_an_ignored_mask_are_no_obstacle(tiny: Path) -> None:

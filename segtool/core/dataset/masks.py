@@ -31,11 +31,15 @@ class Tally:
 
     def table(self, classes: Sequence[str]) -> Table:
         """Return each class's share of the scored pixels and, as the last row, the ignored share of all pixels."""
-        scored = max(1, int(self.pixels[: len(classes)].sum()))
-        rows = [(i, name, int(self.pixels[i]) / scored, int(self.images[i])) for i, name in enumerate(classes)]
-        ignored = int(self.pixels[images.IGNORE]) / max(1, int(self.pixels.sum()))
-        rows.append((images.IGNORE, "(ignored, of all pixels)", ignored, int(self.images[images.IGNORE])))
-        return Table("Classes", ("id", "class", "pixel share", "images"), rows)
+        ids, pixels = [*range(len(classes)), images.IGNORE], self.pixels
+        scored, everything = max(1, int(pixels[: len(classes)].sum())), max(1, int(pixels.sum()))
+        columns = {
+            "id": ids,
+            "class": [*classes, "(ignored, of all pixels)"],
+            "pixel share": pixels[ids] / [*[scored] * len(classes), everything],
+            "images": self.images[ids],
+        }
+        return Table("Classes", columns)
 
 
 def mask_path(folder: Path, image_id: str) -> Path:

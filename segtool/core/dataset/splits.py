@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.folds import ALWAYS_TRAIN
@@ -127,18 +128,15 @@ def torn_groups(groups: Ints, folds: Ints) -> int:
 
 def balance_tables(classes: Sequence[str], pixels: Ints, groups: Ints, folds: Ints) -> tuple[Table, Table]:
     """Return two tables by fold: numbers of images, of groups and of images with each class; pixel share by class."""
-    present = [int(fold) for fold in np.unique(folds)]
-    columns = ["", *(f"fold {fold}" if fold != ALWAYS_TRAIN else "training" for fold in present)]
-    members = [folds == fold for fold in present]
-    holders = [(pixels[member] > 0).sum(0) for member in members]
-    sums = [pixels[member].sum(0) for member in members]
-    counts: list[list[object]] = [
-        ["images", *(int(member.sum()) for member in members)],
-        ["groups", *(len(np.unique(groups[member])) for member in members)],
-    ]
-    counts += [[f"with {name}", *(int(count[c]) for count in holders)] for c, name in enumerate(classes)]
-    shares = [[name, *(float(s[c] / s.sum()) if s.sum() else 0.0 for s in sums)] for c, name in enumerate(classes)]
-    return Table("Images per fold", columns, counts), Table("Share of the scored pixels", columns, shares)
+    with_class = pd.DataFrame(pixels > 0, columns=[f"with {name}" for name in classes]).groupby(folds).sum()
+    numbers = pd.Series(groups).groupby(folds).agg(images="size", groups="nunique")
+    sums = pd.DataFrame(pixels, columns=list(classes)).groupby(folds).sum()
+    shares = sums.div(sums.sum(axis="columns").clip(lower=1), axis="index")
+    names = {fold: f"fold {fold}" if fold != ALWAYS_TRAIN else "training" for fold in sums.index}
+    counts, shares = (
+        frame.rename(names).T.rename_axis(index="").reset_index() for frame in (numbers.join(with_class), shares)
+    )
+    return Table("Images per fold", counts), Table("Share of the scored pixels", shares)
 
 
 def _sum_by(groups: Ints, values: npt.NDArray[Any], count: int) -> npt.NDArray[np.float64]:

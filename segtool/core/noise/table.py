@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from segtool.core.noise.reports import ImageReport
 from segtool.core.noise.suspicion import Suspicion
-from segtool.core.tables import read_csv, to_number, to_whole_number
+from segtool.core.tables import read_csv, read_table, to_number, to_whole_number
 from segtool.values import Amount
 
 COLUMNS = (
@@ -85,16 +87,11 @@ def make_row(report: ImageReport, suspicion: Suspicion, classes: Sequence[str]) 
     return {column: row.get(column, "") for column in COLUMNS}
 
 
-def sort_rows(rows: Sequence[Row], column: str) -> list[Row]:
+def sort_rows(rows: Sequence[Row], column: str) -> pd.DataFrame:
     """Sort rows by a column, the most suspicious first, NaN last, equal ones in their original order."""
-    sign = 1 if column in QUALITY else -1
-
-    def key(row: Row) -> tuple[bool, float]:
-        value = row[column]
-        assert isinstance(value, float)
-        return math.isnan(value), sign * value
-
-    return sorted(rows, key=key)
+    # As objects, so that a whole number above an empty cell stays one.
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    return table.sort_values(column, ascending=column in QUALITY, kind="stable", ignore_index=True)
 
 
 def drop_worst(path: Path, ids: Sequence[str], worst: Amount) -> tuple[list[str], int]:
@@ -102,9 +99,9 @@ def drop_worst(path: Path, ids: Sequence[str], worst: Amount) -> tuple[list[str]
 
     A percentage refers to the rows of the table. Ids that the table lacks, or in which no pixel counts, are kept.
     """
-    rows = read_csv(path, ("image_id", "note"))
-    judged = [row["image_id"] for row in rows if row["note"] != NOTHING_COUNTS]
-    dropped = set(judged[: worst.of(len(rows))])
+    table = read_table(path, ("image_id", "note"))
+    judged = table["image_id"][table["note"] != NOTHING_COUNTS]
+    dropped = set(judged[: worst.of(len(table))])
     return [image_id for image_id in ids if image_id not in dropped], len(dropped)
 
 

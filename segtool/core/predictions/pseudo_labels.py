@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset
 from segtool.core.files import digest_file
@@ -15,6 +16,7 @@ from segtool.core.predictions.folder import Predictions, open_predictions
 from segtool.core.predictions.ground_truth import check_classes, predicted_records
 from segtool.core.predictions.probability_maps import SCALE, ProbReader, most_probable
 from segtool.core.reporting.tables import Table
+from segtool.core.scoring.scores import divide
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.pseudo import PseudoSettings
@@ -209,14 +211,15 @@ def accepted_table(classes: Sequence[str], levels: Ints, counts: Ints, *, correc
         levels: (C,), the lowest level that counts.
         counts: int64 (3, C), as `label_image` counts: pixels predicted, accepted, and with `corrected` changed.
     """
-    columns = ["class", "threshold", "predicted", "accepted", "share", "changed"]
-    thresholds = [*(levels / SCALE).round(4).tolist(), float("nan")]
-    predicted, accepted, changed = np.column_stack([counts, counts.sum(axis=1)]).tolist()
-    shares = [part / whole if whole else float("nan") for part, whole in zip(accepted, predicted, strict=True)]
-    rows = list(zip([*classes, "(all)"], thresholds, predicted, accepted, shares, changed, strict=True))
-    shown = len(columns) if corrected else -1
-    return Table(
-        "Pixels of each class; accepted: labelled, in images that are kept",
-        columns[:shown],
-        [row[:shown] for row in rows],
-    )
+    predicted, accepted, changed = np.column_stack([counts, counts.sum(axis=1)])
+    columns = {
+        "class": [*classes, "(all)"],
+        "threshold": [*(levels / SCALE).round(4), np.nan],
+        "predicted": predicted,
+        "accepted": accepted,
+        "share": divide(accepted, predicted),
+        "changed": changed,
+    }
+    table = pd.DataFrame(columns)
+    title = "Pixels of each class; accepted: labelled, in images that are kept"
+    return Table(title, table if corrected else table.drop(columns="changed"))

@@ -137,9 +137,9 @@ def _from_detector(settings: RoiCropSettings, dataset: Dataset, ids: Sequence[in
         identities = zip(records, identify_all(record.image for record in records), strict=True)
         oof = frozenset(record.image_id for record, identity in identities if not identity.among(seen))
         member = {"run": file.name, "checkpoint": "boxes", "digest": digest_file(file), "claim": None}
-        epochs = [f"epoch {number}" for number in range(1, len(losses) + 1)]
-        row = [*losses, sum(map(len, boxes.values()))]
-        table = Table("Detector: loss of each epoch, and boxes found", [*epochs, "boxes"], [row])
+        row = {f"epoch {number}": loss for number, loss in enumerate(losses, 1)}
+        row["boxes"] = sum(map(len, boxes.values()))
+        table = Table("Detector: loss of each epoch, and boxes found", [row])
         return Locator(_lookup(boxes, dataset.classes, settings.min_score), oof, [member], [table])
 
     return ObjectSource(records, settings.subset == "test", digests(settings.training, dataset, train), make)

@@ -15,12 +15,12 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from segtool.core.images import IGNORE, Array, count_values
 from segtool.core.scoring.scores import divide
 
 BORDERS = (32 * 32, 96 * 96)
-COLUMNS = ("class", "size", "objects", "recall", "iou")
 
 # What is counted per class and bin.
 OBJECTS, FOUND, HITS, MISSED, FALSE = range(5)
@@ -68,15 +68,16 @@ def object_counts(truth: Array, pred: Array, classes: int, borders: Sequence[int
     return counts
 
 
-def object_rows(counts: Counts, classes: Sequence[str], borders: Sequence[int] = BORDERS) -> list[list[object]]:
-    """The rows of by_size.csv (`COLUMNS`), without the background; NaN where a bin holds no object, or no pixel."""
-    recall = divide(counts[..., FOUND], counts[..., OBJECTS])
-    iou = divide(counts[..., HITS], counts[..., HITS:].sum(-1))
-    return [
-        [name, size, int(counts[c, s, OBJECTS]), float(recall[c, s]), float(iou[c, s])]
-        for c, name in enumerate(classes[1:], 1)
-        for s, size in enumerate(size_names(borders))
-    ]
+def size_table(counts: Counts, classes: Sequence[str], borders: Sequence[int] = BORDERS) -> pd.DataFrame:
+    """The table by_size.csv, without the background; NaN where a bin holds no object, or no pixel."""
+    bins = pd.MultiIndex.from_product([classes[1:], size_names(borders)], names=["class", "size"])
+    counts = counts[1:].reshape(len(bins), -1)
+    columns = {
+        "objects": counts[:, OBJECTS],
+        "recall": divide(counts[:, FOUND], counts[:, OBJECTS]),
+        "iou": divide(counts[:, HITS], counts[:, HITS:].sum(1)),
+    }
+    return pd.DataFrame(columns, bins).reset_index()
 
 
 def bounds(where: npt.NDArray[np.bool_]) -> tuple[slice, slice]:

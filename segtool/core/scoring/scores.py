@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from segtool.core.images import Array
 from segtool.core.scoring.confusion import Matrix, confusion
@@ -97,12 +98,12 @@ class ScoreBoard:
 
         `image_miou` and `image_dice` are means over the images that have such a score.
         """
-        pooled, (miou, _, dice, _) = self.scores(), self._image_scores()
+        pooled, images = self.scores(), self.table()
         return {
             "miou": _plain(pooled.miou),
-            "image_miou": _plain(_mean(miou)),
+            "image_miou": _plain(_mean(images["miou"].to_numpy())),
             "dice": _plain(pooled.dice),
-            "image_dice": _plain(_mean(dice)),
+            "image_dice": _plain(_mean(images["dice"].to_numpy())),
             "pixel_accuracy": _plain(pooled.pixel_accuracy),
             "iou": dict(zip(self.classes, map(_plain, pooled.iou), strict=True)),
             "excluded": [self.classes[index] for index in self.exclude],
@@ -110,31 +111,22 @@ class ScoreBoard:
             "pixels": int(self.total.sum()),
         }
 
-    @property
-    def columns(self) -> list[str]:
-        """The columns of `rows`, as in per_image.csv."""
-        return ["image_id", "miou", "pixel_accuracy", "dice", *(f"iou_{name}" for name in self.classes)]
-
-    def rows(self) -> list[list[object]]:
-        """One row per image in the order they were added: id, mIoU, pixel accuracy, Dice, IoU per class (or NaN)."""
-        miou, accuracy, dice, iou = self._image_scores()
-        scores = np.column_stack([miou, accuracy, dice, iou]).tolist()
-        return [[image_id, *values] for image_id, values in zip(self.per_image, scores, strict=True)]
-
-    def _image_scores(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """Per image: mIoU (N,), pixel accuracy (N,), Dice (N,), IoU (N, C).
+    def table(self) -> pd.DataFrame:
+        """One row per image in the order they were added, as in per_image.csv; NaN where there is nothing to score.
 
         In two classes an image with neither true nor predicted foreground has Dice 1: nothing was there, none found.
         """
         count = len(self.classes)
         counts = np.array(list(self.per_image.values()), np.int64).reshape(-1, 3, count)
         in_miou, in_dice = kept_classes(count, self.exclude)
-        iou, dice = iou_of_counts(counts), dice_of_counts(counts)
-        scored = counts[:, 1].sum(1)
-        image_dice = row_means(dice[:, in_dice])
+        iou, scored = iou_of_counts(counts), counts[:, 1].sum(1)
+        dice = row_means(dice_of_counts(counts)[:, in_dice])
         if count == 2:
-            image_dice[np.isnan(image_dice) & (scored > 0)] = 1.0
-        return row_means(iou[:, in_miou]), divide(counts[:, 0].sum(1), scored), image_dice, iou
+            dice[np.isnan(dice) & (scored > 0)] = 1.0
+        accuracy = divide(counts[:, 0].sum(1), scored)
+        means = {"miou": row_means(iou[:, in_miou]), "pixel_accuracy": accuracy, "dice": dice}
+        classes = {f"iou_{name}": iou[:, index] for index, name in enumerate(self.classes)}
+        return pd.DataFrame({"image_id": list(self.per_image), **means, **classes})
 
 
 def divide(part: Any, whole: Any) -> Any:

@@ -3,41 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from segtool.core.reporting.tables import Table
 from segtool.core.scoring import objects
 from segtool.core.scoring.fits import Fit
 from segtool.core.scoring.scores import ScoreBoard, divide
-
-
-def files(board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int]) -> dict[str, Table]:
-    """File name → its columns and rows: per_image.csv, per_class.csv, by_size.csv, confusion.csv."""
-    return {
-        "per_image.csv": Table("", board.columns, board.rows()),
-        "per_class.csv": per_class(board),
-        "by_size.csv": Table("", objects.COLUMNS, objects.object_rows(sizes, board.classes, borders)),
-        "confusion.csv": confusion_table(board),
-    }
-
-
-def shown(
-    title: str, board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int], fits: Sequence[Fit]
-) -> list[Table]:
-    """What a reader wants first: classes, recall of objects by size, and the means last, with the nested scores of what
-    was fitted on these images."""
-    means = {name: value for name, value in board.summary().items() if name in MEANS}
-    rows: list[list[object]] = [
-        [label, np.nan if means[name] is None else means[name]] for name, label in MEANS.items()
-    ]
-    rows += [[f"{fit.score} ({fit.source})", np.nan if fit.nested is None else fit.nested] for fit in fits]
-    if board.exclude:
-        title += f"; means without {', '.join(board.classes[index] for index in board.exclude)}"
-    return [
-        per_class(board),
-        _recall_by_size(board, sizes, borders),
-        Table(f"Scores: {title}", ("score", "value"), rows),
-    ]
-
 
 MEANS = {
     "miou": "mIoU",
@@ -48,31 +19,61 @@ MEANS = {
 }
 
 
-def per_class(board: ScoreBoard) -> Table:
+def files(board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int]) -> dict[str, pd.DataFrame]:
+    """File name → its table: per_image.csv, per_class.csv, by_size.csv, confusion.csv."""
+    return {
+        "per_image.csv": board.table(),
+        "per_class.csv": per_class(board),
+        "by_size.csv": objects.size_table(sizes, board.classes, borders),
+        "confusion.csv": confusion_table(board),
+    }
+
+
+def shown(
+    title: str, board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int], fits: Sequence[Fit]
+) -> list[Table]:
+    """What a reader wants first: classes, recall of objects by size, and the means last, with the nested scores of what
+    was fitted on these images."""
+    summary = board.summary()
+    scores = {label: summary[name] for name, label in MEANS.items()}
+    rows = [*scores.items(), *((f"{fit.score} ({fit.source})", fit.nested) for fit in fits)]
+    if board.exclude:
+        title += f"; means without {', '.join(board.classes[index] for index in board.exclude)}"
+    return [
+        Table("Classes", per_class(board)),
+        _recall_by_size(board, sizes, borders),
+        Table(f"Scores: {title}", pd.DataFrame(rows, columns=["score", "value"]).astype({"value": float})),
+    ]
+
+
+def per_class(board: ScoreBoard) -> pd.DataFrame:
     """One row per class: pooled scores, its share of the scored pixels, true and predicted pixels."""
     scores, truth, pred = board.scores(), board.total.sum(1), board.total.sum(0)
-    share = divide(truth, np.full_like(truth, truth.sum()))
-    columns = [scores.iou, scores.class_dice, scores.precision, scores.recall, share, truth, pred]
-    return Table(
-        "Classes",
-        ("class", "iou", "dice", "precision", "recall", "share", "pixels", "predicted"),
-        [list(row) for row in zip(board.classes, *(column.tolist() for column in columns), strict=True)],
-    )
+    columns = {
+        "class": board.classes,
+        "iou": scores.iou,
+        "dice": scores.class_dice,
+        "precision": scores.precision,
+        "recall": scores.recall,
+        "share": divide(truth, np.full_like(truth, truth.sum())),
+        "pixels": truth,
+        "predicted": pred,
+    }
+    return pd.DataFrame(columns)
 
 
-def confusion_table(board: ScoreBoard) -> Table:
+def confusion_table(board: ScoreBoard) -> pd.DataFrame:
     """Pixels by true class (rows) and predicted class (columns)."""
-    rows = [[name, *counts] for name, counts in zip(board.classes, board.total.tolist(), strict=True)]
-    return Table("Confusion", ["truth", *board.classes], rows)
+    table = pd.DataFrame(board.total, columns=board.classes)
+    # A class may be called `truth`.
+    table.insert(0, "truth", board.classes, allow_duplicates=True)
+    return table
 
 
 def _recall_by_size(board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int]) -> Table:
     """One row per class but the background: for every size the objects and the share of them that was found."""
-    recall = divide(sizes[..., objects.FOUND], sizes[..., objects.OBJECTS])
-    rows: list[list[object]] = [
-        [name, *(cell for s in range(len(borders) + 1) for cell in (int(sizes[c, s, objects.OBJECTS]), recall[c, s]))]
-        for c, name in enumerate(board.classes[1:], 1)
-    ]
-    columns = [text for size in objects.size_names(borders) for text in (size, "recall")]
+    by_size = objects.size_table(sizes, board.classes, borders).set_index("class").groupby("size", sort=False)
+    parts = [part[["objects", "recall"]].set_axis([size, "recall"], axis="columns") for size, part in by_size]
     under = ", ".join(f"under {border}" for border in borders)
-    return Table(f"Objects by size ({under}, more pixels), and the share found", ["class", *columns], rows)
+    title = f"Objects by size ({under}, more pixels), and the share found"
+    return Table(title, pd.concat(parts, axis="columns").reset_index())

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from segtool.core.models.checkpoint import epoch_file, epoch_files, load_checkpoint, save_checkpoint
 from segtool.core.scoring.scores import ScoreBoard
-from segtool.core.tables import write_csv
+from segtool.core.tables import write_table
 from segtool.core.training.state import TrainingState
 from segtool.core.training.update import Updater
 from segtool.errors import SegtoolError
@@ -64,7 +66,7 @@ class Checkpoints:
         if not self.main:
             return
         if board:
-            write_csv(self.folder / "per_image.csv", board.columns, board.rows())
+            write_table(self.folder / "per_image.csv", board.table())
         save_checkpoint(self.folder / "best.pt", self.updater.spec, self.updater.network, epoch=self.state.epoch)
 
     def save_average(self) -> None:
@@ -107,8 +109,9 @@ def _copy(path: Path, second: Path) -> None:
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
     """Write `history.csv`, one row per epoch, from the checkpoint's own state so that they never disagree."""
-    rows = [[f"{v:.0f}" if c == "epoch" else _cell(c, v) for c, v in row.items()] for row in history]
-    write_csv(path, list(history[0]), rows)
+    # Scores in full, so that they can be compared; times and sizes rounded.
+    rounded = dict.fromkeys(("images_per_s", "peak_memory_mb", "seconds"), 2)
+    write_table(path, pd.DataFrame(history).astype({"epoch": int}).round(rounded))
 
 
 def find_state(folder: Path) -> dict[str, Any] | None:
@@ -153,8 +156,3 @@ def restore(updater: Updater, state: dict[str, Any], path: Path) -> TrainingStat
         return TrainingState.from_plain(state["course"])
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise SegtoolError(f"checkpoint {path} is from another model or version: {str(error)[:200]}") from error
-
-
-def _cell(column: str, value: float) -> object:
-    """Round times and sizes, but not scores, so that they can be compared."""
-    return round(value, 2) if column in ("images_per_s", "peak_memory_mb", "seconds") else value

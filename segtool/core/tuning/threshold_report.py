@@ -4,6 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from segtool.core.predictions.decision import Decision, file_rows
 from segtool.core.predictions.probability_maps import lowest_level
 from segtool.core.reporting.tables import Table
@@ -52,26 +55,23 @@ def content(
 def tables(fitted: Fitted, metric: Metric, classes: Sequence[str]) -> list[Table]:
     """One row per class, and the scores of the decision between all of them."""
     decision = fitted.decision
-    per_class = [metric.per_class(counts.sum(0)).tolist() for counts in (fitted.plain, fitted.fitted, fitted.nested)]
-    rows = [
-        [name, math.nan if threshold is None else threshold, weight, area or "-", *values]
-        for name, threshold, weight, area, *values in zip(
-            classes, decision.thresholds, decision.weights, decision.min_areas, *per_class, strict=True
-        )
-    ]
+    columns = {
+        "class": classes,
+        "threshold": np.array(decision.thresholds, float),
+        "weight": decision.weights,
+        "min area": [area or "-" for area in decision.min_areas],
+        "argmax": metric.per_class(fitted.plain.sum(0)),
+        "fitted": metric.per_class(fitted.fitted.sum(0)),
+        "nested": metric.per_class(fitted.nested.sum(0)),
+    }
     score = "IoU" if metric.name == "miou" else "Dice"
     told = METRIC_NAMES[metric.name]
     if metric.exclude:
         told += f" without {', '.join(classes[index] for index in metric.exclude)}"
-    values = [[name.replace("_", " "), math.nan if v is None else v] for name, v in scores(fitted, metric).items()]
-    return [
-        Table(
-            f"Classes: {score} of all pixels by the arg-max, by what was fitted on all images, and nested",
-            ("class", "threshold", "weight", "min area", "argmax", "fitted", "nested"),
-            rows,
-        ),
-        Table(f"Scores: {told}", ("score", "value"), values),
-    ]
+    found = scores(fitted, metric)
+    values = {"score": [name.replace("_", " ") for name in found], "value": np.array(list(found.values()), float)}
+    title = f"Classes: {score} of all pixels by the arg-max, by what was fitted on all images, and nested"
+    return [Table(title, columns), Table(f"Scores: {told}", values)]
 
 
 def verdict(fitted: Fitted) -> str:
@@ -87,7 +87,11 @@ def verdict(fitted: Fitted) -> str:
     return f"nested gain {shown}"
 
 
-def curve_table(fitted: Fitted, metric: Metric, classes: Sequence[str]) -> Table:
+def curve_table(fitted: Fitted, metric: Metric, classes: Sequence[str]) -> pd.DataFrame:
     """The score of each fitted class against the rest, by threshold."""
-    rows = [[step / STEPS, *fitted.curves[:, lowest_level(step / STEPS)].tolist()] for step in range(STEPS + 1)]
-    return Table("", ["threshold", *(classes[index] for index in metric.fitted)], rows)
+    thresholds = [step / STEPS for step in range(STEPS + 1)]
+    table = pd.DataFrame(fitted.curves[:, list(map(lowest_level, thresholds))].T)
+    table.columns = [classes[index] for index in metric.fitted]
+    # A class may be called `threshold`.
+    table.insert(0, "threshold", thresholds, allow_duplicates=True)
+    return table

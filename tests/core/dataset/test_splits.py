@@ -178,9 +178,15 @@ def test_a_value_outside_the_classes_is_named(masks: Dataset, tmp_path: Path) ->
 def test_the_tables_add_up(masks: Dataset) -> None:
     pixels = splits.count_pixels(masks, masks.train)
     counts, shares = splits.balance_tables(masks.classes, pixels, np.arange(3), np.array([0, 0, -1]))
-    assert counts.columns == ["", "training", "fold 0"]
-    assert counts.rows == [["images", 1, 2], ["groups", 1, 2], ["with a", 1, 1], ["with b", 0, 1], ["with c", 0, 0]]
-    assert shares.rows == [["a", 1.0, 0.5], ["b", 0.0, 0.5], ["c", 0.0, 0.0]]
+    assert counts.frame.columns.tolist() == ["", "training", "fold 0"]
+    assert counts.frame.to_numpy().tolist() == [
+        ["images", 1, 2],
+        ["groups", 1, 2],
+        ["with a", 1, 1],
+        ["with b", 0, 1],
+        ["with c", 0, 0],
+    ]
+    assert shares.frame.to_numpy().tolist() == [["a", 1.0, 0.5], ["b", 0.0, 0.5], ["c", 0.0, 0.0]]
 
 
 def test_camvid_folds_are_more_even_than_plain_ones(data_dir: Path) -> None:

@@ -47,7 +47,7 @@ def test_an_image_where_nothing_counts_has_no_score_and_goes_last() -> None:
     assert math.isnan(judged[0].score)
     rows = [make_row(*pair, ("a", "b")) for pair in zip(found, judged, strict=True)]
     for column in ("score", "miou", "softmin", "pixel_issues", "region_share"):
-        assert [row["image_id"] for row in sort_rows(rows, column)][-1] == "void"
+        assert sort_rows(rows, column)["image_id"].iloc[-1] == "void"
     assert rows[0]["note"] == "all pixels ignored"
     assert judge([ImageReport("void", 0)], STEPS_OF_ALL)[0].kind == ""
 

@@ -147,15 +147,15 @@ def test_what_was_counted_comes_back_from_a_whole_mask_alone(tmp_path: Path) -> 
 
 def test_the_table() -> None:
     counts = np.array([[10, 0], [4, 0], [1, 0]])
-    table = accepted_table(("a", "b"), np.array([lowest_level(0.9)] * 2), counts, corrected=True)
-    assert table.columns == ["class", "threshold", "predicted", "accepted", "share", "changed"]
-    assert table.rows[0] == ("a", 0.9, 10, 4, 0.4, 1)
-    assert table.rows[1][:4] == ("b", 0.9, 0, 0)
-    assert np.isnan(table.rows[1][4])
-    assert table.rows[2][2:] == (10, 4, 0.4, 1)
-    plain = accepted_table(("a", "b"), np.array([lowest_level(0.9)] * 2), counts, corrected=False)
-    assert plain.columns == table.columns[:-1]
-    assert plain.rows[0] == table.rows[0][:-1]
+    table = accepted_table(("a", "b"), np.array([lowest_level(0.9)] * 2), counts, corrected=True).frame
+    assert table.columns.tolist() == ["class", "threshold", "predicted", "accepted", "share", "changed"]
+    a, b, both = table.itertuples(index=False, name=None)
+    assert a == ("a", 0.9, 10, 4, 0.4, 1)
+    assert b[:4] == ("b", 0.9, 0, 0)
+    assert np.isnan(b[4])
+    assert both[2:] == (10, 4, 0.4, 1)
+    plain = accepted_table(("a", "b"), np.array([lowest_level(0.9)] * 2), counts, corrected=False).frame
+    assert plain.equals(table.drop(columns="changed"))
 
 
 def test_the_worst_are_the_first_rows(tmp_path: Path) -> None:

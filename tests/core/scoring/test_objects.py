@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from segtool.core import images
 from segtool.core.scoring.confusion import confusion
-from segtool.core.scoring.objects import FALSE, FOUND, HITS, MISSED, OBJECTS, no_objects, object_counts, object_rows
+from segtool.core.scoring.objects import FALSE, FOUND, HITS, MISSED, OBJECTS, no_objects, object_counts, size_table
 
 SMALL, MEDIUM, LARGE = range(3)
 
@@ -40,8 +40,12 @@ def test_bins_have_the_borders_that_are_given() -> None:
         counts = object_counts(truth, truth, 2, borders)
         assert counts[1, :, OBJECTS].tolist() == expected
         assert no_objects(2, borders).shape == counts.shape
-    names = [row[1] for row in object_rows(counts, ["a", "b"], borders)]
-    assert names == ["under 5", "5 to 9", "10 to 400", "401 and more"]
+    assert size_table(counts, ["a", "b"], borders)["size"].tolist() == [
+        "under 5",
+        "5 to 9",
+        "10 to 400",
+        "401 and more",
+    ]
 
 
 def test_recall_needs_half_of_the_pixels() -> None:
@@ -87,8 +91,9 @@ def test_nothing_to_count() -> None:
     void = np.full((6, 6), 255, np.uint8)
     assert not object_counts(void, np.zeros_like(void), 3).any()
     assert not object_counts(void[:0], void[:0], 3).any()
-    assert object_rows(no_objects(2), ["a", "b"])[0][:3] == ["b", "small", 0]
-    assert np.isnan(object_rows(no_objects(2), ["a", "b"])[0][3])
+    row = size_table(no_objects(2), ["a", "b"]).iloc[0].tolist()
+    assert row[:3] == ["b", "small", 0]
+    assert np.isnan(row[3])
 
 
 @settings(max_examples=60)

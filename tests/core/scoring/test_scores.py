@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segtool.core.scoring.scores import ScoreBoard, Scores
+from segtool.core.scoring.tables import confusion_table
 
 nan = np.nan
 
@@ -73,8 +74,9 @@ def test_board_pools_and_averages() -> None:
     assert summary["image_dice"] == pytest.approx((1 + 0 + 1) / 3)  # empty and empty is 1
     assert summary["pixel_accuracy"] == pytest.approx(25 / 30)
     assert (summary["images"], summary["pixels"]) == (4, 30)
-    assert board.columns == ["image_id", "miou", "pixel_accuracy", "dice", "iou_a", "iou_b"]
-    rows = board.rows()
+    table = board.table()
+    assert table.columns.tolist() == ["image_id", "miou", "pixel_accuracy", "dice", "iou_a", "iou_b"]
+    rows = table.to_numpy().tolist()
     assert rows[2] == pytest.approx(["z", 1, 1, 1, 1, nan], nan_ok=True)
     assert rows[3] == pytest.approx(["void", nan, nan, nan, nan, nan], nan_ok=True)
 
@@ -83,7 +85,7 @@ def test_image_dice_of_many_classes_has_no_bonus_for_nothing() -> None:
     board = ScoreBoard(["a", "b", "c"], exclude=["a"])
     board.add("only a", matrix([9, 0, 0], [0, 0, 0], [0, 0, 0]))
     board.add("b", matrix([0, 0, 0], [1, 3, 0], [0, 0, 0]))
-    assert board.rows()[0][1:4] == pytest.approx([nan, 1, nan], nan_ok=True)
+    assert board.table().iloc[0, 1:4].tolist() == pytest.approx([nan, 1, nan], nan_ok=True)
     assert board.summary()["image_miou"] == pytest.approx(3 / 4)
     assert board.summary()["excluded"] == ["a"]
 
@@ -93,7 +95,7 @@ def test_empty_board_is_plain_json() -> None:
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["miou"] is None
     assert summary["iou"] == {"a": None, "b": None}
-    assert ScoreBoard(["a", "b"]).rows() == []
+    assert ScoreBoard(["a", "b"]).table().empty
 
 
 def test_no_image_counts_twice() -> None:
@@ -148,3 +150,11 @@ def test_a_perfect_prediction_scores_one(truth: np.ndarray) -> None:
     board.add_pair("x", truth, truth)
     summary = board.summary()
     assert [summary[key] for key in ("miou", "image_miou", "dice", "image_dice", "pixel_accuracy")] == [1] * 5
+
+
+def test_a_class_may_be_called_as_a_column_of_the_table() -> None:
+    board = ScoreBoard(["truth", "miou"])
+    board.add("x", matrix([5, 1], [2, 3]))
+    table = confusion_table(board)
+    assert table.columns.tolist() == ["truth", "truth", "miou"]
+    assert table.to_numpy().tolist() == [["truth", 5, 1], ["miou", 2, 3]]
