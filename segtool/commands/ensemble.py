@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from segtool.core.artifacts.output import Output
@@ -109,11 +108,11 @@ def _fitted(
     )
     fitted = fit_weights(images, settings.fit.fit_steps or STEPS)
     names = [str(preds.path) for preds in members]
-    pairs = pd.DataFrame(fitted.disagreement, pd.Index(names, name="member"), names)
+    pairs = pd.DataFrame(fitted.disagreement, columns=names)
     # A folder may be called `member`.
-    pairs = pairs.reset_index(allow_duplicates=True)
+    pairs.insert(0, "member", names, allow_duplicates=True)
     write_table(settings.output.out / DISAGREEMENT, pairs)
-    weights = np.array(fitted.weights) / sum(fitted.weights)
+    weights = [weight / sum(fitted.weights) for weight in fitted.weights]
     warning = told_fits(fits_on(_fits(members, blend), members[0].ids), "even the nested score is too good")
     title = _verdict(fitted, images) + (f"; {warning}" if warning else "")
     shown = pairs.set_axis(["member", *range(1, len(names) + 1)], axis="columns")

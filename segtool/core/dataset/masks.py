@@ -31,15 +31,12 @@ class Tally:
 
     def table(self, classes: Sequence[str]) -> Table:
         """Return each class's share of the scored pixels and, as the last row, the ignored share of all pixels."""
-        ids, pixels = [*range(len(classes)), images.IGNORE], self.pixels
-        scored, everything = max(1, int(pixels[: len(classes)].sum())), max(1, int(pixels.sum()))
-        columns = {
-            "id": ids,
-            "class": [*classes, "(ignored, of all pixels)"],
-            "pixel share": pixels[ids] / [*[scored] * len(classes), everything],
-            "images": self.images[ids],
-        }
-        return Table("Classes", columns)
+        ids = [*range(len(classes)), images.IGNORE]
+        pixels = self.pixels[ids]
+        shares = pixels / max(1, pixels[:-1].sum())
+        shares[-1] = pixels[-1] / max(1, self.pixels.sum())
+        names = [*classes, "(ignored, of all pixels)"]
+        return Table("Classes", {"id": ids, "class": names, "pixel share": shares, "images": self.images[ids]})
 
 
 def mask_path(folder: Path, image_id: str) -> Path:

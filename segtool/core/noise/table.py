@@ -55,7 +55,7 @@ class Marked(NamedTuple):
 
 
 def make_row(report: ImageReport, suspicion: Suspicion, classes: Sequence[str]) -> Row:
-    """Return a row by column, with NaN and "" where there is no value."""
+    """Return a row by column, with NaN, "" or no cell where there is no value."""
     row: Row = {
         "image_id": report.image_id,
         "score": suspicion.score,
@@ -84,7 +84,7 @@ def make_row(report: ImageReport, suspicion: Suspicion, classes: Sequence[str]) 
             "region_label": classes[region.label],
             "region_pred": classes[region.pred],
         }
-    return {column: row.get(column, "") for column in COLUMNS}
+    return row
 
 
 def sort_rows(rows: Sequence[Row], column: str) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def object_counts(truth: Array, pred: Array, classes: int, borders: Sequence[int
 def size_table(counts: Counts, classes: Sequence[str], borders: Sequence[int] = BORDERS) -> pd.DataFrame:
     """The table by_size.csv, without the background; NaN where a bin holds no object, or no pixel."""
     bins = pd.MultiIndex.from_product([classes[1:], size_names(borders)], names=["class", "size"])
-    counts = counts[1:].reshape(len(bins), -1)
+    counts = counts[1:].reshape(len(bins), 5)
     columns = {
         "objects": counts[:, OBJECTS],
         "recall": divide(counts[:, FOUND], counts[:, OBJECTS]),
