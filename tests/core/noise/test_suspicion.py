@@ -10,7 +10,7 @@ from segtool.core.noise.evidence import STEPS
 from segtool.core.noise.regions import Region
 from segtool.core.noise.reports import ImageReport
 from segtool.core.noise.suspicion import MOST, judge, pixel_issues
-from segtool.core.noise.table import make_row, sort_rows
+from segtool.core.noise.table import Row, make_row, sort_rows
 
 STEPS_OF_ALL = np.full(STEPS, 1000)
 
@@ -63,3 +63,13 @@ def test_pixel_issues_by_hand() -> None:
         ImageReport("b", 100, unlikely=unlikely[1], contradicted=8),
     ]
     assert pixel_issues(found, steps) == pytest.approx([7 / 50, 3 / 100])
+
+
+def test_the_most_suspicious_is_first_and_equal_ones_keep_their_order() -> None:
+    rows: list[Row] = [
+        {"image_id": image_id, "miou": value, "score": value, "region_area": area}
+        for image_id, value, area in (("a", 0.5, 7), ("b", math.nan, ""), ("c", 0.5, ""), ("d", 0.1, 9))
+    ]
+    assert sort_rows(rows, "miou")["image_id"].tolist() == ["d", "a", "c", "b"]
+    assert sort_rows(rows, "score")["image_id"].tolist() == ["a", "c", "d", "b"]
+    assert sort_rows(rows, "score")["region_area"].tolist() == [7, "", 9, ""]

@@ -1,5 +1,6 @@
 """Checkpoints of a run folder: which are kept, and which state a run goes on from."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,13 @@ def test_no_state_and_no_readable_state(tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(b"half")
     with pytest.raises(SegtoolError, match=r"last\.pt is truncated.*remove it to start this run again"):
         checkpoints.find_state(tmp_path)
+
+
+def test_the_history_has_scores_in_full_times_rounded_and_whole_numbers_whole(tmp_path: Path) -> None:
+    row = {"epoch": 1, "miou": 0.0779354336596, "skipped": 0, "images_per_s": 63.1377, "seconds": 0.4949}
+    checkpoints.write_history(tmp_path / "history.csv", [row, {**row, "epoch": 2, "miou": math.nan, "swa_miou": 0.1}])
+    assert (tmp_path / "history.csv").read_text().splitlines() == [
+        "epoch,miou,skipped,images_per_s,seconds,swa_miou",
+        "1,0.0779354336596,0,63.14,0.49,",
+        "2,,0,63.14,0.49,0.1",
+    ]
