@@ -4,7 +4,6 @@ The command itself repeats these checks.
 """
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from segtool.core.dataset.extra import read_extras
 from segtool.core.dataset.relabel import relabel
 from segtool.core.dataset.selection import select
 from segtool.core.reporting.tables import Result
+from segtool.core.runtime.launch import process_count
 from segtool.core.training.inputs import digests, how_to_train_on, read_images
 from segtool.settings.bundle import BundleSettings
 from segtool.settings.debug import DebugSettings
@@ -77,7 +77,7 @@ def _require_there(runs: Sequence[Path]) -> None:
 
 def _several_processes() -> bool:
     """Return whether a launcher started several processes, which need torch to agree on the result."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return process_count() > 1
 
 
 @contextmanager

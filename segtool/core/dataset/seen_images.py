@@ -101,16 +101,17 @@ def read_roles(path: Path) -> list[dict[str, str]]:
 def merge_samples(path: Path, parts: Sequence[Path]) -> None:
     """Write the `samples.csv` of a model made from several, which has seen whatever any of them was trained on."""
     rows = [row for part in parts for row in read_roles(part)]
-    trained, inherited = ({row["digest"] for row in rows if row["role"] == role} for role in ("train", "init"))
+    trained, inherited = _digests(rows, ("train",)), _digests(rows, ("init",))
     held = {(row["image_id"], row["digest"]) for row in rows if row["role"] == "valid"}
 
     def role(row: Mapping[str, str]) -> str:
         # These images need not be in the data set, so their roles are kept.
         if row["role"] in ("init", "teacher"):
             return row["role"]
-        if row["digest"] in trained:
+        identity = Identity(row["digest"], row["pixels"])
+        if identity.among(trained):
             return "train"
-        if row["digest"] in inherited:
+        if identity.among(inherited):
             return "init"
         return "valid" if (row["image_id"], row["digest"]) in held else "twin"
 

@@ -52,7 +52,7 @@ def open_run(path: Path, which: str, *, unfinished: bool = False) -> Run:
         SegtoolError: the run is unfinished, is not a run folder, or lacks a file.
         UsageError: the run has not kept those epochs.
     """
-    planned = _epochs_begun(path) if unfinished else None
+    planned = _epochs_begun(path, which) if unfinished else None
     if planned is None:
         artifacts.require_done(path, "run folder")
     files = _checkpoints(path, which)
@@ -62,9 +62,10 @@ def open_run(path: Path, which: str, *, unfinished: bool = False) -> Run:
     return Run(path, {file: digest_file(file) for file in files}, read_samples(path / "samples.csv"))
 
 
-def _epochs_begun(path: Path) -> int | None:
-    """Return the planned epochs of a training that has not ended but has weights; None for any other folder."""
-    if (path / "done.json").exists() or not (path / "begun.json").exists() or not (path / "best.pt").exists():
+def _epochs_begun(path: Path, which: str) -> int | None:
+    """Return the planned epochs of a training that has not ended but has these weights; None for any other folder."""
+    name = f"{which}.pt" if which in ("best", "last", *AVERAGES) else "last.pt"
+    if (path / "done.json").exists() or not (path / "begun.json").exists() or not (path / name).exists():
         return None
     begun = read_json(path / "begun.json", Stamp)
     if begun.get("command") != "train":

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from segtool.core.runtime.launch import process_count
 from segtool.core.runtime.seeding import make_deterministic
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import DeviceSettings
@@ -106,7 +107,7 @@ def _as_one(tensors: Sequence[torch.Tensor], exchange: Callable[[torch.Tensor], 
 @contextmanager
 def join(device: str) -> Iterator[World]:
     """Join the processes of this launch, found in the environment that the launchers set."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = process_count()
     if size == 1:
         yield World()
         return
@@ -182,5 +183,5 @@ def _has_code(capability: tuple[int, int], built: Sequence[str]) -> bool:
 
 def require_one_process(command: str) -> None:
     """Raise UsageError if a launcher started several processes of a command that runs as one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise UsageError(f"segtool {command} runs as one process; start it without torchrun")

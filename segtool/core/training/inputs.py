@@ -44,7 +44,8 @@ def how_to_train_on(settings: TrainSettings, stamp: Mapping[str, Any]) -> str:
     epochs = stamp.get("settings", {}).get("epochs") if "outputs" in stamp and stamp["command"] == "train" else None
     if not epochs or epochs >= settings.loop.epochs:
         return ""
-    out, more = settings.output.out, settings.loop.epochs - epochs
+    # A time limit or patience may have ended it before the last planned epoch.
+    out, more = settings.output.out, settings.loop.epochs - stamp.get("epochs", epochs)
     return (
         f". To continue from its best weights, run this command with --init {out} --epochs {more} -o {out}_more: a new"
         " run with its own schedule"

@@ -132,6 +132,13 @@ def test_an_inherited_image_stays_inherited_in_an_average(tmp_path: Path) -> Non
     assert roles == [("extra 1", "train"), ("init", "init"), ("d", "train")]
 
 
+def test_a_validation_image_that_another_run_was_trained_on_saved_again_counts_as_trained(tmp_path: Path) -> None:
+    write_csv(tmp_path / "one.csv", COLUMNS, [("d", "v", "valid", "V", "pV")])
+    write_csv(tmp_path / "other.csv", COLUMNS, [("e", "copy", "train", "C", "pV")])
+    merge_samples(tmp_path / "merged.csv", [tmp_path / "one.csv", tmp_path / "other.csv"])
+    assert [row["role"] for row in read_csv(tmp_path / "merged.csv")] == ["train", "train"]
+
+
 def test_the_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     write_csv(tmp_path / "samples.csv", REQUIRED, [("d", "a", "train", "A"), ("d", "b", "valid", "B")])
     assert read_samples(tmp_path / "samples.csv") == Samples(frozenset("A"), frozenset({("b", Identity("B", ""))}))
