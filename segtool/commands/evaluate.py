@@ -96,7 +96,8 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> ScoredIma
     elif seen := seen_images(preds):
         title = f"TRAINING images, not a validation score: the model saw {len(seen)} of these {title}"
     fits = fits_on([*preds.fitted(probs=True), decision.fit], preds.ids) if decision else preds.fits
-    if in_sample := told_fits(fits, "the score is in-sample: trust the nested one"):
+    trust = ": trust the nested one" if any(fit.nested is not None for fit in fits) else ""
+    if in_sample := told_fits(fits, f"the score is in-sample{trust}"):
         title += f"; {in_sample}"
 
     def read(record: Record, size: Size) -> Array:

@@ -286,7 +286,7 @@ def test_all_who_take_the_file_decide_alike(typed: Type, tiny: Path) -> None:
         assert content(f"{one}/summary.json") == content("a/summary.json")
         assert Path(f"{one}.csv").read_bytes() == Path("a.csv").read_bytes()
     noted = {"kind": "thresholds", "source": "r.json", "images": len(plain.ids), "metric": "miou", "exclude": []}
-    assert content("a/summary.json")["fitted"] == [{**noted, "nested": 0.5}]
+    assert content("a/summary.json")["fitted"] == [{**noted, "nested": None}]
     assert (content("plain/meta.json").get("fitted"), len(content("masks/meta.json")["fitted"])) == (None, 1)
     assert typed("submit plain -o d.csv").status == 0
     assert Path("d.csv").read_bytes() != Path("a.csv").read_bytes()

@@ -84,10 +84,17 @@ def read_fits(content: Any, path: Path) -> tuple[Fit, ...]:
 
 
 def fits_on(fits: Iterable[Fit | None], ids: Iterable[str]) -> tuple[Fit, ...]:
-    """The fits that have seen the masks of some of these images, each with these images alone, and once."""
+    """Return the fits that have seen the masks of some of these images, each with these images alone, and once.
+
+    A nested score is that of all images of its fit, so it goes if only some of them are here.
+    """
     wanted = frozenset(ids)
-    found = [replace(fit, images=fit.images & wanted) for fit in fits if fit and fit.images & wanted]
-    return tuple(dict.fromkeys(found))
+    fits_here = [
+        fit if fit.images <= wanted else replace(fit, images=fit.images & wanted, nested=None)
+        for fit in fits
+        if fit and fit.images & wanted
+    ]
+    return tuple(dict.fromkeys(fits_here))
 
 
 def told_fits(fits: Sequence[Fit], so: str) -> str:

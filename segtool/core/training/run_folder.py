@@ -144,7 +144,7 @@ def _warn_of_sizes(settings: TrainSettings, data: RunData) -> None:
 def _finish(output: Output, trainer: Trainer) -> None:
     state, folder = trainer.state, output.path
     # Without last.pt and the epochs' checkpoints, which a user may remove from a finished run to save space.
-    names = ["config.json", "samples.csv", "history.csv", "best.pt"]
+    names = ["config.json", "samples.csv", "best.pt"]
     names += ["per_image.csv"] if trainer.context.valid else []
     names += ["ema.pt"] if trainer.updater.average else []
     write_history(folder / "history.csv", state.history)
@@ -157,6 +157,8 @@ def _finish(output: Output, trainer: Trainer) -> None:
         (folder / temporary).unlink(missing_ok=True)
     output.finish(
         [folder / name for name in names],
+        # A spreadsheet may save it again, which must not make a finished run train anew.
+        editable=[folder / "history.csv"],
         epochs=state.epoch,
         planned=state.epochs,
         stopped=state.stopped,
