@@ -110,9 +110,15 @@ class Predictions:
 
     @property
     def runs(self) -> list[Path]:
-        """The folders of the runs that predicted, where they are known and still there."""
-        named = (Path(str(member.get("run", ""))) for member in _origins(self.members))
-        return [path for path in dict.fromkeys(named) if (path / "samples.csv").is_file()]
+        """Return the folders of the runs that predicted, if they are known and still hold the same weights."""
+        paths = []
+        for member in _origins(self.members):
+            path = Path(str(member.get("run", "")))
+            weights = path / str(member.get("checkpoint", ""))
+            listed = weights.is_file() and (path / "samples.csv").is_file()
+            if listed and digest_file(weights) == member.get("digest"):
+                paths.append(path)
+        return list(dict.fromkeys(paths))
 
     @property
     def unproven(self) -> bool:
