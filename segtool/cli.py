@@ -10,7 +10,9 @@ from segtool.settings.debug import DebugSettings
 from segtool.settings.demo import DemoSettings
 from segtool.settings.ensemble import EnsembleSettings
 from segtool.settings.evaluate import EvaluateSettings
-from segtool.settings.imports import ImportCocoSettings, ImportFoldersSettings, ImportPredsSettings
+from segtool.settings.import_coco import ImportCocoSettings
+from segtool.settings.import_folders import ImportFoldersSettings
+from segtool.settings.import_preds import ImportPredsSettings
 from segtool.settings.noise_rank import NoiseRankSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.pseudo import PseudoSettings

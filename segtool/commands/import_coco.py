@@ -12,7 +12,7 @@ from segtool.core.formats import coco, coco_paint
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError
-from segtool.settings.imports import ImportCocoSettings
+from segtool.settings.import_coco import ImportCocoSettings
 from segtool.values import Size
 
 OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv")

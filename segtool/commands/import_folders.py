@@ -15,7 +15,7 @@ from segtool.core.formats import folders
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError
-from segtool.settings.imports import ImportFoldersSettings
+from segtool.settings.import_folders import ImportFoldersSettings
 from segtool.values import Size
 
 log = logging.getLogger(__name__)

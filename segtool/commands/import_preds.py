@@ -16,7 +16,7 @@ from segtool.core.predictions.writer import OWNS, output_files, write_index, wri
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.errors import UsageError
-from segtool.settings.imports import ImportPredsSettings
+from segtool.settings.import_preds import ImportPredsSettings
 from segtool.values import Size
 
 

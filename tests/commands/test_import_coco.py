@@ -16,7 +16,7 @@ from segtool.core.dataset import dataset as catalog
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
-from segtool.settings.imports import ImportCocoSettings
+from segtool.settings.import_coco import ImportCocoSettings
 
 FILES = ("batch 1/a.jpg", "batch 1/a.png", "한글.jpg")
 BOX = [[2, 1, 7, 1, 7, 5, 2, 5]]

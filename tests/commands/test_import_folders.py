@@ -20,7 +20,7 @@ from segtool.core.formats import folders
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
-from segtool.settings.imports import ImportFoldersSettings
+from segtool.settings.import_folders import ImportFoldersSettings
 
 SIZE = (6, 9)
 

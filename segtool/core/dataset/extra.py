@@ -5,20 +5,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from segtool.core.dataset.class_map import IGNORED, read_renames
 from segtool.core.dataset.dataset import Dataset, Origin, Record, load_dataset, with_masks
 from segtool.core.dataset.selection import limit
-from segtool.core.documents import read_yaml
 from segtool.core.files import digest_bytes
 from segtool.core.images import IGNORE
-from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError, did_you_mean
 from segtool.settings.data import ExtraSettings
 
 log = logging.getLogger(__name__)
-
-IGNORED = "ignore"
 
 
 def read_extras(settings: ExtraSettings, dataset: Dataset, max_samples: int) -> list[Record]:
@@ -115,7 +111,7 @@ def _read_map(path: Path | None, dataset: Dataset, others: Sequence[Dataset]) ->
     """
     if path is None:
         return {}
-    renamed = _map_of_csv(path) if path.suffix.lower() == ".csv" else _map_of_yaml(path)
+    renamed = read_renames(path)
     theirs = {name for other in others for name in other.classes}
     for name, ours in renamed.items():
         if name not in theirs:
@@ -126,19 +122,3 @@ def _read_map(path: Path | None, dataset: Dataset, others: Sequence[Dataset]) ->
                 f"{path}: {ours!r} is neither a class of {dataset.path} nor `ignore`{did_you_mean(ours, known)}"
             )
     return renamed
-
-
-def _map_of_csv(path: Path) -> dict[str, str]:
-    renamed: dict[str, str] = {}
-    for row in read_csv(path, ("theirs", "ours")):
-        if row["theirs"] in renamed:
-            raise SegtoolError(f"{path}: duplicate class {row['theirs']!r}")
-        renamed[row["theirs"]] = row["ours"]
-    return renamed
-
-
-def _map_of_yaml(path: Path) -> dict[str, str]:
-    content = read_yaml(path, dict[Any, Any])
-    if misread := [name for pair in content.items() for name in pair if name is None or isinstance(name, bool)]:
-        raise SegtoolError(f"{path}: YAML reads a class name as {misread[0]!r}; put it in quotes, such as 'no'")
-    return {str(theirs): str(ours) for theirs, ours in content.items()}

@@ -13,7 +13,7 @@ from segtool.core.formats.arrays import AnyArray, Axes, StoredArray, find_axes, 
 from segtool.core.predictions.folder import class_ids
 from segtool.core.predictions.probability_maps import Probs, rows_of_band
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.imports import FormSettings
+from segtool.settings.import_preds import FormSettings
 from segtool.values import Size
 
 # Tolerated distance of a float from [0, 1], and of a pixel's sum from 1, since float16 and rounded text are not exact.

@@ -8,7 +8,7 @@ from segtool.core.dataset.dataset import Dataset, Record, check_image_id, with_m
 from segtool.core.dataset.folds import choose_fold, read_folds
 from segtool.core.predictions.folder import list_files, open_mask_folder
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.imports import ClaimSettings
+from segtool.settings.import_preds import ClaimSettings
 
 
 @dataclass(frozen=True)

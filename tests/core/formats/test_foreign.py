@@ -12,7 +12,7 @@ from segtool.core import images
 from segtool.core.formats.foreign import MaskFile, open_files, resize_bands, to_probs
 from segtool.core.predictions import probability_maps
 from segtool.errors import SegtoolError, UsageError
-from segtool.settings.imports import FormSettings
+from segtool.settings.import_preds import FormSettings
 from segtool.values import Size
 
 Floats = npt.NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Settings of `segtool import folders`, `import coco` and `import preds`."""
+"""Settings of `segtool import preds`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,44 +7,6 @@ from typing import ClassVar, Literal
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
-
-
-@dataclass(frozen=True)
-class ImportFoldersSettings:
-    """Make a data set from folders of images and index masks, matched by file name without suffix."""
-
-    output: OutputSettings
-    images: Path = option(help="Folder of training images")
-    masks: Path = option(help="Folder of their masks: grey or palette, 8 or 16 bit, or 0/255 for two classes")
-    classes: str = option(
-        metavar="a,b,c|FILE",
-        file_or_word=True,
-        help="Class names in the order of their ids, or a file with one per line",
-    )
-    test_images: Path | None = option(None, help="Folder of test images")
-    valid_images: Path | None = option(
-        None, needs=("valid_masks",), help="Folder of official validation images, which become fold 0 of folds.csv"
-    )
-    valid_masks: Path | None = option(None, needs=("valid_images",), help="Folder of the masks of --valid-images")
-    ignore_index: int | None = option(
-        None, min=0, max=65535, help="Value of ignored pixels in the given masks, in addition to 255"
-    )
-    group_regex: str | None = option(
-        None, help="Regular expression whose first capture in an image's path, without suffix, is its group"
-    )
-
-
-@dataclass(frozen=True)
-class ImportCocoSettings:
-    """Make a data set from a COCO annotation file: polygons and run-length masks become index masks."""
-
-    output: OutputSettings
-    annotations: Path = option(argument=True, help="COCO JSON with images, annotations and categories")
-    images: Path = option(help="Folder that the file names in the JSON are relative to")
-    test: Path | None = option(None, help="COCO JSON that lists the test images")
-    paint: Literal["area", "file", "category"] = option(
-        "area", help="Order of painting overlapping annotations: largest area first, as in the file, or by category id"
-    )
 
 
 @dataclass(frozen=True)
