@@ -118,6 +118,14 @@ def test_a_finished_run_is_up_to_date_or_refused_before_the_engine(tiny: Path, t
     assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
 
 
+def test_finished_predictions_and_bundles_are_up_to_date_before_the_engine(tiny: Path, typed: Type) -> None:
+    assert typed(f"{TRAIN} -o run").status == 0
+    for line in ("predict tiny --run run -o preds", "bundle run -o run.zip", "predict tiny --run run.zip -o bundled"):
+        assert typed(line).status == 0
+        assert not loaded_after(MAIN, *line.split(), cwd=tiny.parent) & ENGINE
+        assert "is up to date" in typed(line).stdout
+
+
 def test_the_chain_without_a_model_runs_without_torch(segtool: Run, tiny: Path) -> None:
     """Imports inside functions count too: torch is made impossible to import."""
     blocked = tiny.parent / "blocked"

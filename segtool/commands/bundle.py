@@ -1,7 +1,7 @@
 """`segtool bundle`: pack runs into one file that predicts without access to the internet."""
 
 from segtool.core.artifacts.output import Output
-from segtool.core.inference.members import open_runs
+from segtool.core.inference.runs import digests, open_runs
 from segtool.core.models.bundles import write_bundle
 from segtool.core.reporting.tables import Result
 from segtool.settings.bundle import BundleSettings
@@ -10,11 +10,7 @@ from segtool.settings.bundle import BundleSettings
 def run(settings: BundleSettings) -> Result:
     """Pack finished runs."""
     runs = list(open_runs(settings.runs, settings.checkpoint).values())
-    inputs = {
-        f"run {number} {file.name}": digest
-        for number, run in enumerate(runs, 1)
-        for file, digest in run.checkpoints.items()
-    }
+    inputs = digests(runs)
     with Output(settings.output, "bundle", file=True).writing(settings, inputs) as output:
         if output.done:
             return output.up_to_date()

@@ -11,10 +11,16 @@ from functools import partial
 from pathlib import Path
 
 from segtool.core.artifacts.output import Output, require_done
+from segtool.core.artifacts.stamps import Stamp
 from segtool.core.dataset.dataset import load_dataset
 from segtool.core.dataset.extra import read_extras
 from segtool.core.dataset.relabel import relabel
 from segtool.core.dataset.selection import select
+from segtool.core.documents import read_json
+from segtool.core.inference.job import read_job
+from segtool.core.inference.runs import digests as run_digests
+from segtool.core.inference.runs import open_runs
+from segtool.core.predictions.decision import decision_digest, read_decision
 from segtool.core.reporting.tables import Result
 from segtool.core.runtime.launch import process_count
 from segtool.core.training.inputs import digests, how_to_train_on, read_images
@@ -31,7 +37,7 @@ def train(settings: TrainSettings) -> Result | None:
         return None
     with _without_notices():
         dataset, records, valid = read_images(settings)
-    output = Output(settings.output, "train")
+    output = Output(settings.output, "train", source="last.pt")
     inputs, advice = digests(settings, dataset, records, valid), partial(how_to_train_on, settings)
     return output.up_to_date() if output.is_done(settings, inputs, advice=advice) else None
 
@@ -51,10 +57,23 @@ def debug(settings: DebugSettings) -> Result | None:
     return Result(f"{folder} is up to date: all checks were passed") if done else None
 
 
-def predict(settings: PredictSettings) -> None:
-    """Raise if the data set is wrong or a run is missing."""
-    load_dataset(settings.data)
-    _require_there(settings.run)
+def predict(settings: PredictSettings) -> Result | None:
+    """Return the result if all images are predicted; raise if the data set is wrong or a run is missing."""
+    if settings.shard or _several_processes() or not (settings.output.out / "done.json").exists():
+        load_dataset(settings.data)
+        _require_there(settings.run)
+        return None
+    with _without_notices():
+        job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
+        read_decision(settings.decision.thresholds, job.dataset.classes)
+    inputs = {**job.inputs(), **decision_digest(settings.decision.thresholds)}
+    device = settings.machine.device
+    if device == "auto":
+        # Finding a GPU takes torch; a finished folder is done whatever it was made on.
+        stamp = read_json(settings.output.out / "done.json", Stamp)
+        device = stamp.get("settings", {}).get("device", device)
+    output = Output(settings.output, "predict")
+    return output.up_to_date() if output.is_done(settings, inputs, resolved={"device": device}) else None
 
 
 def swa(settings: SwaSettings) -> None:
@@ -64,9 +83,14 @@ def swa(settings: SwaSettings) -> None:
         load_dataset(settings.data)
 
 
-def bundle(settings: BundleSettings) -> None:
-    """Raise if a run is missing."""
+def bundle(settings: BundleSettings) -> Result | None:
+    """Return the result if the bundle is written; raise if a run is missing."""
     _require_there(settings.runs)
+    if not settings.output.out.exists():
+        return None
+    output = Output(settings.output, "bundle", file=True)
+    inputs = run_digests(list(open_runs(settings.runs, settings.checkpoint).values()))
+    return output.up_to_date() if output.is_done(settings, inputs) else None
 
 
 def _require_there(runs: Sequence[Path]) -> None:

@@ -49,7 +49,7 @@ def run(settings: PseudoSettings) -> Result:
         output.finish([*(folder / name for name in OWNS[1:] if (folder / name).exists()), *masks])
     use = "--relabel" if settings.replace else "--extra"
     summary = f"{folder / 'dataset.yaml'}: {len(masks)} of {len(task.records)} images, for train {use}"
-    return Result(_warning(table) + _fitted_warning(task) + summary, [table])
+    return Result(_warning(table) + _fitted_warning(task) + _teachers_warning(task) + summary, [table])
 
 
 def _levels(task: Task) -> Ints:
@@ -118,8 +118,8 @@ def _write_dataset(task: Task, counts: Sequence[Ints]) -> list[Path]:
     )
     new = Dataset(folder, dataset.classes, channels=dataset.channels, palette=dataset.palette, train=train)
     write_dataset(folder, new)
-    if preds.runs:
-        write_teachers(folder / TEACHERS, [run / "samples.csv" for run in preds.runs])
+    if runs := preds.runs:
+        write_teachers(folder / TEACHERS, [run / "samples.csv" for run in runs])
     return [mask_path(folder, record.image_id) for record in train]
 
 
@@ -128,6 +128,16 @@ def _fitted_warning(task: Task) -> str:
     fits = fits_on(task.preds.fitted(probs=True), (record.image_id for record in task.records))
     warning = told_fits(fits, "their masks are corrected less than they should be") if task.settings.replace else ""
     return f"{warning}\n" if warning else ""
+
+
+def _teachers_warning(task: Task) -> str:
+    """Return a line that warns if the images that a network was trained on cannot be listed."""
+    if not (unknown := task.preds.unknown_runs):
+        return ""
+    return (
+        f"what {unknown} of the networks behind {task.preds.path} were trained on is unknown here (no run folder with"
+        " their weights): train cannot warn if these were its validation images\n"
+    )
 
 
 def _warning(table: Table) -> str:

@@ -96,5 +96,7 @@ def _write(output: Output, fitted: Fitted, wanted: Metric, dataset: Dataset, pre
     source: dict[str, Any] = {"subset": preds.subset, "images": len(preds.ids), "members": list(preds.members)}
     if fits := preds.fitted(probs=True):
         source["fitted"] = [fit.summary() for fit in fits]
-    write_json(output.path, report.content(fitted, wanted, dataset.classes, preds.ids, source))
+    if not output.path.exists():
+        # Only the table or the picture was lost, and this file may have been edited since.
+        write_json(output.path, report.content(fitted, wanted, dataset.classes, preds.ids, source))
     output.finish([table, picture], editable=[output.path], scores=report.scores(fitted, wanted))

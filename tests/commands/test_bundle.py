@@ -46,6 +46,9 @@ def test_a_bundle_predicts_what_its_runs_predict_with_the_network_unplugged(
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert typed(f"{PREDICT} --run models/all.zip -o again").status == 0
     assert content(Path("again")) == content(Path("preds"))
+    # Its runs have no folder of their own, which train could ask for what they have seen.
+    pseudo = typed("pseudo again -o labels --threshold 0 --min-share 0")
+    assert "what 2 of the networks behind again were trained on is unknown here" in pseudo.stdout
     # What the runs have seen is known there too.
     assert open_predictions(Path("again")).oof == open_predictions(Path("preds")).oof
     assert typed("evaluate tiny again -o scores").status == 2

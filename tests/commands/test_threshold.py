@@ -113,6 +113,16 @@ def test_nested_folds_keep_groups_whole(typed: Type, predict: Make, tiny: Path) 
     assert "all images are of one group, so the interval is too short: it takes them as independent\n" in told
 
 
+def test_a_lost_picture_is_drawn_again_and_an_edited_file_stays(typed: Type, predict: Make) -> None:
+    predict()
+    assert typed("threshold tiny preds -o t.json").status == 0
+    edited = Path("t.json").read_text() + "\n"
+    Path("t.json").write_text(edited)
+    Path("t.curves.png").unlink()
+    assert typed("threshold tiny preds -o t.json").status == 0
+    assert Path("t.curves.png").exists() and Path("t.json").read_text() == edited
+
+
 def test_where_the_fit_does_not_hold_the_argmax_is_kept(typed: Type, predict: Make, monkeypatch: Any) -> None:
     from segtool.core.scoring.bootstrap import Difference
     from segtool.core.tuning import thresholds as threshold_fit

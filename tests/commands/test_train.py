@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -296,9 +297,22 @@ def test_what_only_training_makes_is_named_when_it_is_lost_and_made_again(lost: 
     (run / lost).write_bytes((run / lost).read_bytes()[:20])
     for _ in range(2):
         ended = typed(f"{TRAIN} -o run")
-        assert (ended.status, lost in ended.stderr, "last.pt" in ended.stderr) == (1, True, True)
-    (run / "last.pt").unlink()
+        assert (ended.status, lost in ended.stderr, "remove run" in ended.stderr) == (1, True, True)
+    shutil.rmtree(run)
     assert typed(f"{TRAIN} -o run").status == 0
+
+
+@pytest.mark.parametrize("lost", ["best.pt", "config.json", "history.csv"])
+def test_without_its_last_checkpoint_a_finished_run_is_never_trained_over(lost: str, tiny: Path, typed: Type) -> None:
+    assert typed(f"{TRAIN} -o run").status == 0
+    run = tiny.parent / "run"
+    (run / "last.pt").unlink()
+    (run / lost).unlink()
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    for _ in range(2):
+        ended = typed(f"{TRAIN} -o run")
+        assert (ended.status, lost in ended.stderr, "without last.pt" in ended.stderr) == (2, True, True)
+        assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
 def test_a_lost_history_is_written_again(tiny: Path, typed: Type) -> None:

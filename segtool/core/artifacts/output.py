@@ -51,6 +51,7 @@ class Output:
         owns: Sequence[str] = (),
         file: bool = False,
         shard: Shard | None = None,
+        source: str | None = None,
     ) -> None:
         """
         Args:
@@ -59,6 +60,8 @@ class Output:
             owns: glob patterns, relative to the folder, of what the command writes; only these are ever removed.
             file: whether the output is a single file.
             shard: the part to write. Settings and inputs are those of the whole folder, equal for all its shards.
+            source: name of the file from which missing and changed files of a finished output are made again; without
+                it they are not, as that would take all the work anew.
         """
         if file and not where.out.name:
             raise UsageError(f"the output {str(where.out)!r} is a folder; name a file")
@@ -68,6 +71,7 @@ class Output:
         self.owns = owns
         self.file = file
         self.shard = shard
+        self.source = source
         self.state = State.NEW
         self.done_json = self.path.with_name(self.path.name + ".done.json") if file else self.path / "done.json"
         self.begun_json = self.done_json.with_name(self.done_json.name.removesuffix("done.json") + "begun.json")
@@ -253,6 +257,11 @@ class Output:
         if isinstance(decision, Refuse):
             raise UsageError(f"{self.path} {decision.reason}{self._advice(known or {})}")
         broken = stamps.broken(self.done_json.parent, found["outputs"]) if found and decision is State.DONE else []
+        if broken and self.source and not (self.path / self.source).exists():
+            raise UsageError(
+                f"{self.path}: {broken[0]} is missing or was changed, and cannot be made again without {self.source}:"
+                f" restore it, or remove {self.path} and run the same command to begin anew"
+            )
         return (State.RESUME if broken else decision), [self.done_json.parent / name for name in broken]
 
     def _prepare(

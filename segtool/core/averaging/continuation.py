@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segtool.core.averaging.runs import Checkpoint, FinishedRun, checkpoint_at
-from segtool.core.models.checkpoint import epoch_files, load_checkpoint, write_checkpoint
+from segtool.core.models.checkpoint import load_checkpoint, write_checkpoint
+from segtool.core.models.epochs import epoch_files
 from segtool.core.optim.schedule import averaging_factor
 from segtool.core.training.state import TrainingState
 from segtool.errors import SegtoolError, UsageError

@@ -15,7 +15,7 @@ from segtool.core.dataset.image_identity import file_digest
 from segtool.core.dataset.relabel import RELABELLED, relabel
 from segtool.core.dataset.seen_images import Samples, read_roles, read_samples
 from segtool.core.documents import read_json
-from segtool.core.models.checkpoint import epoch_files
+from segtool.core.models.epochs import epoch_files
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import unflatten
 from segtool.settings.swa import AverageSettings

@@ -4,16 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
 from segtool.core.dataset.image_identity import Identity, identify_all
 from segtool.core.dataset.seen_images import members_for, out_of_fold
 from segtool.core.files import digest_bytes
 from segtool.core.images import image_size
-from segtool.core.inference.members import Run, open_runs
-from segtool.core.inference.predictor import Predictor
+from segtool.core.inference.runs import Run, open_runs
 from segtool.errors import UsageError
 from segtool.values import Size
+
+if TYPE_CHECKING:
+    from segtool.core.inference.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Job:
         }
         return {**self.dataset.digests(self.records), **runs, "members": members}
 
-    def groups(self, predictors: Mapping[tuple[str, ...], Predictor]) -> Iterator[Group]:
+    def groups(self, predictors: Mapping[tuple[str, ...], "Predictor"]) -> Iterator[Group]:
         """Yield the images in groups, a function of all images: a resumed job and every shard use the same groups."""
         for names, predictor in predictors.items():
             same = [record for record in self.records if self.members[record.image_id] == names]

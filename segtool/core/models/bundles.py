@@ -15,11 +15,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TypedDict
 
-import torch
-
 from segtool.core.documents import parse_json
 from segtool.core.files import atomic, check_regular
-from segtool.core.models.checkpoint import load_checkpoint
 from segtool.errors import SegtoolError
 
 FORMAT = "segtool bundle 1"
@@ -113,6 +110,11 @@ def _add(bundle: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def _weights(checkpoint: Path) -> bytes:
+    # Here, as reading a bundle needs neither.
+    import torch
+
+    from segtool.core.models.checkpoint import load_checkpoint
+
     content = load_checkpoint(checkpoint)
     buffer = BytesIO()
     torch.save({key: content[key] for key in KEPT if key in content}, buffer)

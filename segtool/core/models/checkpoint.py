@@ -2,7 +2,6 @@
 
 import hashlib
 import pickle
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,17 +29,6 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         except RuntimeError as error:
             # After a failed write or a signal torch still closes its archive, and that error hides the reason.
             raise (error.__context__ or error) from None
-
-
-def epoch_file(folder: Path, epoch: int) -> Path:
-    """Return the path of the checkpoint of an epoch."""
-    return folder / f"epoch_{epoch:03d}.pt"
-
-
-def epoch_files(folder: Path) -> dict[int, Path]:
-    """Return the checkpoints of epochs by epoch; copies under other names are ignored."""
-    numbers = (int(match[1]) for path in folder.iterdir() if (match := re.fullmatch(r"epoch_([0-9]+)\.pt", path.name)))
-    return {number: path for number in numbers if (path := epoch_file(folder, number)).is_file()}
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

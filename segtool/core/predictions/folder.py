@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.artifacts import output as artifacts
+from segtool.core.artifacts.stamps import Stamp
 from segtool.core.dataset.dataset import check_image_id
 from segtool.core.dataset.image_names import ImageNames
 from segtool.core.dataset.masks import mask_path
@@ -29,6 +30,9 @@ from segtool.core.scoring.fits import WEIGHTS, Fit, read_fits
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError
 from segtool.values import Size, parse_size
+
+# The commands that write such folders.
+PREDICTING = ("predict", "ensemble", "import preds", "roi paste")
 
 
 def probs_path(folder: Path, image_id: str) -> Path:
@@ -111,14 +115,16 @@ class Predictions:
     @property
     def runs(self) -> list[Path]:
         """Return the folders of the runs that predicted, if they are known and still hold the same weights."""
-        paths = []
-        for member in _origins(self.members):
-            path = Path(str(member.get("run", "")))
-            weights = path / str(member.get("checkpoint", ""))
-            listed = weights.is_file() and (path / "samples.csv").is_file()
-            if listed and digest_file(weights) == member.get("digest"):
-                paths.append(path)
-        return list(dict.fromkeys(paths))
+        return list(dict.fromkeys(filter(None, map(_run_of, self._networks))))
+
+    @property
+    def unknown_runs(self) -> int:
+        """Return how many networks are not among `runs`: of a bundle, retrained or moved since, or from elsewhere."""
+        return sum(_run_of(member) is None for member in self._networks)
+
+    @property
+    def _networks(self) -> list[Mapping[str, Any]]:
+        return [member for member in _origins(self.members) if "members" not in member]
 
     @property
     def unproven(self) -> bool:
@@ -155,6 +161,14 @@ def _origins(members: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]
         yield from _origins(member.get("members", ()))
 
 
+def _run_of(member: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the run that a member is, if it still holds the same weights."""
+    path = Path(str(member.get("run", "")))
+    weights = path / str(member.get("checkpoint", ""))
+    there = weights.is_file() and (path / "samples.csv").is_file()
+    return path if there and digest_file(weights) == member.get("digest") else None
+
+
 def read_class_ids(path: Path, classes: int, size: Size | None = None, whose: object = None) -> images.Array:
     """An index PNG of class ids alone as uint8 (H, W).
 
@@ -187,9 +201,17 @@ def find_predictions(path: Path) -> Path | None:
 
     The latter because the masks alone would not say which images a model has seen.
     """
-    folders = [path, path.parent] if path.name == "masks" else [path]
-    marks = ("done.json", "begun.json", "meta.json", "index.csv")
-    return next((folder for folder in folders if any((folder / mark).exists() for mark in marks)), None)
+    if any((path / mark).exists() for mark in ("done.json", "begun.json", "meta.json", "index.csv")):
+        return path
+    return path.parent if path.name == "masks" and _predicted(path.parent) else None
+
+
+def _predicted(folder: Path) -> bool:
+    """Return whether a folder is a prediction folder, even an unfinished one, and not another output with masks."""
+    if (folder / "meta.json").exists() or (folder / "index.csv").exists():
+        return True
+    stamps = (read_json(path, Stamp) for path in (folder / "done.json", folder / "begun.json") if path.exists())
+    return any(stamp.get("command") in PREDICTING for stamp in stamps)
 
 
 def open_predictions(path: Path) -> Predictions:

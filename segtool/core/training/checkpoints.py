@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from segtool.core.models.checkpoint import epoch_file, epoch_files, load_checkpoint, save_checkpoint
+from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
+from segtool.core.models.epochs import epoch_file, epoch_files
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import write_table
 from segtool.core.training.state import TrainingState

@@ -52,7 +52,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
             raise UsageError(f"--batch {settings.optimizer.batch} does not divide among {world.size} processes")
         data = read_data(settings)
         inputs = world.run_on_main(lambda: digests(settings, data.dataset, data.train, data.valid))
-        output = Output(settings.output, "train", owns=OWNS)
+        output = Output(settings.output, "train", owns=OWNS, source="last.pt")
         # Until there is a checkpoint, nothing is lost by starting again.
         with (
             output.writing(settings, inputs, keep="*.pt", processes=world, advice=partial(how_to_train_on, settings)),
@@ -150,8 +150,8 @@ def _finish(output: Output, trainer: Trainer) -> None:
     write_history(folder / "history.csv", state.history)
     if gone := [name for name in names if not (folder / name).exists()]:
         raise SegtoolError(
-            f"{folder / gone[0]} is missing or was changed, and only training writes it: remove {folder / 'last.pt'},"
-            " then run the same command to train again"
+            f"{folder / gone[0]} is missing or was changed, and only training writes it: remove {folder}, then run the"
+            " same command to train again"
         )
     for temporary in ("clock.json", EPOCH_START):
         (folder / temporary).unlink(missing_ok=True)

@@ -136,6 +136,13 @@ def test_a_prediction_folder_is_known_by_its_marks(folder: Path, tmp_path: Path)
     assert find_predictions(folder) == folder  # a copy without its stamp is unfinished, not plain
 
 
+@pytest.mark.parametrize(("command", "whole"), [("predict", True), ("pseudo", False)])
+def test_masks_of_another_output_are_a_plain_folder(command: str, whole: bool, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "begun.json").write_text(json.dumps({"command": command}))
+    assert find_predictions(tmp_path / "masks") == (tmp_path if whole else None)
+
+
 def touch(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
