@@ -128,8 +128,9 @@ def _without_none(kind: Any) -> Any:
     """`X | None` → X."""
     if not isinstance(kind, types.UnionType):
         return kind
-    (inner,) = (arm for arm in get_args(kind) if arm is not types.NoneType)
-    return inner
+    inner = [arm for arm in get_args(kind) if arm is not types.NoneType]
+    # What has several forms is parsed from text.
+    return inner[0] if len(inner) == 1 else kind
 
 
 def _default(found: Option) -> Any:

@@ -1,4 +1,4 @@
-"""Values typed in a form of their own: sizes, shards, amounts, durations and lists."""
+"""Values typed in a form of their own: sizes, resizes, shards, amounts, durations and lists."""
 
 import math
 import re
@@ -13,6 +13,32 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width}"
+
+    def of(self, size: "Size") -> "Size":
+        """Return the size that an image of `size` is resized to: this one."""
+        return self
+
+
+class Scale(NamedTuple):
+    """A resize that keeps the aspect, typed as a factor `0.5`, or as the longer or shorter side, `long:1024`.
+
+    by: factor, long or short; number: the factor, or the pixels of that side.
+    """
+
+    by: str
+    number: float
+
+    def __str__(self) -> str:
+        # A factor keeps its decimal point: `2` is a size.
+        return repr(float(self.number)) if self.by == "factor" else f"{self.by}:{self.number:g}"
+
+    def of(self, size: Size) -> Size:
+        """Return the size that an image of `size` is resized to."""
+        side = {"long": max(size), "short": min(size), "factor": 1}[self.by]
+        return Size(*(max(1, round(length * self.number / side)) for length in size))
+
+
+Resize = Size | Scale
 
 
 class Shard(NamedTuple):
@@ -45,6 +71,22 @@ def parse_size(text: str) -> Size:
     if not match:
         raise ValueError(f"{text!r} is not a size: write HEIGHTxWIDTH in pixels (1 to 9999999), such as 256x320")
     return Size(int(match[1]), int(match[2] or match[1]))
+
+
+def parse_resize(text: str) -> Resize:
+    """`256x320` → Size(256, 320); `0.5` → half of both sides; `long:1024`, `short:512` → that side, aspect kept."""
+    text = text.strip()
+    if match := re.fullmatch(r"(long|short):0*([1-9][0-9]{,6})", text):
+        return Scale(match[1], int(match[2]))
+    if re.fullmatch(r"[0-9]{,3}\.[0-9]{,6}", text) and text != "." and float(text):
+        return Scale("factor", float(text))
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not a resize: write HEIGHTxWIDTH in pixels, a factor with a decimal point, such as 0.5, or"
+            " the longer or shorter side, such as long:1024 or short:512"
+        ) from None
 
 
 def parse_shard(text: str) -> Shard:

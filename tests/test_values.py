@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segtool.values import Shard, Size, parse_amount, parse_duration, parse_floats, parse_names, parse_shard, parse_size
+from segtool.values import (
+    Scale,
+    Shard,
+    Size,
+    parse_amount,
+    parse_duration,
+    parse_floats,
+    parse_names,
+    parse_resize,
+    parse_shard,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +34,35 @@ def test_a_size_comes_back_as_it_is_shown(height: int, width: int) -> None:
 def test_no_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size: write HEIGHTxWIDTH"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        ("100x50", (100, 50)),
+        ("64", (64, 64)),
+        ("0.5", (180, 240)),
+        (".25", (90, 120)),
+        ("2.0", (720, 960)),
+        ("long:1024", (768, 1024)),
+        ("short:512", (512, 683)),
+        ("short:1", (1, 1)),
+    ],
+)
+def test_a_resize_keeps_the_aspect_unless_it_is_a_size(text: str, becomes: tuple[int, int]) -> None:
+    resize = parse_resize(text)
+    assert resize.of(Size(360, 480)) == becomes
+    assert parse_resize(str(resize)) == resize
+
+
+def test_no_side_becomes_nothing() -> None:
+    assert Scale("long", 10).of(Size(1000, 3)) == (10, 1)
+
+
+@pytest.mark.parametrize("text", ["", "long", "long:0", "tall:5", "0.0", ".", "1e3", "-0.5", "50%", "long:0.5"])
+def test_no_resizes(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a resize: .* such as long:1024 or short:512"):
+        parse_resize(text)
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6))

@@ -18,6 +18,7 @@ from segtool.core.dataset.relabel import relabel
 from segtool.core.dataset.selection import select
 from segtool.core.documents import read_json
 from segtool.core.inference.job import read_job
+from segtool.core.inference.photos import are_photos
 from segtool.core.inference.runs import digests as run_digests
 from segtool.core.inference.runs import open_runs
 from segtool.core.predictions.decision import decision_digest, read_decision
@@ -60,7 +61,8 @@ def debug(settings: DebugSettings) -> Result | None:
 def predict(settings: PredictSettings) -> Result | None:
     """Return the result if all images are predicted; raise if the data set is wrong or a run is missing."""
     if settings.shard or _several_processes() or not (settings.output.out / "done.json").exists():
-        load_dataset(settings.data)
+        if not are_photos(settings.data):
+            load_dataset(settings.data)
         _require_there(settings.run)
         return None
     with _without_notices():

@@ -10,6 +10,7 @@ from segtool.core.dataset.dataset import with_masks
 from segtool.core.dataset.selection import limit
 from segtool.core.inference.job import Group, Job, read_job
 from segtool.core.inference.members import load_members
+from segtool.core.inference.photos import are_photos
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.predictions.decision import Decision, decision_digest, read_decision
@@ -21,7 +22,7 @@ from segtool.core.runtime.memory import memory_errors
 from segtool.core.scoring.widths import shrunk_away, told_stretch
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.predict import PredictSettings
-from segtool.values import Size
+from segtool.values import Resize
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +80,12 @@ def _predictors(job: Job, settings: PredictSettings, device: str) -> Predictors:
     }
     trained = {member.spec.resize for of_run in loaded for member in of_run}
     if log.isEnabledFor(logging.WARNING):
-        for size in filter(None, {windows.resize or size for size in trained}):
-            _warn_of_small_objects(job, size)
+        for resize in {windows.resize or own for own in trained}:
+            if resize:
+                _warn_of_small_objects(job, resize)
     if resize := windows.resize:
         # Compared with the shape in training: a run's own --resize, else that of the images.
-        shapes = [size or own for size in trained for own in job.sizes.values()]
+        shapes = [size.of(own) if size else own for size in trained for own in job.sizes.values()]
         if stretch := told_stretch(shapes, resize):
             log.warning("%s; the networks were trained on another shape", stretch)
     return predictors
@@ -98,7 +100,7 @@ def _require_heads(members: Mapping[str, Sequence[Member]]) -> None:
             )
 
 
-def _warn_of_small_objects(job: Job, resize: Size) -> None:
+def _warn_of_small_objects(job: Job, resize: Resize) -> None:
     classes = job.dataset.classes
     masks = (job.dataset.read_mask(record) for record in limit(with_masks(job.dataset.train), MASKS))
     try:
@@ -203,7 +205,7 @@ def _finish(
         classes=dataset.classes,
         subset=job.subset,
         members=members,
-        data=dataset.path,
+        data=None if are_photos(dataset.path) else dataset.path,
         fits=[decision.fit] if decision else (),
     )
     output.finish(output_files(output.path, job.sizes, keep_probs=settings.probs))

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from segtool.errors import UsageError
 from segtool.settings.options import option
-from segtool.values import Size, parse_size
+from segtool.values import Resize, Size, parse_resize, parse_size
 
 
 def _fold(text: str) -> int | None:
@@ -77,11 +77,12 @@ class SizeSettings:
 
     panel: ClassVar[str] = "Data"
 
-    resize: Size | None = option(
+    resize: Resize | None = option(
         None,
-        parse=parse_size,
-        metavar="HxW",
-        help="Resize every image first, without keeping its aspect; scores are at the original size",
+        parse=parse_resize,
+        metavar="HxW|0.5|long:N|short:N",
+        help="Resize every image first: to a size, or by a factor, the longer or the shorter side with the aspect kept;"
+        " scores are at the original size",
     )
     window: Size | None = option(
         None, parse=parse_size, metavar="HxW", help="Train on windows of the images, cut after --resize"
@@ -124,6 +125,10 @@ class SizeSettings:
             )
         for inner, outer in (("crop", "resize"), ("window", "resize"), ("crop", "window"), ("stride", "window")):
             small, large = getattr(self, inner), getattr(self, outer)
-            if small and large and (small.height > large.height or small.width > large.width):
+            if small and isinstance(large, Size) and (small.height > large.height or small.width > large.width):
                 left_out = ": pixels between would be left out" if inner == "stride" else ""
                 raise UsageError(f"--{inner} {small} is larger than --{outer} {large}{left_out}")
+
+    def resized(self, size: Size) -> Size:
+        """Return the size of an image after --resize."""
+        return self.resize.of(size) if self.resize else size

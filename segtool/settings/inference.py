@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
 from segtool.settings.options import option
-from segtool.values import Size, parse_floats, parse_names, parse_size
+from segtool.values import Resize, Size, parse_floats, parse_names, parse_resize, parse_size
 
 PRESETS = {
     "flip": ("hflip", "vflip"),
@@ -101,11 +101,11 @@ class WindowSettings:
 
     panel: ClassVar[str] = "Size"
 
-    resize: Size | None = option(
+    resize: Resize | None = option(
         None,
-        parse=parse_size,
-        metavar="HxW",
-        help="Resize images to this size, whatever the run used; masks are written at the images' own size",
+        parse=parse_resize,
+        metavar="HxW|0.5|long:N|short:N",
+        help="Resize images so, whatever the run used (as for train); masks are written at the images' own size",
     )
     window: Size | None = option(
         None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from segtool.errors import UsageError
-from segtool.values import Amount, Shard, Size
+from segtool.values import Amount, Scale, Shard, Size
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def removed(settings: type[Any]) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Return a value as it is written to JSON."""
-    if isinstance(value, Size | Shard | Amount | Path):
+    if isinstance(value, Size | Scale | Shard | Amount | Path):
         return str(value)
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]

@@ -15,7 +15,7 @@ class PredictSettings:
     """Predict masks (and probabilities) at the images' own size; several runs are averaged in one pass."""
 
     output: OutputSettings
-    data: Path = option(argument=True, help="dataset.yaml or its folder")
+    data: Path = option(argument=True, help="dataset.yaml or its folder, or a plain folder of images, or one image")
     run: tuple[Path, ...] = option(
         help="Folder of a trained run, or a file of `segtool bundle`; repeat to average several"
     )

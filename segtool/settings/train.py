@@ -12,6 +12,7 @@ from segtool.settings.model import ModelSettings
 from segtool.settings.optimizer import OptimizerSettings
 from segtool.settings.options import option
 from segtool.settings.run import LoopSettings
+from segtool.values import Size
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class TrainSettings:
     machine: MachineSettings = MachineSettings()
 
     def __post_init__(self) -> None:
-        if self.augmentation.mixing and not (self.size.crop or self.size.resize):
-            raise UsageError(f"{self.augmentation.mixing} mixes images of equal size: it needs --crop or --resize")
+        if self.augmentation.mixing and not (self.size.crop or isinstance(self.size.resize, Size)):
+            raise UsageError(f"{self.augmentation.mixing} mixes images of equal size: it needs --crop or --resize HxW")
         if self.augmentation.snapmix and not self.model.aux_head:
             raise UsageError("--snapmix weights classes by the auxiliary head's activation maps: it needs --aux-head")
         if self.loop.freeze_encoder and self.model.encoder_weights == "none" and self.model.init is None:

@@ -110,7 +110,7 @@ def mixed_sizes(data: Path) -> None:
             Image.open(path).resize((width, height), Image.Resampling.NEAREST).save(path)
 
 
-@pytest.mark.parametrize("resize", ["", "--resize 40x32"])
+@pytest.mark.parametrize("resize", ["", "--resize 40x32", "--resize long:40"])
 def test_images_of_any_size_alone_or_in_batches(resize: str, tiny: Path, typed: Type) -> None:
     mixed_sizes(tiny)
     assert typed(f"{TRAIN} {resize} -o run").status == 0
@@ -125,6 +125,27 @@ def test_images_of_any_size_alone_or_in_batches(resize: str, tiny: Path, typed: 
         np.testing.assert_allclose(probs(alone, image_id), probs(batched, image_id), atol=1e-4)
         assert alone.read_mask(image_id).shape == alone.sizes[image_id]
     assert not np.allclose(probs(alone, "train_1"), probs(views, "train_1"), atol=1e-4)
+
+
+def test_a_plain_folder_of_images_is_predicted_as_the_data_set_is(folder: Path, typed: Type) -> None:
+    photos = folder / "my photos" / "deep"
+    photos.mkdir(parents=True)
+    for path in (folder / "tiny" / "test_images").iterdir():
+        (photos / path.name.upper()).write_bytes(path.read_bytes())
+    (photos / ".DS_Store").write_bytes(b"x")
+    known = opened(typed, f"{PREDICT} --run fold0 -o known")
+    found = opened(typed, "predict 'my photos' --threads 1 --run fold0 -o preds")
+    assert found.ids == ["deep/TEST_0", "deep/TEST_1"] and found.data is None
+    for name, other in zip(known.ids, found.ids, strict=True):
+        assert (known.read_mask(name) == found.read_mask(other)).all()
+    one = opened(typed, "predict 'my photos/deep/TEST_1.PNG' --threads 1 --run fold0 -o one")
+    assert one.ids == ["TEST_1"]
+    assert "up to date" in typed("predict 'my photos/deep/TEST_1.PNG' --threads 1 --run fold0 -o one").stdout
+    refused = typed("predict 'my photos' --run fold0 --subset valid -o v")
+    assert (refused.status, "its images can only be predicted as test images" in refused.stderr) == (2, True)
+    (folder / "empty").mkdir()
+    refused = typed("predict empty --run fold0 -o e")
+    assert (refused.status, "empty contains no images" in refused.stderr) == (1, True)
 
 
 def test_without_probabilities_the_masks_are_the_same(folder: Path, typed: Type) -> None:

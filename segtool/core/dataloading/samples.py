@@ -13,7 +13,7 @@ from segtool.core.dataloading.training_units import TrainingUnits
 from segtool.core.dataset.dataset import Dataset
 from segtool.core.images import IGNORE, resize_image, resize_mask
 from segtool.errors import SegtoolError
-from segtool.values import Size
+from segtool.values import Resize, Size
 
 # Ends the key of an image that is mixed into another.
 PARTNER = 1
@@ -26,7 +26,7 @@ class TrainingSamples(TorchDataset[Sample]):
         self,
         dataset: Dataset,
         units: TrainingUnits,
-        resize: Size | None,
+        resize: Resize | None,
         augmentation: Augmentation,
         seed: int,
         mean_weight: float = 1.0,
@@ -56,8 +56,9 @@ class TrainingSamples(TorchDataset[Sample]):
         size = Size(*mask.shape)
         numbers = number_pixels(size) if record.soft else None
         if self.resize:
-            image, mask = resize_image(image, self.resize), resize_mask(mask, self.resize)
-            numbers = None if numbers is None else resize_mask(numbers, self.resize)
+            small = self.resize.of(size)
+            image, mask = resize_image(image, small), resize_mask(mask, small)
+            numbers = None if numbers is None else resize_mask(numbers, small)
         if self.units.boxes:
             box = self.units.boxes[index]
             image, mask = box.cut(image), box.cut(mask)

@@ -15,6 +15,7 @@ from segtool.core.reporting.progress import Track
 from segtool.core.tables import read_csv, to_whole_number, write_csv
 from segtool.errors import SegtoolError
 from segtool.settings.data import SizeSettings
+from segtool.values import Size
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +94,7 @@ def read_units(path: Path, dataset: Dataset, records: Sequence[Record], *, windo
 
 
 def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[Rectangle, npt.NDArray[np.int64]]]:
-    if size.resize:
-        mask = resize_mask(mask, size.resize)
+    mask = resize_mask(mask, size.resized(Size(*mask.shape)))
     height, width = size.window or mask.shape
     down, right = size.stride or (height, width)
     for top in starts(mask.shape[0], height, down):

@@ -34,7 +34,7 @@ PROBE, PROBES = 160, 2
 def in_time(settings: TrainSettings, sample: Dataset) -> tuple[TrainSettings, float]:
     """Return the settings with images small enough, and the factor in pixels by which the real images are larger."""
     sizes = sorted((image_size(record.image) for record in sample.train), key=math.prod)
-    whole = settings.size.resize or sizes[len(sizes) // 2]
+    whole = settings.size.resized(sizes[len(sizes) // 2])
     small = _fitting(settings, sample, whole)
     if small is None:
         return settings, 1.0

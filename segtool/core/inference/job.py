@@ -11,6 +11,7 @@ from segtool.core.dataset.image_identity import Identity, identify_all
 from segtool.core.dataset.seen_images import members_for, out_of_fold
 from segtool.core.files import digest_bytes
 from segtool.core.images import image_size
+from segtool.core.inference.photos import are_photos, open_photos
 from segtool.core.inference.runs import Run, open_runs
 from segtool.errors import UsageError
 from segtool.values import Size
@@ -73,14 +74,20 @@ class Job:
 
 
 def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> Job:
-    """Read the data set and the runs, and find which runs predict each image.
+    """Read the data set, or list the images of a plain folder, and the runs; find which runs predict each image.
 
     Raises:
         SegtoolError, UsageError: a run has no weights yet or is given twice, there are no such images, or a run has
             seen them in training.
     """
-    dataset = load_dataset(data)
+    dataset = None if are_photos(data) else load_dataset(data)
     opened = open_runs(runs, checkpoint, unfinished=True)
+    if dataset is None:
+        if subset != "test":
+            raise UsageError(
+                f"--subset {subset}: {data} is no data set; its images can only be predicted as test images"
+            )
+        dataset = open_photos(data, opened.values())
     records = _records(dataset, subset)
     if not records:
         raise UsageError(f"--subset {subset}: {dataset.path} has no such images")

@@ -89,7 +89,8 @@ def make_plan(
     parts: list[list[int]] = [[]] if linear else [[] for _ in specs]
     for member, spec in enumerate(specs):
         for number, view in enumerate(views):
-            seen = _scaled(windows.resize or spec.resize or size, view.scale)
+            resize = windows.resize or spec.resize or size
+            seen = _scaled(resize.of(size), view.scale)
             scaled = view.scale != 1
             key = (seen, scaled) if linear else (member, number)
             *_, passes = gathered.setdefault(key, (seen, scaled, []))

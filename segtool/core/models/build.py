@@ -12,7 +12,7 @@ from torch import nn
 from segtool.errors import SegtoolError, UsageError, did_you_mean
 from segtool.settings.model import check_arch
 from segtool.settings.synonyms import ARCHITECTURES
-from segtool.values import Size
+from segtool.values import Resize, Scale, Size
 
 # Every architecture takes multiples of 32, and some say so only by an obscure error inside.
 DIVISOR = 32
@@ -31,7 +31,7 @@ class NetworkSpec:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    resize: Size | None
+    resize: Resize | None
     precision: str
     # Whether an auxiliary head predicts which classes are in the image.
     aux_head: bool = False
@@ -61,7 +61,8 @@ class NetworkSpec:
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
         }
-        values["resize"] = Size(*values["resize"]) if values["resize"] else None
+        if resize := values["resize"]:
+            values["resize"] = Scale(*resize) if isinstance(resize[0], str) else Size(*resize)
         return cls(**values)
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from segtool.core.images import Array
-from segtool.values import Size
+from segtool.values import Resize, Scale, Size
 
 # Below this many pixels networks with a stride of 32 hardly see an object.
 VISIBLE = 8
@@ -16,9 +16,11 @@ SPECK = 9
 MUCH = 1.5
 
 
-def told_stretch(sizes: Iterable[Size], resize: Size) -> str:
+def told_stretch(sizes: Iterable[Size], resize: Resize) -> str:
     """How many images a resize stretches much, and which size does not; nothing where there are none."""
     sizes = list(sizes)
+    if isinstance(resize, Scale):
+        return ""
     by, size = max((stretch(size, resize), size) for size in sizes)
     if by < MUCH:
         return ""
@@ -36,7 +38,7 @@ def stretch(size: Size, resize: Size) -> float:
     return max(ratio, 1 / ratio)
 
 
-def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Size) -> list[tuple[str, float, float]]:
+def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Resize) -> list[tuple[str, float, float]]:
     """The classes whose median object a resize leaves narrower than it was, and narrower than 8 pixels.
 
     An object is an 8-connected component of at least 9 pixels (smaller ones are mostly slips of the pen); its width is
@@ -51,13 +53,14 @@ def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Size) ->
     before: list[list[float]] = [[] for _ in classes]
     after: list[list[float]] = [[] for _ in classes]
     for mask in masks:
-        height, width = mask.shape
+        size = Size(*mask.shape)
+        factors = np.divide(resize.of(size), size)
         for index in range(1, len(classes)):
             _, _, stats, _ = cv2.connectedComponentsWithStats((mask == index).view(np.uint8), connectivity=8)
             objects = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= SPECK]
             sides = objects[:, [cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]]
             before[index] += sides.min(1).tolist()
-            after[index] += (sides * (resize.height / height, resize.width / width)).min(1).tolist()
+            after[index] += (sides * factors).min(1).tolist()
     found = (
         (name, float(np.median(old)), float(np.median(new)))
         for name, old, new in zip(classes, before, after, strict=True)

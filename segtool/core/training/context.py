@@ -77,7 +77,7 @@ def read_data(settings: TrainSettings) -> RunData:
     check_names(settings.model.arch, settings.model.encoder)
     check_optimizer(settings.optimizer.optimizer)
     dataset, train, valid = read_images(settings)
-    check_pipeline(settings.augmentation, settings.size.resize or image_size(train[0].image), dataset.channels)
+    check_pipeline(settings.augmentation, settings.size.resized(image_size(train[0].image)), dataset.channels)
     return RunData(dataset, train, valid, _describe_network(settings, dataset))
 
 
@@ -164,5 +164,6 @@ def _class_weights(context: RunContext) -> tuple[float, ...] | None:
 
 def _probe_size(settings: TrainSettings) -> Size:
     """Return the size of training images where the settings give one, rounded up as batches are."""
-    size = settings.size.crop or settings.size.window or settings.size.resize or Size(128, 128)
+    resize = settings.size.resize if isinstance(settings.size.resize, Size) else None
+    size = settings.size.crop or settings.size.window or resize or Size(128, 128)
     return Size(round_up(size.height, DIVISOR), round_up(size.width, DIVISOR))

@@ -33,6 +33,8 @@ from segtool.values import Size
 
 log = logging.getLogger(__name__)
 
+# From this many crops in an image on it is far larger than the crop.
+MANY_CROPS = 16
 # Pixels of a large image and of one of usual size, and the number of images that are measured.
 LARGE, USUAL = 1024**2, 512**2
 LOOKED_AT = 50
@@ -128,8 +130,15 @@ def _warn_of_sizes(settings: TrainSettings, data: RunData) -> None:
     sizes = sorted((image_size(record.image) for record in limit(data.train, LOOKED_AT)), key=math.prod)
     if settings.size.resize and (stretch := told_stretch(sizes, settings.size.resize)):
         log.warning("%s; --crop trains on crops without a resize", stretch)
-    median = sizes[len(sizes) // 2]
-    if settings.size.resize or settings.size.crop or settings.size.window or math.prod(median) < LARGE:
+    median = settings.size.resized(sizes[len(sizes) // 2])
+    crop = settings.size.crop
+    if crop and not settings.size.window and math.prod(median) >= MANY_CROPS * math.prod(crop):
+        log.warning(
+            "a crop of %s is 1/%.0f of an image of %s, so an epoch sees that share of the pixels; --resize 0.5 shows"
+            " more context in each crop, --window %s sees every pixel in each epoch",
+            *(crop, math.prod(median) / math.prod(crop), median, Size(crop.height * 2, crop.width * 2)),
+        )
+    if settings.size.resize or crop or settings.size.window or math.prod(median) < LARGE:
         return
     scale = math.sqrt(USUAL / math.prod(median))
     smaller = Size(*(max(DIVISOR, round(side * scale / DIVISOR) * DIVISOR) for side in median))

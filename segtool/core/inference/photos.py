@@ -1,0 +1,35 @@
+"""A plain folder of images, or one image, as a data set to predict."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.documents import read_json
+from segtool.core.formats.folders import list_images
+from segtool.core.images import SUFFIXES
+from segtool.core.inference.runs import Run
+from segtool.errors import SegtoolError
+
+
+def are_photos(data: Path) -> bool:
+    """Return whether `data` is an image file, or a folder that is no data set."""
+    return data.suffix.lower() in SUFFIXES if data.is_file() else data.is_dir() and not (data / "dataset.yaml").exists()
+
+
+def open_photos(data: Path, runs: Iterable[Run]) -> Dataset:
+    """Return the images as test images without masks, with the classes and channels of the first run.
+
+    The id of an image is its path below the folder, without suffix.
+
+    Raises:
+        SegtoolError: there are no images, two have the same id, or the run's config.json is broken.
+    """
+    files = {data.stem: data} if data.is_file() else list_images(data)
+    config = next(iter(runs)).path / "config.json"
+    network: dict[str, Any] = read_json(config, dict[str, Any]).get("network", {})
+    try:
+        classes, channels = tuple(map(str, network["classes"])), int(network["channels"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SegtoolError(f"{config} does not describe its network; the run is broken") from error
+    return Dataset(data, classes, channels=channels, test=tuple(Record(name, path) for name, path in files.items()))
