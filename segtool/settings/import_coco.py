@@ -10,12 +10,35 @@ from segtool.settings.options import option
 
 @dataclass(frozen=True)
 class ImportCocoSettings:
-    """Make a data set from a COCO annotation file: polygons and run-length masks become index masks."""
+    """Make a data set from COCO annotation files: polygons and run-length masks become index masks."""
 
     output: OutputSettings
-    annotations: Path = option(argument=True, help="COCO JSON with images, annotations and categories")
+    annotations: tuple[Path, ...] = option(
+        argument=True,
+        metavar="ANNOTATIONS...",
+        help="COCO JSON with images, annotations and categories; several are joined",
+    )
     images: Path = option(help="Folder that the file names in the JSON are relative to")
+    valid: tuple[Path, ...] = option(
+        (), help="COCO JSON of the official validation images, which become fold 0 of folds.csv; repeatable"
+    )
+    valid_images: Path | None = option(
+        None, needs=("valid",), help="Folder of the images of --valid (default: --images)"
+    )
     test: Path | None = option(None, help="COCO JSON that lists the test images")
+    test_images: Path | None = option(None, needs=("test",), help="Folder of the images of --test (default: --images)")
     paint: Literal["area", "file", "category"] = option(
         "area", help="Order of painting overlapping annotations: largest area first, as in the file, or by category id"
+    )
+    crowd: Literal["ignore", "object", "drop"] = option(
+        "ignore", help="What crowds (iscrowd) become: ignored pixels, objects like others, or nothing"
+    )
+    boxes: bool = option(False, flags="--boxes", help="Paint the bounding box of annotations without a segmentation")
+    relative: bool = option(
+        False, flags="--relative", help="Polygon coordinates are shares of width and height instead of pixels"
+    )
+    group_regex: str | None = option(None, help="Regular expression whose first capture in an image's id is its group")
+    map: Path | None = option(
+        None,
+        help="Rename, merge, `drop` or `ignore` classes: CSV with columns theirs,ours, or YAML of `theirs: ours`",
     )

@@ -48,7 +48,9 @@ def write(folder: Path, **sections: Any) -> None:
 
 def run(folder: Path, overwrite: bool = False, **options: Any) -> catalog.Dataset:
     out = OutputSettings(folder / "out", overwrite=overwrite, quiet=True)
-    settings = {"annotations": folder / "train.json", "images": folder / "root", **options}
+    settings = {"annotations": (folder / "train.json",), "images": folder / "root", **options}
+    if isinstance(settings["annotations"], Path):
+        settings["annotations"] = (settings["annotations"],)
     print(import_coco.run(ImportCocoSettings(out, **settings)).text())
     return catalog.load_dataset(folder / "out")
 
@@ -77,12 +79,12 @@ def test_sizes_are_not_needed(given: Path) -> None:
         (
             {"images": [{"id": "i0", "file_name": "no.jpg"}]},
             {},
-            r"no\.jpg is missing \(1 of 1 images are missing\): --images",
+            r"no\.jpg is missing \(1 of 1 images are missing, and no file below .*root ends alike\): --images must",
         ),
         (
             {"images": [{"id": "i0", "file_name": FILES[0], "height": 9, "width": 6}]},
             {},
-            r"'batch 1/a\.jpg' in .*train\.json is 9x6 \(HxW\), but its image .* is 6x9$",
+            r"'batch 1/a\.jpg' in .*train\.json with width and height swapped is 9x6 \(HxW\), but its image .* is 6x9$",
         ),
         (
             {"annotations": [{"id": 3, "image_id": "i1", "category_id": 0, "segmentation": [[1, 2, 3, 4, 5, 6, 7]]}]},
@@ -103,6 +105,84 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert raised.value.status == 1
     assert "\n" not in str(raised.value)
     assert not (given / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        r"images\a.png",
+        r"..\..\upload\4\deep\a.png",
+        r"C:\data\root\deep\a.png",
+        "/data/upload/3/a.png",
+        "https://host/bucket/deep/a.png?sig=%20x",
+        "/data/local-files/?d=deep/a.png",
+        "deep/A.PNG",
+        "a%2Epng",
+    ],
+)
+def test_images_are_found_by_the_end_of_their_paths(tmp_path: Path, name: str, caplog: Any) -> None:
+    (tmp_path / "root" / "deep").mkdir(parents=True)
+    Image.new("RGB", (9, 6)).save(tmp_path / "root" / "deep" / "a.png")
+    Image.new("RGB", (9, 6)).save(tmp_path / "root" / "other.png")
+    objects = [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": BOX}]
+    write(
+        tmp_path,
+        images=[{"id": 1, "file_name": name}],
+        categories=[{"id": 1, "name": "can"}],
+        annotations=objects,
+    )
+    caplog.set_level("INFO")
+    (record,) = run(tmp_path).train
+    assert record.image_id == "deep/a.png" and record.image.resolve() == tmp_path / "root" / "deep" / "a.png"
+    assert "1 of 1 images were found by the end of their paths" in caplog.text
+
+
+def test_an_end_that_fits_several_files_or_is_taken_is_an_error(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / "root" / folder).mkdir(parents=True)
+        Image.new("RGB", (9, 6)).save(tmp_path / "root" / folder / "a.png")
+    sections = {"categories": [{"id": 1, "name": "can"}], "annotations": []}
+    write(tmp_path, images=[{"id": 1, "file_name": "z/a.png"}], **sections)
+    with pytest.raises(SegtoolError, match=r"'z/a\.png' could be .*x/a\.png or .*y/a\.png"):
+        run(tmp_path)
+    (tmp_path / "root" / "y" / "a.png").unlink()
+    write(tmp_path, images=[{"id": n, "file_name": f"{folder}/a.png"} for n, folder in enumerate("xy")], **sections)
+    with pytest.raises(SegtoolError, match=r"'x/a\.png' and 'y/a\.png' both lead to .*x/a\.png; one"):
+        run(tmp_path)
+
+
+def test_several_files_an_official_validation_set_groups_and_a_map(given: Path) -> None:
+    more = json.loads((given / "train.json").read_text())
+    more["images"] = [{"id": 1, "file_name": "v.jpg"}]
+    more["annotations"] = [{"id": 1, "image_id": 1, "category_id": 6, "segmentation": BOX}]
+    (given / "valid.json").write_text(json.dumps(more))
+    (given / "held").mkdir()
+    Image.new("RGB", (9, 6)).save(given / "held" / "v.jpg")
+    Image.new("RGB", (9, 6)).save(given / "root" / "b.jpg")
+    more["images"][0]["file_name"] = "b.jpg"
+    (given / "more.json").write_text(json.dumps(more))
+    (given / "map.yaml").write_text("can: metal\ncup: drop\n")
+    dataset = run(
+        given,
+        annotations=(given / "train.json", given / "more.json"),
+        valid=(given / "valid.json",),
+        valid_images=given / "held",
+        group_regex="^(.)",
+    )
+    assert [record.group for record in dataset.train] == ["b", "b", "한", "b", "v"]
+    assert {row["image_id"]: row["fold"] for row in read_csv(given / "out" / "folds.csv")} == {
+        **dict.fromkeys((*FILES, "b.jpg"), "-1"),
+        "v.jpg": "0",
+    }
+    assert [int(dataset.read_mask(record).max()) for record in dataset.train] == [1, 2, 0, 2, 2]
+    mapped = run(given, overwrite=True, map=given / "map.yaml")
+    assert mapped.classes == ("Background", "metal")
+    assert [int(mapped.read_mask(record).max()) for record in mapped.train] == [1, 0, 0]
+    with pytest.raises(SegtoolError, match=r"'batch 1/a\.jpg' is a training image, too"):
+        run(given, overwrite=True, valid=(given / "train.json",))
+    write(given, categories=[{"id": i, "name": str(i)} for i in range(255)])
+    with pytest.raises(SegtoolError, match="256 classes, background included; segtool takes 255"):
+        run(given, overwrite=True)
 
 
 def test_interrupted_then_resumed(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,11 +26,6 @@ class ClassMap:
     ids: tuple[int | None, ...]
 
 
-def identity(classes: Sequence[str]) -> ClassMap:
-    """Return the map that changes nothing."""
-    return ClassMap(tuple(classes), tuple(range(len(classes))))
-
-
 def read_class_map(path: Path | None, classes: Sequence[str]) -> ClassMap:
     """Read a map for `classes`; those it does not name stay. New ones are in the order of the first that becomes one.
 
@@ -40,14 +35,17 @@ def read_class_map(path: Path | None, classes: Sequence[str]) -> ClassMap:
     Raises:
         SegtoolError: the file is malformed or names an unknown class, or fewer than two classes are left.
     """
-    if path is None:
-        return identity(classes)
-    renames = read_renames(path)
+    renames = read_renames(path) if path else {}
     if unknown := [name for name in renames if name not in classes]:
         raise SegtoolError(f"{path}: there is no class {unknown[0]!r}{did_you_mean(unknown[0], classes)}")
     mapped = apply_renames(classes, renames)
-    if not 2 <= len(mapped.classes) <= MAX_CLASSES:
+    if path and not 2 <= len(mapped.classes) <= MAX_CLASSES:
         raise SegtoolError(f"{path} leaves {len(mapped.classes)} classes; segtool takes 2 to {MAX_CLASSES}")
+    if len(mapped.classes) > MAX_CLASSES:
+        raise SegtoolError(
+            f"{len(mapped.classes)} classes, background included; segtool takes {MAX_CLASSES}: merge, `drop` or"
+            " `ignore` some by --map"
+        )
     return mapped
 
 

@@ -33,7 +33,8 @@ def read_results(
     boxes: dict[str, list[Box]] = {}
     for number, entry in enumerate(entries):
         where = f"{path}, entry {number}"
-        image, category = entry.get("image_id"), entry.get("category_id")
+        image, category = entry.get("image_id"), coco.plain_id(entry.get("category_id"))
+        image = image if files is None else coco.plain_id(image)
         if files is not None and (not isinstance(image, int | str) or image not in files):
             raise SegtoolError(f"{where} has image_id {image!r}, which {annotations} does not list")
         if not isinstance(category, int | str) or category not in categories:

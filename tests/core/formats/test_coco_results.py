@@ -40,7 +40,8 @@ def test_ids_of_a_coco_file(tmp_path: Path) -> None:
         "2": ["thing"],
         "a/1.jpg": ["stripe"],
     }
-    with pytest.raises(SegtoolError, match=r"r\.json, entry 0 has image_id '2', which .*a\.json does not list"):
+    assert list(read(tmp_path, {**ENTRY, "image_id": "7", "category_id": 2.0}, annotations=annotations)) == ["a/1.jpg"]
+    with pytest.raises(SegtoolError, match=r"r\.json, entry 0 has image_id 2, which .*a\.json does not list"):
         read(tmp_path, ENTRY, annotations=annotations)
 
 
