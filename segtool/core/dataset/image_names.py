@@ -23,6 +23,10 @@ class ImageNames:
         for image_id in ids:
             self.by_bare.setdefault(_bare(image_id), []).append(image_id)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the name refers to an image, or to several."""
+        return _bare(name) in self.by_bare
+
     def find(self, *names: str, where: object) -> str:
         """Return the image_id that a name, given in one or several spellings, refers to.
 

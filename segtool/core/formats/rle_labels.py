@@ -1,0 +1,239 @@
+"""Training labels as run lengths in a CSV: which regions each image has, and the masks they make."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from segtool.core import images
+from segtool.core.dataset.class_map import ClassMap
+from segtool.core.dataset.image_names import ImageNames
+from segtool.core.formats.coco import make_classes
+from segtool.core.formats.rle_table import RleTable, make_pattern
+from segtool.core.formats.run_lengths import Numbering, decode
+from segtool.errors import SegtoolError, UsageError, did_you_mean
+from segtool.values import Size, parse_size
+
+# What competitions write in the cell of an empty mask.
+EMPTY = ("", "-1", "nan")
+
+
+class Row(NamedTuple):
+    """One row of the CSV: its number from 1 below the header, image, class (None: there is but one) and run lengths."""
+
+    number: int
+    image: str
+    class_text: str | None
+    rle: str
+    size: Size | None
+
+
+class Region(NamedTuple):
+    """A region of an image: the row it stands in, its class id and its run lengths."""
+
+    row: int
+    class_id: int
+    rle: str
+
+
+@dataclass
+class ImageLabels:
+    """What the CSV says of one image."""
+
+    size: Size | None = None
+    regions: list[Region] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RleLabels:
+    """The classes, and the labels of each image by its name in the CSV, in the order of the file."""
+
+    path: Path
+    classes: tuple[str, ...]
+    images: Mapping[str, ImageLabels]
+
+
+def read_labels(table: RleTable, classes: Sequence[str] | None, empty: str = "") -> RleLabels:
+    """Read all rows.
+
+    Args:
+        classes: names in the order of their ids, the background first; without them those in the file, after
+            `Background`. A number in the file is an id.
+        empty: what an empty mask may be, beside EMPTY.
+
+    Raises:
+        SegtoolError: a row has no class or an unknown one, or another size than an earlier one of its image.
+        UsageError: `classes` do not fit a file without a column of classes.
+    """
+    rows = _rows(table, classes)
+    names, class_ids = _find_classes(table.path, rows, classes)
+    labels: dict[str, ImageLabels] = {}
+    for row in rows:
+        image = labels.setdefault(row.image, ImageLabels(row.size))
+        if row.size != image.size:
+            raise SegtoolError(f"{_where(table.path, row)} says {row.size} (HxW), an earlier one {image.size}")
+        if row.rle.lower() in EMPTY or row.rle == empty:
+            continue
+        if row.class_text == "":
+            raise SegtoolError(f"{_where(table.path, row)} has run lengths, but no class")
+        image.regions.append(Region(row.number, class_ids[row.class_text], row.rle))
+    return RleLabels(table.path, names, labels)
+
+
+def match_images(labels: RleLabels, ids: Iterable[str]) -> dict[str, ImageLabels]:
+    """Return the labels by image_id: a name in the CSV is an id, but for image suffixes, or else the end of one only.
+
+    Raises:
+        SegtoolError: a name fits no image, or several, or two names the same image.
+    """
+    known = list(ids)
+    names = ImageNames(known)
+    ends = ImageNames(PurePosixPath(image_id).name for image_id in known)
+    by_end = {PurePosixPath(image_id).name: image_id for image_id in reversed(known)}
+    matched: dict[str, ImageLabels] = {}
+    named: dict[str, str] = {}
+    missing = []
+    for name, image in labels.images.items():
+        if name in names:
+            image_id = names.find(name, where=f"{labels.path}: {name!r}")
+        elif name in ends:
+            image_id = by_end[ends.find(name, where=f"{labels.path}: {name!r}")]
+        else:
+            missing.append(name)
+            continue
+        if image_id in matched:
+            raise SegtoolError(f"{labels.path}: {named[image_id]!r} and {name!r} are both the image {image_id!r}")
+        matched[image_id], named[image_id] = image, name
+    if missing:
+        raise SegtoolError(
+            f"{labels.path} has rows of {len(missing)} images that are not in --images: {_some(missing)}"
+        )
+    return matched
+
+
+class Painter:
+    """Paints masks, and counts where classes overlap."""
+
+    def __init__(
+        self, path: Path, mapped: ClassMap, numbering: Numbering, order: Literal["file", "class"] = "file"
+    ) -> None:
+        """
+        Args:
+            path: the CSV, for errors.
+            mapped: what becomes of the classes in the file.
+            order: what is painted first, and so is below: the first in the file, or the lowest class id.
+        """
+        self.path = path
+        self.mapped = mapped
+        self.numbering = numbering
+        self.order = order
+        # Of each image that has some: pixels of more than one class.
+        self.overlaps: dict[str, int] = {}
+
+    def paint(self, image_id: str, regions: Sequence[Region], size: Size) -> images.Array:
+        """Return the mask of one image, uint8 (H, W). Raises SegtoolError if run lengths are malformed."""
+        ordered = sorted(regions, key=lambda region: region.class_id) if self.order == "class" else regions
+        mask = np.full(size, self.mapped.ids[0] or 0, np.uint8)
+        marked, overlapping = np.zeros((2, *size), np.bool_)
+        for row, class_id, rle in ordered:
+            where = f"{self.path}, row {row} (image {image_id!r})"
+            pixels, value = decode(rle, size, self.numbering, where), self.mapped.ids[class_id]
+            if value is not None:
+                overlapping |= pixels & marked & (mask != value)
+                marked |= pixels
+                mask[pixels] = value
+        if count := int(overlapping.sum()):
+            self.overlaps[image_id] = count
+        return mask
+
+
+def _rows(table: RleTable, classes: Sequence[str] | None) -> list[Row]:
+    frame = table.frame
+    count = len(frame)
+    ids, cells = frame[table.id_column].str.strip().tolist(), frame[table.rle_column].str.strip().tolist()
+    texts = frame[table.class_column].str.strip().tolist() if table.class_column else [None] * count
+    where = [f"{table.path}, row {number}" for number in range(1, count + 1)]
+    if table.id_format:
+        pattern = make_pattern(table.id_format, classes)
+        pairs = [pattern.split(text, place) for text, place in zip(ids, where, strict=True)]
+        ids, texts = [image for image, _ in pairs], [class_text for _, class_text in pairs]
+    if "" in ids:
+        raise SegtoolError(f"{where[ids.index('')]} names no image")
+    sizes = _sizes(table, where)
+    # pandas writes whole numbers beside an empty cell as 1.0.
+    texts = [text and re.sub(r"^([0-9]+)\.0+$", r"\1", text) for text in texts]
+    columns = zip(ids, texts, cells, sizes, strict=True)
+    return [Row(number, *cells) for number, cells in enumerate(columns, 1)]
+
+
+def _sizes(table: RleTable, where: Sequence[str]) -> list[Size | None]:
+    """Return the sizes that the file states, if it has columns of them."""
+    columns = {column.lower(): column for column in table.frame.columns}
+    for height, width in (("height", "width"), ("img_height", "img_width"), ("image_height", "image_width")):
+        if height in columns and width in columns:
+            pairs = zip(table.frame[columns[height]], table.frame[columns[width]], where, strict=True)
+            return [_size(*pair) for pair in pairs]
+    return [None] * len(table.frame)
+
+
+def _size(height: str, width: str, where: str) -> Size | None:
+    if not height.strip() and not width.strip():
+        return None
+    sides = [re.sub(r"\.0+$", "", side.strip()) for side in (height, width)]
+    try:
+        return parse_size("x".join(sides))
+    except ValueError:
+        raise SegtoolError(f"{where} has height {height[:40]!r} and width {width[:40]!r}") from None
+
+
+def _find_classes(
+    path: Path, rows: Sequence[Row], given: Sequence[str] | None
+) -> tuple[tuple[str, ...], dict[str | None, int]]:
+    """Return the classes, and the class id of each text in the file."""
+    texts = {row.class_text for row in rows} - {"", None}
+    if not texts and all(row.class_text is None for row in rows):
+        names = tuple(given or ("Background", "Foreground"))
+        if len(names) != 2:
+            raise UsageError(f"--classes names {len(names)} classes, but {path} has one and no column of classes")
+        return names, {None: 1}
+    if given is not None:
+        return tuple(given), {row.class_text: _class_id(path, row, given) for row in rows if row.class_text}
+    found = sorted((text for text in texts if text), key=_number_or_name)
+    if not found:
+        raise SegtoolError(f"{path}: no row has a class")
+    names, ids = make_classes(found)
+    if len(names) > images.MAX_CLASSES:
+        raise SegtoolError(f"{path}: {len(names)} classes, background included; segtool takes {images.MAX_CLASSES}")
+    return names, dict(zip(found, ids, strict=True))
+
+
+def _number_or_name(text: str) -> tuple[bool, int, str]:
+    """Return what sorts numbers by their value, before names."""
+    number = bool(re.fullmatch("[0-9]{1,9}", text))
+    return not number, int(text) if number else 0, text
+
+
+def _class_id(path: Path, row: Row, names: Sequence[str]) -> int:
+    text = row.class_text or ""
+    if text in names:
+        return names.index(text)
+    where = _where(path, row)
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise SegtoolError(f"{where} has the class {text!r}, which is not in --classes{did_you_mean(text, names)}")
+    if not 1 <= int(text) < len(names):
+        raise SegtoolError(
+            f"{where} has class {text}, but --classes has the ids 0 ({names[0]}, where nothing is marked) to"
+            f" {len(names) - 1}; leave --classes out and name the numbers by --map if the file counts otherwise"
+        )
+    return int(text)
+
+
+def _where(path: Path, row: Row) -> str:
+    return f"{path}, row {row.number} (image {row.image!r})"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")

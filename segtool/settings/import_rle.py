@@ -1,0 +1,69 @@
+"""Settings of `segtool import rle`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from segtool.errors import UsageError
+from segtool.settings.common import OutputSettings
+from segtool.settings.options import option
+from segtool.settings.run_lengths import RunLengthSettings, has_field
+
+
+@dataclass(frozen=True)
+class ColumnSettings:
+    """What the columns of the CSV are."""
+
+    panel: ClassVar[str] = "Columns"
+
+    id_column: str | None = option(
+        None, help="Column of image names, with or without suffix (default: ImageId, img, id, ..., or the first)"
+    )
+    rle_column: str | None = option(
+        None, help="Column of run lengths (default: EncodedPixels, rle, mask_rle, segmentation, PredictionString, ...)"
+    )
+    class_column: str | None = option(
+        None, excludes=("id_format",), help="Column of class numbers or names (default: ClassId, class, label, ...)"
+    )
+    id_format: str | None = option(
+        None,
+        metavar="TEMPLATE",
+        help="How image and class are written in one id, such as '{id}_{class}' (default in Image_Label and"
+        " ImageId_ClassId)",
+    )
+    empty: str = option("", help="Text of an empty mask, beside an empty cell, -1 and nan")
+
+    def __post_init__(self) -> None:
+        if self.id_format is not None and not (has_field(self.id_format, "id") and has_field(self.id_format, "class")):
+            raise UsageError(
+                f"--id-format {self.id_format!r} lacks {{id}} or {{class}}: write it as '{{id}}_{{class}}'"
+            )
+
+
+@dataclass(frozen=True)
+class ImportRleSettings:
+    """Make a data set from a competition's CSV of run lengths, such as ImageId,EncodedPixels."""
+
+    output: OutputSettings
+    table: Path = option(argument=True, metavar="CSV", help="CSV with a row for each mask, or several for an image")
+    images: Path = option(help="Folder of the training images")
+    test_images: Path | None = option(None, help="Folder of test images")
+    classes: str | None = option(
+        None,
+        metavar="a,b,c|FILE",
+        file_or_word=True,
+        help="Class names in the order of their ids, the background first, or a file with one per line (default: as in"
+        " the CSV, after Background)",
+    )
+    map: Path | None = option(None, help="CSV theirs,ours or YAML that renames, merges, drops or ignores classes")
+    paint: Literal["file", "class"] = option(
+        "file", help="Order of painting overlapping classes, the last on top: as in the CSV, or by class id"
+    )
+    unlisted: Literal["empty", "drop"] = option(
+        "empty", help="Give training images without a row an empty mask, or leave them out"
+    )
+    group_regex: str | None = option(
+        None, help="Regular expression whose first capture in an image's path, without suffix, is its group"
+    )
+    columns: ColumnSettings = ColumnSettings()
+    run_lengths: RunLengthSettings = RunLengthSettings()
