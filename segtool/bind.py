@@ -171,7 +171,7 @@ def _apply_recipe(
         recipe = read_yaml(path, dict[Any, Any] | None) or {}
     except SegtoolError as error:
         raise typer.BadParameter(str(error), param_hint="'--config'") from error
-    known = {found.name: found for found in options}
+    known = {name: found for found in options for name in found.names}
     values = {}
     for key, value in recipe.items():
         name = str(key).replace("-", "_")
@@ -179,9 +179,9 @@ def _apply_recipe(
             meant = options_for(name, known)
             hint = f"; did you mean {' or '.join(meant)}?" if meant else did_you_mean(name, known)
             raise typer.BadParameter(f"{path}: unknown option {key!r}{hint}", param_hint="'--config'")
-        if value is not None and name not in left_out:
+        if value is not None and (found := known[name]).name not in left_out:
             try:
-                values[name] = _recipe_value(known[name], value, path.parent)
+                values[found.name] = _recipe_value(found, value, path.parent)
             except ValueError as error:
                 raise typer.BadParameter(f"{path}: {key} {error}", param_hint="'--config'") from error
     ctx.default_map = values

@@ -1,41 +1,200 @@
 """`segtool submit`: write the submission file of a competition."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import cv2
+import numpy as np
 
 from segtool.core import images
 from segtool.core.artifacts.output import Output
-from segtool.core.formats.submissions import write_pixels
-from segtool.core.predictions.decision import decision_digest, read_decision
-from segtool.core.predictions.folder import open_predictions
+from segtool.core.files import digest_file
+from segtool.core.formats import coco_regions, mask_zip
+from segtool.core.formats.run_lengths import Numbering
+from segtool.core.formats.submission_rows import Layout, make_layout, read_sample
+from segtool.core.formats.submissions import Regions, write_pixels, write_rle
+from segtool.core.predictions.decision import Decision, Levels, decision_digest, read_decision
+from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.probability_maps import SCALE
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
+from segtool.errors import UsageError, did_you_mean
+from segtool.settings.run_lengths import has_field
 from segtool.settings.submit import SubmitSettings
 
 
 def run(settings: SubmitSettings) -> Result:
-    """Write the masks of a finished prediction folder in the order of its index."""
+    """Write the masks of a finished prediction folder, in the order of its index or of a sample submission."""
     preds = open_predictions(settings.preds)
-    decision = read_decision(settings.decision.thresholds, preds.classes)
-    file = settings.output.out
-    inputs = {**preds.digests(probs=decision is not None), **decision_digest(settings.decision.thresholds)}
-    track = tracker(settings.output.quiet)
-
-    def masks() -> Iterator[tuple[str, images.Array]]:
-        for image_id in track(preds.ids, total=len(preds.ids), label="submit"):
-            if decision:
-                index = preds.path / "index.csv"
-                mask = decision.read(preds.probs_path(image_id), preds.sizes[image_id], index)
-            else:
-                mask = preds.read_mask(image_id)
-            # Competitions resize their masks with OpenCV, which does not align the centres of pixels.
-            yield image_id, images.resize_mask(mask, settings.size, cv2.INTER_NEAREST) if settings.size else mask
-
-    with Output(settings.output, "submit", file=True).writing(settings, inputs) as output:
+    job = Job(settings, preds, read_decision(settings.decision.thresholds, preds.classes))
+    write = FORMATS[settings.format](job)
+    with Output(settings.output, "submit", file=True).writing(settings, job.inputs()) as output:
         if output.done:
             return output.up_to_date()
-        write_pixels(file, masks())
-        output.finish([file])
+        write()
+        output.finish([settings.output.out])
     size = f" at {settings.size}" if settings.size else ""
-    return Result(f"{len(preds.ids)} images of the subset {preds.subset}{size} written to {file}")
+    return Result(f"{len(preds.ids)} images of the subset {preds.subset}{size} written to {settings.output.out}")
+
+
+Write = Callable[[], None]
+Values = TypeVar("Values", images.Array, Levels)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is submitted."""
+
+    settings: SubmitSettings
+    preds: Predictions
+    decision: Decision | None
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of everything that is read."""
+        inputs = self.preds.digests(probs=self.decision is not None)
+        inputs |= decision_digest(self.settings.decision.thresholds)
+        if self.settings.format == "coco":
+            inputs["probabilities"] = self.preds.digests(probs=True)["predictions"]
+        files = {
+            "sample": self.settings.rows.sample,
+            "annotations": self.settings.annotations,
+            "colors": self.settings.colors,
+        }
+        return inputs | {name: digest_file(path) for name, path in files.items() if path}
+
+    @cached_property
+    def wanted(self) -> list[int]:
+        """The class ids to submit: those of --class, or all but the background."""
+        classes = self.preds.classes
+        for name in self.settings.rows.class_:
+            if name not in classes:
+                hint = did_you_mean(name, classes)
+                raise UsageError(f"--class: there is no class {name!r}{hint} (predicted: {', '.join(classes)})")
+        return [classes.index(name) for name in dict.fromkeys(self.settings.rows.class_)] or [*range(1, len(classes))]
+
+    def masks(self, ids: Sequence[str]) -> Iterator[tuple[str, images.Array]]:
+        """Yield image_id and mask, uint8 (H, W), at the size to submit."""
+        for image_id in self.tracked(ids):
+            yield image_id, self.resized(self.read_mask(image_id))
+
+    def tracked(self, ids: Sequence[str]) -> Iterator[str]:
+        """Yield the ids, and show progress."""
+        yield from tracker(self.settings.output.quiet)(ids, total=len(ids), label="submit")
+
+    def read_mask(self, image_id: str) -> images.Array:
+        """Return the class ids of an image, uint8 (H, W)."""
+        if self.decision:
+            index = self.preds.path / "index.csv"
+            return self.decision.read(self.preds.probs_path(image_id), self.preds.sizes[image_id], index)
+        return self.preds.read_mask(image_id)
+
+    def read_levels(self, image_id: str, mask: images.Array) -> Levels:
+        """Return the stored probability of the class that each pixel has in the mask, uint16 (H, W)."""
+        own = np.empty(mask.shape, np.uint16)
+        for rows, levels in self.preds.open_probs(image_id).bands():
+            own[rows] = np.take_along_axis(levels, mask[None, rows].astype(np.intp), 0)[0]
+        return own
+
+    def resized(self, values: Values) -> Values:
+        """Return a mask, or what goes with it, at the size to submit."""
+        # Competitions resize their masks with OpenCV, which does not align the centres of pixels.
+        size = self.settings.size
+        return images.resize_mask(values, size, cv2.INTER_NEAREST) if size else values
+
+
+def _pixels(job: Job) -> Write:
+    settings, preds = job.settings, job.preds
+    if not settings.rows.sample:
+        return lambda: write_pixels(settings.output.out, job.masks(preds.ids))
+    sample = read_sample(settings.rows.sample, preds.classes, None, by_class=False)
+    layout = sample.layout(preds.ids, preds.classes, ())
+    return lambda: write_pixels(settings.output.out, job.masks(layout.image_ids), layout)
+
+
+def _rle(job: Job) -> Write:
+    settings = job.settings
+    layout = _layout(job)
+    numbering = Numbering(settings.run_lengths.order, settings.run_lengths.base)
+    objects = settings.rows.per == "object"
+
+    def write() -> None:
+        regions = ((image_id, _regions_of(mask)) for image_id, mask in job.masks(layout.image_ids))
+        write_rle(settings.output.out, regions, layout, numbering, objects=objects, empty=settings.rows.empty)
+
+    return write
+
+
+def _layout(job: Job) -> Layout:
+    """Return the rows of run lengths."""
+    preds, rows = job.preds, job.settings.rows
+    if rows.sample is None:
+        by_class = rows.per == "class" or bool(rows.id_format and has_field(rows.id_format, "class"))
+        _check_per(job, by_class=by_class)
+        each = by_class or (rows.per == "object" and len(job.wanted) > 1)
+        return make_layout(preds.ids, preds.classes, job.wanted, each=each, template=rows.id_format)
+    sample = read_sample(rows.sample, preds.classes, rows.id_format, by_class=True)
+    by_class = bool(sample.class_texts)
+    if rows.class_ and by_class:
+        raise UsageError(f"--class has no effect with --sample {rows.sample}, whose rows say their classes")
+    if rows.per == "class" and not by_class:
+        raise UsageError(f"--per class: no class in the rows of {rows.sample}; --id-format says where it is in the ids")
+    _check_per(job, by_class=by_class)
+    return sample.layout(preds.ids, preds.classes, job.wanted, repeated=rows.per == "object")
+
+
+def _check_per(job: Job, *, by_class: bool) -> None:
+    """Raise UsageError unless it was said what becomes of several classes."""
+    rows = job.settings.rows
+    if rows.per == "image" and by_class:
+        raise UsageError("--per image contradicts ids with a class; use --per class")
+    if rows.per is None and not by_class and len(job.wanted) > 1 and not rows.class_:
+        names = ", ".join(job.preds.classes[index] for index in job.wanted)
+        raise UsageError(
+            f"run lengths of {len(job.wanted)} classes ({names}): use --id-format '{{id}}_{{class}}' or --per class"
+            " for a row each, --class NAME for some, or --per image for all of them as one"
+        )
+
+
+def _coco(job: Job) -> Write:
+    settings, preds = job.settings, job.preds
+    if settings.rows.per == "image":
+        raise UsageError("--format coco has an entry for each object, or for each class of an image (--per class)")
+    wanted = {index: preds.classes[index] for index in job.wanted}
+    ids = coco_regions.CocoIds(dict(zip(preds.ids, preds.ids, strict=True)), {index: index for index in wanted})
+    if settings.annotations:
+        ids = coco_regions.read_ids(settings.annotations, preds.ids, wanted)
+
+    def results() -> Iterator[coco_regions.ResultImage]:
+        for image_id in job.tracked(preds.ids):
+            mask = job.read_mask(image_id)
+            probs = job.resized(job.read_levels(image_id, mask)) / np.float32(SCALE)
+            yield coco_regions.ResultImage(ids.images[image_id], _regions_of(job.resized(mask)), probs)
+
+    objects = settings.rows.per != "class"
+    return lambda: coco_regions.write_regions(settings.output.out, results(), ids.categories, objects=objects)
+
+
+def _png(job: Job) -> Write:
+    settings, preds = job.settings, job.preds
+    names = mask_zip.zip_names(preds.ids)
+    values = np.arange(len(preds.classes), dtype=np.uint8)
+    if settings.values is not None:
+        values = mask_zip.parse_values(settings.values, preds.classes)
+    elif settings.colors:
+        values = mask_zip.read_colours(settings.colors, preds.classes)
+
+    def write() -> None:
+        named = ((names[image_id], mask) for image_id, mask in job.masks(preds.ids))
+        mask_zip.write_zip(settings.output.out, named, values)
+
+    return write
+
+
+def _regions_of(mask: images.Array) -> Regions:
+    return lambda index: mask == index
+
+
+# Each refuses what can be refused at once, and returns what writes the file.
+FORMATS: dict[str, Callable[[Job], Write]] = {"pixels": _pixels, "rle": _rle, "coco": _coco, "png": _png}

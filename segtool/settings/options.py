@@ -51,8 +51,8 @@ def option(default: Any = MISSING, **spec: Any) -> Any:
 
 
 def flag(name: str) -> str:
-    """Return what is typed for a field: `max_time` → `--max-time`."""
-    return "--" + name.replace("_", "-")
+    """Return what is typed for a field: `max_time` → `--max-time`, `class_` → `--class`."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,12 @@ class Option:
     @property
     def flag(self) -> str:
         return flag(self.name)
+
+    @property
+    def names(self) -> list[str]:
+        """The names it has in a recipe: the field's, and those of its other flags."""
+        spellings = [flag[2:].replace("-", "_") for flag in (self.spec.flags or "").split() if flag.startswith("--")]
+        return list(dict.fromkeys([self.name, *spellings]))
 
     @property
     def is_path(self) -> bool:

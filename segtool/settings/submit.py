@@ -2,23 +2,96 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from segtool.errors import UsageError
 from segtool.settings.common import DecisionSettings, OutputSettings
 from segtool.settings.options import option
+from segtool.settings.run_lengths import RunLengthSettings, has_field
 from segtool.values import Size, parse_size
+
+
+def parse_resize(text: str) -> Size | None:
+    """`256x320` → Size(256, 320); `original`, the masks' own size, → None."""
+    return None if text.strip() == "original" else parse_size(text)
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """Which rows or entries there are."""
+
+    panel: ClassVar[str] = "Rows"
+
+    sample: Path | None = option(
+        None,
+        needs=("format rle or format pixels",),
+        help="The competition's sample submission: its header, rows, order and ids, with or without image suffix",
+    )
+    per: Literal["image", "class", "object"] | None = option(
+        None,
+        needs=("format rle or format coco",),
+        help="A row for each image, for each of its classes, or for each connected object (8 neighbours) of a class"
+        " (default: rle image, or class where the ids hold one; coco object)",
+    )
+    class_: tuple[str, ...] = option(
+        (),
+        flags="--class",
+        needs=("format rle or format coco",),
+        metavar="NAME",
+        help="Class to submit; repeat for several (default: all but the first, the background)",
+    )
+    id_format: str | None = option(
+        None,
+        needs=("format rle",),
+        metavar="TEMPLATE",
+        help="How ids are written, such as '{id}_{class}' or '{id}.jpg' (default: the image_id, or as in --sample)",
+    )
+    empty: str = option("", needs=("format rle",), help="Text of an empty mask")
+
+    def __post_init__(self) -> None:
+        if self.id_format is not None and not has_field(self.id_format, "id"):
+            raise UsageError(f"--id-format {self.id_format!r} lacks {{id}}: write it as '{{id}}_{{class}}'")
+
+
+@dataclass(frozen=True)
+class SubmitRunLengthSettings(RunLengthSettings):
+    """The numbers of pixels, of --format rle."""
+
+    needs: ClassVar[tuple[str, ...]] = ("format rle",)
 
 
 @dataclass(frozen=True)
 class SubmitSettings:
-    """Write a competition's submission: image_id,PredictionString with the class ids of all pixels, row by row."""
+    """Write the file a competition asks for.
 
-    # Older versions had an option for the one format there is.
-    removed: ClassVar[dict[str, str]] = {"format": "pixels"}
+    pixels: image_id,PredictionString with the class ids of all pixels, row by row. rle: ImageId,EncodedPixels with run
+    lengths. coco: results in JSON with compressed run lengths and the region's mean probability as score. png: a zip of
+    masks.
+    """
 
     output: OutputSettings
     preds: Path = option(argument=True, help="Finished prediction folder")
+    format: Literal["pixels", "rle", "coco", "png"] = option("pixels", help="Form of the file")
     size: Size | None = option(
-        None, parse=parse_size, metavar="HxW", help="Resize masks before writing (OpenCV's INTER_NEAREST)"
+        None,
+        flags="--resize --size",
+        parse=parse_resize,
+        metavar="HxW|original",
+        help="Resize masks before writing by OpenCV's INTER_NEAREST, as competitions do (default: original)",
     )
+    annotations: Path | None = option(
+        None,
+        needs=("format coco",),
+        help="The competition's COCO JSON, whose image and category ids are written (default: image_id and class id)",
+    )
+    values: str | None = option(
+        None,
+        needs=("format png",),
+        excludes=("colors",),
+        metavar="V=CLASS,...",
+        help="Grey value of each class in the masks, such as 0=background,128=nucleus (default: the class id)",
+    )
+    colors: Path | None = option(None, needs=("format png",), help="CSV name,r,g,b with the colour of each class")
+    rows: RowSettings = RowSettings()
+    run_lengths: SubmitRunLengthSettings = SubmitRunLengthSettings()
     decision: DecisionSettings = DecisionSettings()

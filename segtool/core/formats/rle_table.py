@@ -46,12 +46,12 @@ class IdPattern:
     template: str
     pattern: re.Pattern[str]
 
-    def split(self, text: str, where: str) -> tuple[str, str]:
-        """Return the image and the class. Raises SegtoolError if the text is not of this form."""
+    def split(self, text: str, where: str) -> tuple[str, str | None]:
+        """Return the image, and the class if the template has one. Raises SegtoolError for a text of another form."""
         match = self.pattern.fullmatch(text)
         if not match:
             raise SegtoolError(f"{where} has the id {text!r}, which is not of the form {self.template!r} (--id-format)")
-        return match["id"], match["class_"]
+        return match["id"], match.groupdict().get("class_")
 
 
 def make_pattern(template: str, classes: Sequence[str] | None = None) -> IdPattern:

@@ -1,0 +1,102 @@
+"""Regions as COCO results: compressed run lengths and a score. Format: https://cocodataset.org/#format-results"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from segtool.core.dataset.image_names import ImageNames
+from segtool.core.files import atomic
+from segtool.core.formats import coco
+from segtool.core.formats.run_lengths import Runs, alternate, find_runs
+from segtool.core.formats.submissions import Regions, label_objects
+from segtool.errors import SegtoolError, did_you_mean
+from segtool.values import Size
+
+
+class ResultImage(NamedTuple):
+    """One image: its id in the results, its regions by class id, and the probability of each pixel's class, (H, W)."""
+
+    image_id: Any
+    regions: Regions
+    probs: npt.NDArray[np.floating]
+
+
+class CocoIds(NamedTuple):
+    """The ids that a COCO file gives to the predicted images, by image_id, and to classes, by class id."""
+
+    images: dict[str, Any]
+    categories: dict[int, Any]
+
+
+def read_ids(path: Path, ids: Iterable[str], classes: Mapping[int, str]) -> CocoIds:
+    """Read the ids of the images and of the classes, which are matched by name.
+
+    Raises:
+        SegtoolError: the file is malformed, or lacks an image or a class, or has an image twice or one more.
+    """
+    files, categories = coco.read_names(path)
+    known = list(ids)
+    names = ImageNames(known)
+    found = {
+        names.find(file_name, where=f"{path}: {file_name!r}"): image_id
+        for image_id, file_name in files.items()
+        if file_name in names
+    }
+    if lacking := [image_id for image_id in known if image_id not in found]:
+        raise SegtoolError(f"{path} lacks {len(lacking)} images that are predicted, such as {lacking[0]!r}")
+    if surplus := [file_name for file_name in files.values() if file_name not in names]:
+        raise SegtoolError(f"{path} lists {len(surplus)} images that are not predicted, such as {surplus[0]!r}")
+    by_name = {name: category for category, name in categories.items()}
+    if unknown := [name for name in classes.values() if name not in by_name]:
+        hint = did_you_mean(unknown[0], by_name)
+        raise SegtoolError(f"{path} has no category {unknown[0]!r}{hint}; choose those to submit by --class")
+    return CocoIds(found, {index: by_name[name] for index, name in classes.items()})
+
+
+def write_regions(
+    path: Path, images: Iterable[ResultImage], categories: Mapping[int, Any], *, objects: bool = True
+) -> None:
+    """Write a results file atomically, one image in memory at a time.
+
+    An entry has image_id, category_id, segmentation and score: the mean probability of the region's pixels, rounded to
+    millionths.
+
+    Args:
+        images: in the order of the file.
+        categories: category_id of each class id to write.
+        objects: an entry for each 8-connected object, instead of each class that an image has.
+    """
+    with atomic(path) as file:
+        between = "[\n"
+        for image in images:
+            for entry in _entries(image, categories, objects=objects):
+                file.write(between + json.dumps(entry))
+                between = ",\n"
+        file.write("\n]\n" if between == ",\n" else "[]\n")
+
+
+def _entries(image: ResultImage, categories: Mapping[int, Any], *, objects: bool) -> Iterator[dict[str, Any]]:
+    for index, category in categories.items():
+        region = image.regions(index)
+        labels = label_objects(region) if objects else region.astype(np.int32)
+        sums = np.bincount(labels.ravel(), weights=image.probs.ravel())
+        pixels = np.bincount(labels.ravel())
+        for label, runs in find_runs(labels).items():
+            yield {
+                "image_id": image.image_id,
+                "category_id": category,
+                "segmentation": compress(runs, Size(*region.shape)),
+                "score": round(float(sums[label] / pixels[label]), 6),
+            }
+
+
+def compress(runs: Runs, size: Size) -> dict[str, Any]:
+    """Return runs down the columns as pycocotools' compressed run-length object, in plain JSON values."""
+    counts = alternate(runs, size.height * size.width).tolist()
+    rle = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
+    return {"size": list(size), "counts": rle["counts"].decode("ascii")}
