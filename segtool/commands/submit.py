@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.artifacts.output import Output
@@ -40,7 +41,6 @@ def run(settings: SubmitSettings) -> Result:
 
 
 Write = Callable[[], None]
-Values = TypeVar("Values", images.Array, Levels)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Job:
             own[rows] = np.take_along_axis(levels, mask[None, rows].astype(np.intp), 0)[0]
         return own
 
-    def resized(self, values: Values) -> Values:
+    def resized(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a mask, or what goes with it, at the size to submit."""
         # Competitions resize their masks with OpenCV, which does not align the centres of pixels.
         size = self.settings.size
@@ -179,7 +179,7 @@ def _coco(job: Job) -> Write:
 def _png(job: Job) -> Write:
     settings, preds = job.settings, job.preds
     names = mask_zip.zip_names(preds.ids)
-    values = np.arange(len(preds.classes), dtype=np.uint8)
+    values: mask_zip.ValueTable = np.arange(len(preds.classes), dtype=np.uint8)
     if settings.values is not None:
         values = mask_zip.parse_values(settings.values, preds.classes)
     elif settings.colors:

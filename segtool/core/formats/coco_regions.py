@@ -98,5 +98,6 @@ def _entries(image: ResultImage, categories: Mapping[int, Any], *, objects: bool
 def compress(runs: Runs, size: Size) -> dict[str, Any]:
     """Return runs down the columns as pycocotools' compressed run-length object, in plain JSON values."""
     counts = alternate(runs, size.height * size.width).tolist()
-    rle = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
+    # As pycocotools ends them: not by a run of nothing.
+    rle = coco_mask.frPyObjects({"size": list(size), "counts": counts if counts[-1] else counts[:-1]}, *size)
     return {"size": list(size), "counts": rle["counts"].decode("ascii")}

@@ -15,7 +15,7 @@ from segtool.core.tables import read_csv, to_whole_number
 from segtool.errors import SegtoolError, UsageError, did_you_mean
 
 # The value of each class id: uint8 or uint16 (C,), or uint8 (C, 3).
-ValueTable = npt.NDArray[np.uint8 | np.uint16]
+ValueTable = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 # What --values of an import may name instead of a class; predictions have none.
 IGNORED = "ignore"
@@ -73,7 +73,7 @@ def parse_values(text: str, classes: Sequence[str]) -> ValueTable:
         values[name] = int(value)
     _check_all(values, classes, f"--values {text}", UsageError)
     table = [values[name] for name in classes]
-    return np.array(table, np.uint8 if max(table) < 256 else np.uint16)
+    return np.array(table, np.uint8) if max(table) < 256 else np.array(table, np.uint16)
 
 
 def read_colours(path: Path, classes: Sequence[str]) -> ValueTable:

@@ -154,19 +154,19 @@ def _rows(table: RleTable, classes: Sequence[str] | None) -> list[Row]:
     frame = table.frame
     count = len(frame)
     ids, cells = frame[table.id_column].str.strip().tolist(), frame[table.rle_column].str.strip().tolist()
-    texts = frame[table.class_column].str.strip().tolist() if table.class_column else [None] * count
     where = [f"{table.path}, row {number}" for number in range(1, count + 1)]
+    texts: Sequence[str | None] = [None] * count
     if table.id_format:
         pattern = make_pattern(table.id_format, classes)
         pairs = [pattern.split(text, place) for text, place in zip(ids, where, strict=True)]
         ids, texts = [image for image, _ in pairs], [class_text for _, class_text in pairs]
+    elif table.class_column:
+        # pandas writes whole numbers beside an empty cell as 1.0.
+        texts = frame[table.class_column].str.strip().str.replace(r"^([0-9]+)\.0+$", r"\1", regex=True).tolist()
     if "" in ids:
         raise SegtoolError(f"{where[ids.index('')]} names no image")
-    sizes = _sizes(table, where)
-    # pandas writes whole numbers beside an empty cell as 1.0.
-    texts = [text and re.sub(r"^([0-9]+)\.0+$", r"\1", text) for text in texts]
-    columns = zip(ids, texts, cells, sizes, strict=True)
-    return [Row(number, *cells) for number, cells in enumerate(columns, 1)]
+    columns = zip(ids, texts, cells, _sizes(table, where), strict=True)
+    return [Row(number, *values) for number, values in enumerate(columns, 1)]
 
 
 def _sizes(table: RleTable, where: Sequence[str]) -> list[Size | None]:

@@ -50,7 +50,7 @@ def make_layout(
     template = template or "{id}"
     in_id = "{class}" in template
     header = ("ImageId_ClassId" if in_id else "ImageId", *(("Class",) if each and not in_id else ()), "EncodedPixels")
-    groups = [(index,) for index in wanted] if each else [tuple(wanted)]
+    groups: list[tuple[int, ...]] = [(index,) for index in wanted] if each else [tuple(wanted)]
     rows = [
         Row(image_id, _cells(template, image_id, classes[group[0]], separate=each and not in_id), classes=group)
         for image_id in ids
@@ -96,11 +96,11 @@ class Sample:
         columns: list[str] = self.table.frame.columns.tolist()
         at = columns.index(self.table.rle_column)
         found = {text: self._class_id(text, classes) for text in dict.fromkeys(self.class_texts)}
-        class_ids = [(found[text],) for text in self.class_texts] or [tuple(wanted)] * len(self.names)
+        groups: list[tuple[int, ...]] = [(found[text],) for text in self.class_texts]
+        groups = groups or [tuple(wanted)] * len(self.names)
         rows: dict[tuple[str, tuple[int, ...]], Row] = {}
         lines = self.table.frame.itertuples(index=False, name=None)
-        for number, (cells, *key) in enumerate(zip(lines, self._image_ids(ids), class_ids, strict=True), 1):
-            image_id, group = key
+        for number, (cells, image_id, group) in enumerate(zip(lines, self._image_ids(ids), groups, strict=True), 1):
             if (image_id, group) in rows and not repeated:
                 raise SegtoolError(f"{self.table.path}, row {number} is the second of image {image_id!r}")
             rows.setdefault((image_id, group), Row(image_id, cells[:at], cells[at + 1 :], group))
