@@ -111,6 +111,10 @@ def write_others(here: Path, dataset: catalog.Dataset, records: list[catalog.Rec
     (here / "recipe.yaml").write_text("n-folds: 2\nseed: 3\nkind: kfold\noverwrite: true\n")
     (here / "names.txt").write_text("\n".join(CLASSES))
     write_csv(here / "weights.csv", ("class", "weight"), [(name, 1.5) for name in CLASSES])
+    (here / "rle.csv").write_text("ImageId,ClassId,EncodedPixels,Height,Width\ni0,1,3 4 9 2,16,12\ni1,2,,16,12\n")
+    ids = [f"i{n}_{name},1 1\n" for n in range(4) for name in CLASSES]
+    (here / "sample.csv").write_text("Image_Label,EncodedPixels\n" + "".join(ids))
+    write_csv(here / "colors.csv", ("name", "r", "g", "b"), [(name, n, 9, 200) for n, name in enumerate(CLASSES)])
     pipeline = {"transform": {"__class_fullname__": "HorizontalFlip", "p": 0.5}}
     (here / "pipeline.yaml").write_text(json.dumps(pipeline))
     (here / "ensemble").mkdir()
@@ -137,6 +141,9 @@ COMMANDS = {
     "tiny/masks/i0.png": "import folders --images tiny/images --masks tiny/masks --classes ground,box,stripe",
     "names.txt": "import folders --images tiny/images --masks tiny/masks --classes names.txt",
     "coco.json": "import coco coco.json --images tiny/images",
+    "rle.csv": "import rle rle.csv --images tiny/images",
+    "sample.csv": "submit preds --format rle --sample sample.csv",
+    "colors.csv": "submit preds --format png --colors colors.csv",
     "boxes.json": "roi crop tiny --boxes boxes.json --subset train",
     "preds/done.json": "submit preds",
     "preds/meta.json": "evaluate tiny preds",

@@ -62,16 +62,15 @@ class SubmitRunLengthSettings(RunLengthSettings):
 
 @dataclass(frozen=True)
 class SubmitSettings:
-    """Write the file a competition asks for.
-
-    pixels: image_id,PredictionString with the class ids of all pixels, row by row. rle: ImageId,EncodedPixels with run
-    lengths. coco: results in JSON with compressed run lengths and the region's mean probability as score. png: a zip of
-    masks.
-    """
+    """Write the file a competition asks for: all pixels, run lengths, COCO results or a zip of masks."""
 
     output: OutputSettings
     preds: Path = option(argument=True, help="Finished prediction folder")
-    format: Literal["pixels", "rle", "coco", "png"] = option("pixels", help="Form of the file")
+    format: Literal["pixels", "rle", "coco", "png"] = option(
+        "pixels",
+        help="pixels: image_id,PredictionString with all class ids, row by row; rle: ImageId,EncodedPixels; coco:"
+        " results with compressed run lengths, scored by mean probability; png: a zip of masks",
+    )
     size: Size | None = option(
         None,
         flags="--resize --size",

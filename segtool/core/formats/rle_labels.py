@@ -13,7 +13,7 @@ from segtool.core.dataset.class_map import ClassMap
 from segtool.core.dataset.image_names import ImageNames
 from segtool.core.formats.coco import make_classes
 from segtool.core.formats.rle_table import RleTable, make_pattern
-from segtool.core.formats.run_lengths import Numbering, decode
+from segtool.core.formats.run_lengths import Numbering, decode_runs, pixels_of, to_image
 from segtool.errors import SegtoolError, UsageError, did_you_mean
 from segtool.values import Size, parse_size
 
@@ -136,18 +136,20 @@ class Painter:
     def paint(self, image_id: str, regions: Sequence[Region], size: Size) -> images.Array:
         """Return the mask of one image, uint8 (H, W). Raises SegtoolError if run lengths are malformed."""
         ordered = sorted(regions, key=lambda region: region.class_id) if self.order == "class" else regions
-        mask = np.full(size, self.mapped.ids[0] or 0, np.uint8)
-        marked, overlapping = np.zeros((2, *size), np.bool_)
+        # Flat, in the order of the runs: work grows with the regions, not with the image times their number.
+        mask = np.full(size.height * size.width, self.mapped.ids[0] or 0, np.uint8)
+        marked, overlapping = np.zeros((2, mask.size), np.bool_)
         for row, class_id, rle in ordered:
-            where = f"{self.path}, row {row} (image {image_id!r})"
-            pixels, value = decode(rle, size, self.numbering, where), self.mapped.ids[class_id]
+            runs = decode_runs(rle, size, self.numbering.base, f"{self.path}, row {row} (image {image_id!r})")
+            value = self.mapped.ids[class_id]
             if value is not None:
-                overlapping |= pixels & marked & (mask != value)
-                marked |= pixels
+                pixels = pixels_of(runs)
+                overlapping[pixels] |= marked[pixels] & (mask[pixels] != value)
+                marked[pixels] = True
                 mask[pixels] = value
         if count := int(overlapping.sum()):
             self.overlaps[image_id] = count
-        return mask
+        return np.ascontiguousarray(to_image(mask, size, self.numbering.order))
 
 
 def _rows(table: RleTable, classes: Sequence[str] | None) -> list[Row]:

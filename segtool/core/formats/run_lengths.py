@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
+Order = Literal["column", "row"]
+Value = TypeVar("Value", bound=np.generic)
 Region = npt.NDArray[np.bool_]
 # The first pixel of each run, from 0, and its length: (R, 2).
 Runs = npt.NDArray[np.int64]
@@ -22,11 +24,11 @@ NUMBERS = re.compile(r"[0-9]{1,15}(?:\s+[0-9]{1,15})*", re.ASCII)
 class Numbering:
     """How pixels are numbered: down the columns or along the rows, the first as `base` (0 or 1)."""
 
-    order: Literal["column", "row"] = "column"
+    order: Order = "column"
     base: int = 1
 
 
-def find_runs(labels: npt.NDArray[np.generic], order: Literal["column", "row"] = "column") -> dict[int, Runs]:
+def find_runs(labels: npt.NDArray[np.generic], order: Order = "column") -> dict[int, Runs]:
     """Return the runs of each label but 0, in ascending order, of integers or booleans (H, W)."""
     flat = (labels.T if order == "column" else labels).reshape(-1)
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
@@ -58,19 +60,27 @@ def alternate(runs: Runs, pixels: int) -> npt.NDArray[np.int64]:
     return np.diff(ends.ravel(), prepend=0, append=pixels)
 
 
-def decode(text: str, size: Size, numbering: Numbering, where: str) -> Region:
-    """Read run lengths as a region, bool (H, W).
+def decode_runs(text: str, size: Size, base: int, where: str) -> Runs:
+    """Read run lengths.
 
     Raises:
         SegtoolError: they are no pairs of numbers, or a run is empty, leaves the image, overlaps another or comes
             before the last; `where` begins the line.
     """
-    pixels = size.height * size.width
-    runs = _parse(text, numbering.base, where)
-    _check(runs, size, numbering.base, where)
-    lengths = alternate(runs, pixels)
-    flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    return flat.reshape(size) if numbering.order == "row" else flat.reshape(size.width, size.height).T
+    runs = _parse(text, base, where)
+    _check(runs, size, base, where)
+    return runs
+
+
+def pixels_of(runs: Runs) -> npt.NDArray[np.int64]:
+    """Return the pixels in ascending runs, by their numbers from 0."""
+    starts, lengths = runs[:, 0], runs[:, 1]
+    return np.arange(lengths.sum()) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+
+
+def to_image(flat: npt.NDArray[Value], size: Size, order: Order) -> npt.NDArray[Value]:
+    """Return pixels in the order of their numbers, (H * W,), as an image, (H, W)."""
+    return flat.reshape(size) if order == "row" else flat.reshape(size.width, size.height).T
 
 
 def _parse(text: str, base: int, where: str) -> Runs:

@@ -6,13 +6,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segtool.core.formats.run_lengths import Numbering, alternate, decode, encode, encode_runs, find_runs
+from segtool.core.formats.run_lengths import (
+    Numbering,
+    alternate,
+    decode_runs,
+    encode,
+    encode_runs,
+    find_runs,
+    pixels_of,
+    to_image,
+)
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
 REGION = np.array([[0, 1, 1], [1, 1, 0]], bool)
 NUMBERINGS = [Numbering(order, base) for order in ("column", "row") for base in (0, 1)]
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+
+
+def decode(text: str, size: Size, numbering: Numbering, where: str) -> np.ndarray:
+    flat = np.zeros(size.height * size.width, bool)
+    flat[pixels_of(decode_runs(text, size, numbering.base, where))] = True
+    return to_image(flat, size, numbering.order)
 
 
 @pytest.mark.parametrize(
