@@ -135,8 +135,8 @@ def _layout(job: Job) -> Layout:
         each = by_class or (rows.per == "object" and len(job.wanted) > 1)
         return make_layout(preds.ids, preds.classes, job.wanted, each=each, template=rows.id_format)
     sample = read_sample(rows.sample, preds.classes, rows.id_format, by_class=True)
-    by_class = bool(sample.class_texts)
-    if rows.class_ and by_class:
+    by_class = sample.by_class
+    if rows.class_ and sample.class_texts:
         raise UsageError(f"--class has no effect with --sample {rows.sample}, whose rows say their classes")
     if rows.per == "class" and not by_class:
         raise UsageError(f"--per class: no class in the rows of {rows.sample}; --id-format says where it is in the ids")

@@ -138,6 +138,16 @@ def test_test_images_groups_and_the_same_command_again(imported: Import, tmp_pat
     assert (refused.status, "base (1, now 0)" in refused.stderr) == (2, True)
 
 
+def test_names_with_other_folders(imported: Import, tmp_path: Path) -> None:
+    assert imported("ImageId,EncodedPixels\ntrain/a.jpg,1 1\nC:\\x\\b.jpg,2 1\nd,3 1\n").status == 0
+    assert [int(mask(tmp_path, name).argmax(0)[0]) for name in ("a", "b", "sub/d")] == [0, 1, 2]
+    assert mask(tmp_path, "a")[0, 0] == 1
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "images" / "d.png")
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "images" / "sub" / "a.png")
+    done = imported("ImageId,EncodedPixels\nd,3 1\nx/a.jpg,1 1\n", "--overwrite")
+    assert (done.status, "'x/a.jpg' could be 'a' or 'sub/a'" in done.stderr) == (1, True), done.stderr
+
+
 FAULTS = {
     "ImageId,EncodedPixels\na,48 2\n": "row 1 (image 'a'): run 1, `48 2`, leaves the image, which is 8x6",
     "ImageId,EncodedPixels\na,\nb,1 3 3 2\n": "row 2 (image 'b'): run 2, `3 2`, overlaps",

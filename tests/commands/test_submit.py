@@ -213,6 +213,20 @@ def test_a_sample_fixes_header_order_and_ids(typed: Callable, three: Path, tmp_p
     assert [row[0] for row in lines(tmp_path / "s.csv")] == ["id", "002", "001", "000", "000"]
 
 
+def test_a_sample_that_is_a_header_alone(typed: Callable, three: Path, tmp_path: Path) -> None:
+    (tmp_path / "sample.csv").write_text("class,predicted,id\n")
+    assert typed("submit three -o s.csv --format rle --sample sample.csv").status == 0
+    header, *rows = lines(tmp_path / "s.csv")
+    assert (header, rows[:2]) == (
+        ["class", "predicted", "id"],
+        [["fish", "6 1 8 2 14 2 20 2", "000"], ["big_rock", "25 6", "000"]],
+    )
+    assert len(rows) == 6
+    (tmp_path / "sample.csv").write_text("id,predicted,Usage\n")
+    done = typed("submit three -o t.csv --format rle --sample sample.csv --class fish")
+    assert (done.status, "what stands in its column 'Usage'" in done.stderr) == (1, True)
+
+
 def test_a_sample_of_pixels(typed: Callable, three: Path, tmp_path: Path) -> None:
     (tmp_path / "sample.csv").write_text("id,pixels\n" + "".join(f"00{n}.jpg,0\n" for n in (2, 1, 0)))
     assert typed("submit three -o s.csv --sample sample.csv").status == 0

@@ -73,7 +73,7 @@ def read_labels(table: RleTable, classes: Sequence[str] | None, empty: str = "")
     labels: dict[str, ImageLabels] = {}
     for row in rows:
         image = labels.setdefault(row.image, ImageLabels(row.size))
-        if row.size != image.size:
+        if row.size and row.size != image.size:
             raise SegtoolError(f"{_where(table.path, row)} says {row.size} (HxW), an earlier one {image.size}")
         if row.rle.lower() in EMPTY or row.rle == empty:
             continue
@@ -84,29 +84,30 @@ def read_labels(table: RleTable, classes: Sequence[str] | None, empty: str = "")
 
 
 def match_images(labels: RleLabels, ids: Iterable[str]) -> dict[str, ImageLabels]:
-    """Return the labels by image_id: a name in the CSV is an id, but for image suffixes, or else the end of one only.
+    """Return the labels by image_id: a name in the CSV is an id, or else ends like one only; suffixes do not count.
 
     Raises:
         SegtoolError: a name fits no image, or several, or two names the same image.
     """
     known = list(ids)
     names = ImageNames(known)
-    ends = ImageNames(PurePosixPath(image_id).name for image_id in known)
-    by_end = {PurePosixPath(image_id).name: image_id for image_id in reversed(known)}
+    by_end: dict[str, list[str]] = {}
+    for image_id in known:
+        by_end.setdefault(_end(image_id), []).append(image_id)
     matched: dict[str, ImageLabels] = {}
     named: dict[str, str] = {}
     missing = []
     for name, image in labels.images.items():
-        if name in names:
-            image_id = names.find(name, where=f"{labels.path}: {name!r}")
-        elif name in ends:
-            image_id = by_end[ends.find(name, where=f"{labels.path}: {name!r}")]
-        else:
+        where = f"{labels.path}: {name!r}"
+        found = [names.find(name, where=where)] if name in names else by_end.get(_end(name), [])
+        if len(found) > 1:
+            raise SegtoolError(f"{where} could be {found[0]!r} or {found[1]!r}; write the path below --images")
+        if not found:
             missing.append(name)
             continue
-        if image_id in matched:
-            raise SegtoolError(f"{labels.path}: {named[image_id]!r} and {name!r} are both the image {image_id!r}")
-        matched[image_id], named[image_id] = image, name
+        if found[0] in matched:
+            raise SegtoolError(f"{labels.path}: {named[found[0]]!r} and {name!r} are both the image {found[0]!r}")
+        matched[found[0]], named[found[0]] = image, name
     if missing:
         raise SegtoolError(
             f"{labels.path} has rows of {len(missing)} images that are not in --images: {_some(missing)}"
@@ -231,6 +232,12 @@ def _class_id(path: Path, row: Row, names: Sequence[str]) -> int:
             f" {len(names) - 1}; leave --classes out and name the numbers by --map if the file counts otherwise"
         )
     return int(text)
+
+
+def _end(name: str) -> str:
+    """Return the last part of a path, which Windows may have written, without the suffix of an image."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.stem if path.suffix.lower() in images.SUFFIXES else path.name
 
 
 def _where(path: Path, row: Row) -> str:

@@ -75,8 +75,12 @@ def read_rle_table(
     rle_column: str | None = None,
     class_column: str | None = None,
     id_format: str | None = None,
+    rows: bool = True,
 ) -> RleTable:
     """Read the CSV and find the columns that are not given by the names that competitions give them.
+
+    Args:
+        rows: whether there must be any.
 
     Raises:
         UsageError: a given column is not there.
@@ -84,7 +88,7 @@ def read_rle_table(
     """
     frame = read_table(path)
     columns: list[str] = frame.columns.tolist()
-    if not len(frame):
+    if rows and not len(frame):
         raise SegtoolError(f"{path} has no rows")
     for option, given in (("id", id_column), ("rle", rle_column), ("class", class_column)):
         if given is not None and given not in columns:

@@ -1,5 +1,6 @@
 """The rows of a submission in CSV: from the predicted images, or as a competition's sample lists them."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from segtool.core.dataset.image_names import ImageNames
 from segtool.core.formats.rle_table import RleTable, make_pattern, read_rle_table
 from segtool.errors import SegtoolError, did_you_mean
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,13 @@ class Sample:
     """A competition's sample submission.
 
     Attributes:
-        names: the image that each row names.
-        class_texts: the class that each row names; empty where rows are of whole images.
+        by_class: whether each row is of one class.
+        names: the image that each row names; none where it is a header alone.
+        class_texts: the class that each row names, if `by_class`.
     """
 
     table: RleTable
+    by_class: bool
     names: tuple[str, ...]
     class_texts: tuple[str, ...]
 
@@ -93,10 +98,14 @@ class Sample:
             SegtoolError: it lists images that are not predicted, or lacks predicted ones, or has an unknown class or
                 one row twice.
         """
+        if not self.names:
+            return self._below_header(ids, classes, wanted)
         columns: list[str] = self.table.frame.columns.tolist()
         at = columns.index(self.table.rle_column)
         found = {text: self._class_id(text, classes) for text in dict.fromkeys(self.class_texts)}
         groups: list[tuple[int, ...]] = [(found[text],) for text in self.class_texts]
+        if unlisted := [classes[index] for index in wanted if self.by_class and (index,) not in groups]:
+            log.warning("%s lists no rows of the class %s", self.table.path, ", ".join(unlisted))
         groups = groups or [tuple(wanted)] * len(self.names)
         rows: dict[tuple[str, tuple[int, ...]], Row] = {}
         lines = self.table.frame.itertuples(index=False, name=None)
@@ -106,11 +115,26 @@ class Sample:
             rows.setdefault((image_id, group), Row(image_id, cells[:at], cells[at + 1 :], group))
         return Layout(tuple(columns), tuple(rows.values()))
 
+    def _below_header(self, ids: Sequence[str], classes: Sequence[str], wanted: Sequence[int]) -> Layout:
+        """Return rows of all images below the header of a sample without rows."""
+        table, columns = self.table, self.table.frame.columns.tolist()
+        known = [column for column in (table.id_column, table.class_column) if column]
+        if odd := [column for column in columns if column not in (*known, table.rle_column)]:
+            raise SegtoolError(f"{table.path} has no rows, which would say what stands in its column {odd[0]!r}")
+        at = columns.index(table.rle_column)
+        rows = []
+        for row in make_layout(ids, classes, wanted, each=self.by_class, template=table.id_format).rows:
+            by_column = dict(zip(known, row.before, strict=True))
+            cells = tuple(by_column.get(column, "") for column in columns)
+            rows.append(Row(row.image_id, cells[:at], cells[at + 1 :], row.classes))
+        return Layout(tuple(columns), tuple(rows))
+
     def _image_ids(self, ids: Sequence[str]) -> list[str]:
         """Return the image_id of each row."""
         path, names = self.table.path, ImageNames(ids)
         if unknown := list(dict.fromkeys(name for name in self.names if name not in names)):
-            raise SegtoolError(f"{path} lists {len(unknown)} images that are not predicted: {_some(unknown)}")
+            hint = "" if self.by_class else "; if its ids hold a class, say how by --id-format"
+            raise SegtoolError(f"{path} lists {len(unknown)} images that are not predicted: {_some(unknown)}{hint}")
         found = {name: names.find(name, where=f"{path}: {name!r}") for name in dict.fromkeys(self.names)}
         listed = set(found.values())
         if lacking := [image_id for image_id in ids if image_id not in listed]:
@@ -138,16 +162,17 @@ def read_sample(path: Path, classes: Sequence[str], id_format: str | None, *, by
     Raises:
         SegtoolError: it is malformed, or an id is not of the form `id_format`.
     """
-    table = read_rle_table(path, id_format=id_format)
+    table = read_rle_table(path, id_format=id_format, rows=False)
     ids = table.frame[table.id_column].str.strip().tolist()
-    if not by_class:
-        return Sample(table, tuple(ids), ())
-    if table.id_format:
+    by_class = by_class and bool(table.class_column or "{class}" in (table.id_format or ""))
+    texts: Sequence[str | None] = ()
+    if by_class and table.class_column:
+        texts = table.frame[table.class_column].str.strip().tolist()
+    elif table.id_format and (by_class or id_format):
         pattern = make_pattern(table.id_format, classes)
         pairs = [pattern.split(text, f"{path}, row {number}") for number, text in enumerate(ids, 1)]
-        return Sample(table, tuple(name for name, _ in pairs), tuple(text for _, text in pairs if text is not None))
-    texts = table.frame[table.class_column].str.strip().tolist() if table.class_column else ()
-    return Sample(table, tuple(ids), tuple(texts))
+        ids, texts = [name for name, _ in pairs], [text for _, text in pairs]
+    return Sample(table, by_class, tuple(ids), tuple(text for text in texts if text is not None))
 
 
 def _some(names: Sequence[str]) -> str:
