@@ -1,5 +1,7 @@
 """`segtool submit`: write the submission file of a competition."""
 
+import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +26,8 @@ from segtool.core.reporting.tables import Result
 from segtool.errors import UsageError, did_you_mean
 from segtool.settings.run_lengths import has_field
 from segtool.settings.submit import SubmitSettings
+
+log = logging.getLogger(__name__)
 
 
 def run(settings: SubmitSettings) -> Result:
@@ -72,7 +76,11 @@ class Job:
             if name not in classes:
                 hint = did_you_mean(name, classes)
                 raise UsageError(f"--class: there is no class {name!r}{hint} (predicted: {', '.join(classes)})")
-        return [classes.index(name) for name in dict.fromkeys(self.settings.rows.class_)] or [*range(1, len(classes))]
+        if self.settings.rows.class_:
+            return [classes.index(name) for name in dict.fromkeys(self.settings.rows.class_)]
+        if not re.search("background|^bg$|^ground$|unlabel", classes[0], re.IGNORECASE):
+            log.info("%r, class 0, is taken for the background; --class names the classes to submit", classes[0])
+        return [*range(1, len(classes))]
 
     def masks(self, ids: Sequence[str]) -> Iterator[tuple[str, images.Array]]:
         """Yield image_id and mask, uint8 (H, W), at the size to submit."""

@@ -86,10 +86,10 @@ def to_image(flat: npt.NDArray[Value], size: Size, order: Order) -> npt.NDArray[
 def _parse(text: str, base: int, where: str) -> Runs:
     if not NUMBERS.fullmatch(text.strip()):
         odd = next((word for word in text.split() if not NUMBERS.fullmatch(word)), "")
-        raise SegtoolError(f"{where}: {odd[:40]!r} is not a whole number of pixels; run lengths are 'start length ...'")
+        raise SegtoolError(f"{where}: {odd[:40]!r} is not a number of pixels; run lengths are 'start length ...'")
     numbers = np.array(text.split(), np.int64)
     if numbers.size % 2:
-        raise SegtoolError(f"{where} has {numbers.size} numbers, which are no pairs of a start and a length")
+        raise SegtoolError(f"{where}: {numbers.size} numbers, which are no pairs of a start and a length")
     return numbers.reshape(-1, 2) - np.array([base, 0])
 
 
