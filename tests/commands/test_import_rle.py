@@ -165,6 +165,7 @@ FAULTS = {
     "ImageId,ClassId,EncodedPixels\nb,1,\na,,1 1\n": "row 2 (image 'a') has run lengths, but no class",
     "ImageId_ClassId,EncodedPixels\na.jpg,1 1\n": "not of the form '{id}_{class}'",
     "ImageId,EncodedPixels,Height,Width\na,1 1,6,8\n": "is 6x8 (HxW), but its image",
+    "ID,ImageWidth,ImageHeight,rle\na,6,9,1 1\n": "is 9x6 (HxW), but its image",
     "ImageId,EncodedPixels,Height,Width\na,1 1,-6,8\n": "row 1 has height '-6' and width '8'",
     "ImageId,EncodedPixels,Height,Width\na,1 1,8,6\na,2 1,8,7\n": "says 8x7 (HxW), an earlier one 8x6",
 }

@@ -155,6 +155,12 @@ def test_rle_of_one_class(typed: Callable, three: Path, tmp_path: Path) -> None:
     assert [row[1] for row in lines(tmp_path / "t.csv")[1:]] == ["6 3 11 3 25 1", "-1", "-1"]
 
 
+def test_another_class_is_refused_by_the_name_that_is_typed(typed: Callable, three: Path) -> None:
+    assert typed("submit three -o s.csv --format rle --class fish").status == 0
+    refused = typed("submit three -o s.csv --format rle --class big_rock")
+    assert (refused.status, "class (['fish'], now ['big_rock'])" in refused.stderr) == (2, True), refused.stderr
+
+
 def test_rle_of_classes(typed: Callable, three: Path, tmp_path: Path) -> None:
     assert typed("submit three -o s.csv --format rle --id-format {id}.jpg_{class}").status == 0
     header, *rows = lines(tmp_path / "s.csv")

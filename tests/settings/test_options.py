@@ -170,3 +170,14 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
 def test_a_group_that_a_command_composes_keeps_its_values() -> None:
     assert options.assemble(TiledSettings, {}) == TiledSettings()
     assert options.assemble(TiledSettings, {"merge": "max"}).tiles == Tiles(tile_step=8, merge="max")
+
+
+def test_a_name_that_python_keeps_for_itself_and_other_flags() -> None:
+    @dataclass(frozen=True)
+    class Settings:
+        class_: str = option("", flags="--class", help="x")
+        size: int = option(0, flags="-s --size --resize", help="x")
+
+    by_name = {found.name: found for found in options.walk(Settings)}
+    assert (by_name["class_"].flag, by_name["class_"].names) == ("--class", ["class_", "class"])
+    assert by_name["size"].names == ["size", "resize"]

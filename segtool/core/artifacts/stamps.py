@@ -116,7 +116,7 @@ def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Say how settings and inputs differ: `with different settings: seed (0, now 1)`; return "" if they do not."""
     old, new = found.get("settings", {}), wanted.get("settings", {})
     settings = [
-        f"{key.replace('_', '-')} ({_shown(old, key)}, now {_shown(new, key)})"
+        f"{key.rstrip('_').replace('_', '-')} ({_shown(old, key)}, now {_shown(new, key)})"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]

@@ -174,8 +174,9 @@ def _rows(table: RleTable, classes: Sequence[str] | None) -> list[Row]:
 
 def _sizes(table: RleTable, where: Sequence[str]) -> list[Size | None]:
     """Return the sizes that the file states, if it has columns of them."""
-    columns = {column.lower(): column for column in table.frame.columns}
-    for height, width in (("height", "width"), ("img_height", "img_width"), ("image_height", "image_width")):
+    columns = {re.sub("[^a-z]", "", column.lower()): column for column in table.frame.columns}
+    for prefix in ("", "img", "image"):
+        height, width = f"{prefix}height", f"{prefix}width"
         if height in columns and width in columns:
             pairs = zip(table.frame[columns[height]], table.frame[columns[width]], where, strict=True)
             return [_size(*pair) for pair in pairs]

@@ -63,7 +63,8 @@ def make_pattern(template: str, classes: Sequence[str] | None = None) -> IdPatte
     longest_first = sorted(classes or (), key=len, reverse=True)
     one = "|".join([*map(re.escape, longest_first), "[0-9]+"]) if classes else ".+"
     escaped = re.escape(template)
-    for field, group in (("{id}", "(?P<id>.+)"), ("{class}", f"(?P<class_>{one})")):
+    # The longest class that fits, but of unknown ones the shortest.
+    for field, group in (("{id}", f"(?P<id>.+{'?' if classes else ''})"), ("{class}", f"(?P<class_>{one})")):
         escaped = escaped.replace(re.escape(field), group, 1)
     return IdPattern(template, re.compile(escaped, re.DOTALL))
 
