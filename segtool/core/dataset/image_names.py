@@ -1,6 +1,6 @@
 """Match the names that other tools give to files and entries with image_ids."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from segtool.core import images
@@ -46,6 +46,31 @@ class ImageNames:
                 f"{where} could be {candidates[0]!r} or {candidates[1]!r}; name it after the whole image_id"
             )
         return candidates[0]
+
+
+def match_names(names: Iterable[str], ids: Iterable[str], where: object) -> Mapping[str, str | None]:
+    """Return the image_id that each name refers to, by `ImageNames` or else as the only one that ends alike, or None.
+
+    Raises:
+        SegtoolError: a name fits several; `where` names the file they stand in.
+    """
+    known = list(ids)
+    whole = ImageNames(known)
+    by_end: dict[str, list[str]] = {}
+    for image_id in known:
+        by_end.setdefault(_end(image_id), []).append(image_id)
+    found: dict[str, str | None] = {}
+    for name in dict.fromkeys(names):
+        fits = [whole.find(name, where=f"{where}: {name!r}")] if name in whole else by_end.get(_end(name), [])
+        if len(fits) > 1:
+            raise SegtoolError(f"{where}: {name!r} could be {fits[0]!r} or {fits[1]!r}; write the whole path")
+        found[name] = fits[0] if fits else None
+    return found
+
+
+def _end(name: str) -> str:
+    """Return the last part of a path, which Windows may have written, without image suffixes."""
+    return _bare(name.replace("\\", "/").rpartition("/")[2])
 
 
 def _bare(name: str) -> str:

@@ -1,7 +1,7 @@
 """Regions as COCO results: compressed run lengths and a score. Format: https://cocodataset.org/#format-results"""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from segtool.core.dataset.image_names import ImageNames
+from segtool.core.dataset.image_names import match_names
 from segtool.core.files import atomic
 from segtool.core.formats import coco
 from segtool.core.formats.run_lengths import Runs, alternate, find_runs
@@ -33,23 +33,18 @@ class CocoIds(NamedTuple):
     categories: dict[int, Any]
 
 
-def read_ids(path: Path, ids: Iterable[str], classes: Mapping[int, str]) -> CocoIds:
+def read_ids(path: Path, ids: Sequence[str], classes: Mapping[int, str]) -> CocoIds:
     """Read the ids of the images and of the classes, which are matched by name.
 
     Raises:
         SegtoolError: the file is malformed, or lacks an image or a class, or has an image twice or one more.
     """
     files, categories = coco.read_names(path)
-    known = list(ids)
-    names = ImageNames(known)
-    found = {
-        names.find(file_name, where=f"{path}: {file_name!r}"): image_id
-        for image_id, file_name in files.items()
-        if file_name in names
-    }
-    if lacking := [image_id for image_id in known if image_id not in found]:
+    names = match_names(files.values(), ids, path)
+    found = {image_id: own for own, file_name in files.items() if (image_id := names[file_name]) is not None}
+    if lacking := [image_id for image_id in ids if image_id not in found]:
         raise SegtoolError(f"{path} lacks {len(lacking)} images that are predicted, such as {lacking[0]!r}")
-    if surplus := [file_name for file_name in files.values() if file_name not in names]:
+    if surplus := [name for name, image_id in names.items() if image_id is None]:
         raise SegtoolError(f"{path} lists {len(surplus)} images that are not predicted, such as {surplus[0]!r}")
     by_name = {name: category for category, name in categories.items()}
     if unknown := [name for name in classes.values() if name not in by_name]:

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from segtool.core import images
 from segtool.core.dataset.class_map import ClassMap
-from segtool.core.dataset.image_names import ImageNames
+from segtool.core.dataset.image_names import match_names
 from segtool.core.formats.coco import make_classes
 from segtool.core.formats.rle_table import RleTable, make_pattern
 from segtool.core.formats.run_lengths import Numbering, decode_runs, pixels_of, to_image
@@ -89,25 +89,16 @@ def match_images(labels: RleLabels, ids: Iterable[str]) -> dict[str, ImageLabels
     Raises:
         SegtoolError: a name fits no image, or several, or two names the same image.
     """
-    known = list(ids)
-    names = ImageNames(known)
-    by_end: dict[str, list[str]] = {}
-    for image_id in known:
-        by_end.setdefault(_end(image_id), []).append(image_id)
     matched: dict[str, ImageLabels] = {}
     named: dict[str, str] = {}
     missing = []
-    for name, image in labels.images.items():
-        where = f"{labels.path}: {name!r}"
-        found = [names.find(name, where=where)] if name in names else by_end.get(_end(name), [])
-        if len(found) > 1:
-            raise SegtoolError(f"{where} could be {found[0]!r} or {found[1]!r}; write the path below --images")
-        if not found:
+    for name, image_id in match_names(labels.images, ids, labels.path).items():
+        if image_id is None:
             missing.append(name)
             continue
-        if found[0] in matched:
-            raise SegtoolError(f"{labels.path}: {named[found[0]]!r} and {name!r} are both the image {found[0]!r}")
-        matched[found[0]], named[found[0]] = image, name
+        if image_id in matched:
+            raise SegtoolError(f"{labels.path}: {named[image_id]!r} and {name!r} are both the image {image_id!r}")
+        matched[image_id], named[image_id] = labels.images[name], name
     if missing:
         raise SegtoolError(
             f"{labels.path} has rows of {len(missing)} images that are not in --images: {_some(missing)}"
@@ -209,8 +200,6 @@ def _find_classes(
     if not found:
         raise SegtoolError(f"{path}: no row has a class")
     names, ids = make_classes(found)
-    if len(names) > images.MAX_CLASSES:
-        raise SegtoolError(f"{path}: {len(names)} classes, background included; segtool takes {images.MAX_CLASSES}")
     return names, dict(zip(found, ids, strict=True))
 
 
@@ -233,12 +222,6 @@ def _class_id(path: Path, row: Row, names: Sequence[str]) -> int:
             f" {len(names) - 1}; leave --classes out and name the numbers by --map if the file counts otherwise"
         )
     return int(text)
-
-
-def _end(name: str) -> str:
-    """Return the last part of a path, which Windows may have written, without the suffix of an image."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.stem if path.suffix.lower() in images.SUFFIXES else path.name
 
 
 def _where(path: Path, row: Row) -> str:

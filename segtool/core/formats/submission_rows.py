@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from segtool.core.dataset.image_names import ImageNames
+from segtool.core.dataset.image_names import match_names
 from segtool.core.formats.rle_table import RleTable, make_pattern, read_rle_table
 from segtool.errors import SegtoolError, did_you_mean
 
@@ -131,15 +131,15 @@ class Sample:
 
     def _image_ids(self, ids: Sequence[str]) -> list[str]:
         """Return the image_id of each row."""
-        path, names = self.table.path, ImageNames(ids)
-        if unknown := list(dict.fromkeys(name for name in self.names if name not in names)):
+        path = self.table.path
+        found = match_names(self.names, ids, path)
+        if unknown := [name for name, image_id in found.items() if image_id is None]:
             hint = "" if self.by_class else "; if its ids hold a class, say how by --id-format"
             raise SegtoolError(f"{path} lists {len(unknown)} images that are not predicted: {_some(unknown)}{hint}")
-        found = {name: names.find(name, where=f"{path}: {name!r}") for name in dict.fromkeys(self.names)}
         listed = set(found.values())
         if lacking := [image_id for image_id in ids if image_id not in listed]:
             raise SegtoolError(f"{path} lacks {len(lacking)} images that are predicted: {_some(lacking)}")
-        return [found[name] for name in self.names]
+        return [found[name] or "" for name in self.names]
 
     def _class_id(self, text: str, classes: Sequence[str]) -> int:
         if text in classes:

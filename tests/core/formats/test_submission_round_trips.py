@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from segtool.core.dataset.class_map import identity
+from segtool.core.dataset.class_map import read_class_map
 from segtool.core.formats.coco_regions import ResultImage, compress, write_regions
 from segtool.core.formats.mask_zip import write_zip, zip_names
 from segtool.core.formats.rle_labels import Painter, read_labels
@@ -40,7 +40,7 @@ def regions_of(mask: np.ndarray):
 def read_back(path: Path, numbering: Numbering, size: Size, classes: tuple[str, ...], template: str, empty: str):
     labels = read_labels(read_rle_table(path, id_format=template), classes, empty)
     assert list(labels.images) == ["0001.jpg"]
-    return Painter(path, identity(classes), numbering).paint("a", labels.images["0001.jpg"].regions, size)
+    return Painter(path, read_class_map(None, classes), numbering).paint("a", labels.images["0001.jpg"].regions, size)
 
 
 @seed(0)
