@@ -13,6 +13,7 @@ from segtool.core.predictions.ground_truth import check_excluded, refuse_seen, s
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring import objects, tables
+from segtool.core.scoring.boundary import BoundaryBoard
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.fits import Fit, fits_on, told_fits
 from segtool.core.scoring.scores import ScoreBoard
@@ -53,29 +54,34 @@ def run(settings: EvaluateSettings) -> Result:
     with Output(settings.output, "evaluate", owns=FILES).writing(settings, inputs) as output:
         if output.done:
             return output.up_to_date()
-        board, sizes = _score(dataset, scored, settings)
+        board, sizes, outlines = _score(dataset, scored, settings)
         about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in scored.fits]}
-        summary = {"subset": scored.subset, **board.summary(), **about}
-        for name, table in tables.files(board, sizes, settings.size_bins).items():
+        summary = {"subset": scored.subset, **board.summary(), **(outlines.summary() if outlines else {}), **about}
+        for name, table in tables.files(board, sizes, settings.size_bins, outlines).items():
             write_table(folder / name, table)
         write_json(folder / "summary.json", summary)
         output.finish([folder / name for name in FILES])
-    shown = tables.shown(scored.title, board, sizes, settings.size_bins, scored.fits)
+    shown = tables.shown(scored.title, board, sizes, settings.size_bins, scored.fits, outlines)
     return Result(f"tables written to {folder}", shown)
 
 
-def _score(dataset: Dataset, scored: ScoredImages, settings: EvaluateSettings) -> tuple[ScoreBoard, objects.Counts]:
+def _score(
+    dataset: Dataset, scored: ScoredImages, settings: EvaluateSettings
+) -> tuple[ScoreBoard, objects.Counts, BoundaryBoard | None]:
     """Score image by image, and keep only counts. Threads do not help: OpenCV uses all cores for objects."""
     classes = len(dataset.classes)
     board, borders = ScoreBoard(dataset.classes, settings.exclude), settings.size_bins
     sizes = objects.no_objects(classes, borders)
+    outlines = BoundaryBoard(classes, board.exclude, settings.tolerance) if settings.boundary else None
     track = tracker(settings.output.quiet)
     for record in track(scored.records, total=len(scored.records), label="evaluate"):
         truth = dataset.read_mask(record)
         pred = scored.read(record, Size(*truth.shape))
         board.add(record.image_id, confusion(truth, pred, classes))
         sizes += objects.object_counts(truth, pred, classes, borders)
-    return board, sizes
+        if outlines:
+            outlines.add(truth, pred)
+    return board, sizes, outlines
 
 
 def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> ScoredImages | None:

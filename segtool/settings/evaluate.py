@@ -35,4 +35,12 @@ class EvaluateSettings:
         metavar="1024,9216",
         help="Object areas in pixels between the rows of the tables by size (default: COCO's)",
     )
+    boundary: bool = option(
+        False,
+        flags="--boundary",
+        help="Also score outlines: normalised surface distance, and Hausdorff distance at 95 %, in pixels",
+    )
+    tolerance: float = option(
+        2.0, min=0, needs=("boundary",), help="Distance in pixels up to which an outline counts as right"
+    )
     decision: DecisionSettings = DecisionSettings()

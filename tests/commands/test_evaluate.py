@@ -266,3 +266,18 @@ def test_scores_need_no_masks_of_other_images(tiny: Path, predict: Make, tmp_pat
     assert dataset.train[5].mask
     dataset.train[5].mask.write_bytes(b"broken")
     evaluate(tiny, preds, tmp_path / "s")
+
+
+def test_boundary_scores_stand_beside_the_others(tiny: Path, predict: Make, tmp_path: Path) -> None:
+    preds = predict()
+    text = evaluate(tiny, preds, tmp_path / "scores", boundary=True, tolerance=1.0)
+    assert "NSD at 1 pixels" in text and "HD95 in pixels" in text
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    images = rows(tmp_path / "scores" / "per_image.csv")
+    classes = {row["class"]: row for row in rows(tmp_path / "scores" / "per_class.csv")}
+    # The last image is predicted as it is; in the second the stripe is not found.
+    assert (float(images[-1]["nsd"]), float(images[-1]["hd95"])) == (1, 0)
+    assert float(classes["stripe"]["nsd"]) == 0.5 and 0 < summary["nsd"] < 1 and summary["tolerance"] == 1
+    assert summary["hd95"] == pytest.approx(np.mean([float(row["hd95"]) for row in images]))
+    evaluate(tiny, preds, tmp_path / "plain")
+    assert "nsd" not in rows(tmp_path / "plain" / "per_image.csv")[0]

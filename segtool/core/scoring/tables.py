@@ -7,6 +7,7 @@ import pandas as pd
 
 from segtool.core.reporting.tables import Table
 from segtool.core.scoring import objects
+from segtool.core.scoring.boundary import BoundaryBoard
 from segtool.core.scoring.fits import Fit
 from segtool.core.scoring.scores import ScoreBoard, divide
 
@@ -19,35 +20,45 @@ MEANS = {
 }
 
 
-def files(board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int]) -> dict[str, pd.DataFrame]:
+def files(
+    board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int], outlines: BoundaryBoard | None = None
+) -> dict[str, pd.DataFrame]:
     """File name → its table: per_image.csv, per_class.csv, by_size.csv, confusion.csv."""
     return {
-        "per_image.csv": board.table(),
-        "per_class.csv": per_class(board),
+        "per_image.csv": board.table().assign(**(outlines.per_image() if outlines else {})),
+        "per_class.csv": per_class(board, outlines),
         "by_size.csv": objects.size_table(sizes, board.classes, borders),
         "confusion.csv": confusion_table(board),
     }
 
 
 def shown(
-    title: str, board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int], fits: Sequence[Fit]
+    title: str,
+    board: ScoreBoard,
+    sizes: objects.Counts,
+    borders: Sequence[int],
+    fits: Sequence[Fit],
+    outlines: BoundaryBoard | None = None,
 ) -> list[Table]:
     """What a reader wants first: classes, recall of objects by size, and the means last, with the nested scores of what
     was fitted on these images."""
     summary = board.summary()
     scores = {label: summary[name] for name, label in MEANS.items()}
+    if outlines:
+        means = outlines.summary()
+        scores |= {f"NSD at {outlines.tolerance:g} pixels": means["nsd"], "HD95 in pixels": means["hd95"]}
     rows = [*scores.items(), *((f"{fit.score} ({fit.source})", fit.nested) for fit in fits)]
     if board.exclude:
         title += f"; means without {', '.join(board.classes[index] for index in board.exclude)}"
     return [
-        Table("Classes", per_class(board)),
+        Table("Classes", per_class(board, outlines)),
         _recall_by_size(board, sizes, borders),
         Table(f"Scores: {title}", pd.DataFrame(rows, columns=["score", "value"]).astype({"value": float})),
     ]
 
 
-def per_class(board: ScoreBoard) -> pd.DataFrame:
-    """One row per class: pooled scores, its share of the scored pixels, true and predicted pixels."""
+def per_class(board: ScoreBoard, outlines: BoundaryBoard | None = None) -> pd.DataFrame:
+    """One row per class: pooled scores, its share of the scored pixels, true and predicted pixels, boundary scores."""
     scores, truth, pred = board.scores(), board.total.sum(1), board.total.sum(0)
     columns = {
         "class": board.classes,
@@ -58,6 +69,7 @@ def per_class(board: ScoreBoard) -> pd.DataFrame:
         "share": divide(truth, np.full_like(truth, truth.sum())),
         "pixels": truth,
         "predicted": pred,
+        **(outlines.per_class() if outlines else {}),
     }
     return pd.DataFrame(columns)
 
