@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
-from segtool.core.files import read_bytes
+from segtool.core.files import read_bytes, read_text
 from segtool.errors import SegtoolError
 
 # Levels of lists and mappings inside each other.
@@ -27,6 +27,9 @@ LARGEST_JSON = 256 << 20
 MOST_BITS = 128
 # An escaped NUL or half a character, neither of which can be in a path or be written again.
 BAD_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+INDENTING_TAB = re.compile(r" *\t")
+# Whole numbers of YAML 1.1 that are not in plain decimal digits: 010 is 8, 1:30 is 90, 1_0 is 10, 0x1f is 31.
+ODD_NUMBER = re.compile(r"(?![-+]?(?:0|[1-9][0-9]*)$)[-+]?[0-9][0-9a-fA-FxXb_:]*")
 NAMES = {
     str: "text",
     int: "a whole number",
@@ -69,9 +72,9 @@ def read_yaml(path: Path, shape: Any) -> Any:
     """
     import yaml
 
-    text = read_bytes(path, LARGEST_YAML)
+    text = read_text(path, LARGEST_YAML)
     try:
-        loader = yaml.SafeLoader(text.decode("utf-8-sig"))
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is not None:
             _count_values(node, path)
@@ -80,11 +83,18 @@ def read_yaml(path: Path, shape: Any) -> Any:
         raise
     # Beside its own errors PyYAML lets those of int(), of dates (2001-99-99) and of tags (!!int x) through.
     except Exception as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise SegtoolError(f"{path} is not YAML: {reason}") from error
+        raise SegtoolError(f"{path} is not YAML: {_yaml_reason(error, text)}") from error
     _refuse_odd_values(content, path)
     _check(content, shape, path)
     return content
+
+
+def _yaml_reason(error: Exception, text: str) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if tab := next((number for number, line in enumerate(text.splitlines(), 1) if INDENTING_TAB.match(line)), None):
+        return f"line {tab} is indented with a tab; use spaces"
+    return " ".join(str(error).split())
 
 
 def _check(value: Any, shape: Any, path: Path | str, key: str = "") -> None:
@@ -169,6 +179,11 @@ def _count_values(root: Any, path: Path) -> None:
         if id(node) in sizes:
             return sizes[id(node)]
         below = node.value if isinstance(node.value, list) else []
+        if node.tag == "tag:yaml.org,2002:int" and ODD_NUMBER.fullmatch(node.value):
+            raise SegtoolError(
+                f"{path}, line {node.start_mark.line + 1}: to YAML {node.value[:40]} is another number; put it in quotes"
+                " if it is a name, or write the number in plain digits"
+            )
         if below and isinstance(below[0], tuple):
             keys = Counter(key.value for key, _ in below if isinstance(key.value, str))
             if twice := [key for key, times in keys.items() if times > 1]:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: JSON out, and digests of what is read."""
 
+import codecs
 import fcntl
 import hashlib
 import json
@@ -124,6 +125,24 @@ def read_bytes(path: Path, largest: int) -> bytes:
         raise SegtoolError(f"{path} is missing") from None
     except OSError as error:
         raise SegtoolError(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_text(path: Path, largest: int) -> str:
+    """Read a file of at most so many bytes as UTF-8, or as UTF-16 where its first two bytes say so.
+
+    Raises:
+        SegtoolError: the file is missing, cannot be read or is in another encoding, which nothing in it names.
+    """
+    content = read_bytes(path, largest)
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise SegtoolError(
+            f"{path} is not UTF-8 text: line {line} holds the byte 0x{content[error.start]:02x}; save it as UTF-8, or"
+            f" convert it from the encoding you know it has: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}"
+        ) from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -142,7 +142,8 @@ def load_dataset(data: Path) -> Dataset:
     path = data / "dataset.yaml" if data.is_dir() else data
     content = _read_yaml(path)
     classes = content["classes"]
-    if misread := [name for name in classes if name is None or isinstance(name, bool | dict | list)]:
+    # A whole number is as it was written; `1.50` and `2001-1-1` are not.
+    if misread := [name for name in classes if isinstance(name, bool) or not isinstance(name, str | int)]:
         raise SegtoolError(f"{path}: YAML reads a class name as {misread[0]!r}; put it in quotes, such as 'no'")
     names = tuple(str(name) for name in classes)
     if len(set(names)) != len(names) or not all(names):
@@ -167,7 +168,7 @@ def load_dataset(data: Path) -> Dataset:
 def write_dataset(
     folder: Path, dataset: Dataset, *, name: str = "dataset.yaml", train: str = "train.csv"
 ) -> list[Path]:
-    """Write `dataset.yaml`, `train.csv` and, if there are test images, `test.csv`; return their paths.
+    """Write `dataset.yaml`, and `train.csv` and `test.csv` as far as there are such images; return their paths.
 
     Paths in the CSVs are relative to the CSV's folder. `name` and `train` rename the files, relative to `folder`.
     """
@@ -175,9 +176,12 @@ def write_dataset(
     # Adding it where the file did not set it would change the meaning of 255 in a 0/255 mask.
     if dataset.ignore_stated:
         content["ignore_index"] = dataset.ignore_index
-    content |= {"channels": dataset.channels, "train": train}
-    written = [folder / train]
-    _write_rows(folder / train, dataset.train)
+    content["channels"] = dataset.channels
+    written = []
+    if dataset.train or not dataset.test:
+        content["train"] = train
+        written.append(folder / train)
+        _write_rows(folder / train, dataset.train)
     if dataset.test:
         content["test"] = "test.csv"
         written.append(folder / "test.csv")
@@ -256,12 +260,18 @@ def _read_rows(dataset: Path, name: str | None) -> tuple[Record, ...]:
         image_id = check_image_id(row["image_id"], path)
         if image_id in records:
             raise SegtoolError(f"{path}: duplicate image_id {image_id!r}")
-        mask, soft = (path.parent / name if (name := row.get(column)) else None for column in ("mask", "soft"))
+        mask, soft = (_listed(path, name) if (name := row.get(column)) else None for column in ("mask", "soft"))
         weight = to_number(row.get("weight") or "1", f"{path}: the weight of {image_id!r}")
         if weight < 0:
             raise SegtoolError(f"{path}: the weight of {image_id!r} is {weight:g}; it must be 0 or more")
-        records[image_id] = Record(image_id, path.parent / row["image"], mask, row.get("group", ""), weight, soft)
+        records[image_id] = Record(image_id, _listed(path, row["image"]), mask, row.get("group", ""), weight, soft)
     return tuple(records.values())
+
+
+def _listed(table: Path, name: str) -> Path:
+    """Return the path of a file listed in a table, where Windows may have written backslashes."""
+    path = table.parent / name
+    return table.parent / name.replace("\\", "/") if "\\" in name and not path.exists() else path
 
 
 def _write_rows(path: Path, records: Sequence[Record]) -> None:

@@ -120,7 +120,7 @@ def test_a_missing_data_set(tmp_path: Path) -> None:
 
 def test_a_dataset_yaml_that_is_a_picture(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "dataset.yaml", format="PNG")
-    with pytest.raises(SegtoolError, match="is not YAML"):
+    with pytest.raises(SegtoolError, match="is not UTF-8 text"):
         load_dataset(tmp_path)
 
 
@@ -227,7 +227,7 @@ def test_folds_come_back_sorted_by_id(odd: Dataset, tmp_path: Path) -> None:
         ([("a", "0"), ("b", "0"), ("c", "0"), ("d", "0")], r"lists 'c', which is not in .* \(2 unknown ids\)"),
         ([("a", "x"), ("b", "0")], "the fold of 'a' is 'x', not a whole number"),
         ([("a", "-2"), ("b", "0")], "the fold of 'a' is -2, not a whole number from -1"),
-        ([("a", "1.0"), ("b", "0")], r"the fold of 'a' is '1\.0'"),
+        ([("a", "1.5"), ("b", "0")], r"the fold of 'a' is '1\.5'"),
         ([("a", ""), ("b", "0")], "the fold of 'a' is ''"),
         ([("a", "--1"), ("b", "0")], "the fold of 'a' is '--1'"),
         ([("a", "²"), ("b", "0")], "the fold of 'a' is '²'"),
@@ -250,3 +250,28 @@ def test_a_fold_is_chosen_and_a_missing_one_named() -> None:
         choose_fold({"a": -1}, 0, Path("folds.csv"))
     with pytest.raises(UsageError, match="has no fold -1"):
         choose_fold(folds, -1, Path("folds.csv"))
+
+
+def test_test_images_alone(tmp_path: Path) -> None:
+    files = write_dataset(tmp_path, Dataset(tmp_path, ("a", "b"), test=(Record("t", tmp_path / "t.png"),)))
+    assert [path.name for path in files] == ["dataset.yaml", "test.csv"]
+    dataset = load_dataset(tmp_path)
+    assert (dataset.train, [record.image_id for record in dataset.test]) == ((), ["t"])
+
+
+def test_backslashes_of_windows_are_slashes_where_no_file_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").write_text("classes: [a, b]\ntrain: train.csv\n")
+    (tmp_path / "train.csv").write_text("image_id,image,mask\nx,images\\x.png,masks\\x.png\n")
+    (tmp_path / "masks\\x.png").touch()
+    (record,) = load_dataset(tmp_path).train
+    assert (record.image, record.mask) == (tmp_path / "images/x.png", tmp_path / "masks\\x.png")
+
+
+@pytest.mark.parametrize("name", ["no", "~", "1.50", "2001-01-01", "010", "1_0"])
+def test_class_names_that_yaml_would_change_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "dataset.yaml"
+    path.write_text(f"classes: [a, {name}]\n")
+    with pytest.raises(SegtoolError, match="put it in quotes"):
+        load_dataset(path)
+    path.write_text(f"classes: [0, '{name}', 12]\n")
+    assert load_dataset(path).classes == ("0", name, "12")
