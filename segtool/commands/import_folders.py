@@ -1,17 +1,22 @@
-"""`segtool import folders`: convert folders of images and index masks to a data set."""
+"""`segtool import folders`: convert folders of images and masks to a data set."""
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from segtool.core import images
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record, write_dataset
 from segtool.core.dataset.folds import ALWAYS_TRAIN, write_folds
 from segtool.core.dataset.masks import Tally, mask_path, write_masks
-from segtool.core.files import digest_stats
+from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import folders
+from segtool.core.formats.mask_codings import Coding, MaskFile, UnlistedError
+from segtool.core.formats.mask_meaning import Meaning, Palette, choose_coding, ignores_255, layer_coding, read_meaning
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError
@@ -28,20 +33,27 @@ class MatchedImages(NamedTuple):
 
     train: tuple[Record, ...]
     test: tuple[Record, ...]
-    masks: dict[str, Path]
+    masks: dict[str, list[MaskFile]]
     folds: dict[str, int]
+
+    @property
+    def mask_paths(self) -> list[Path]:
+        """All mask files, in the order of the images."""
+        return [file.path for files in self.masks.values() for file in files]
 
 
 def run(settings: ImportFoldersSettings) -> Result:
     """Match images with masks, write the masks as class ids, then the CSVs and dataset.yaml."""
     out = settings.output.out
-    classes = folders.class_names(settings.classes)
-    matched = _match(settings)
+    meaning = read_meaning(settings.classes, settings.pixels)
+    classes = meaning.mapped.classes
+    matched = _match(settings, meaning.given)
     output = Output(settings.output, "import folders", owns=OWNS)
-    with output.writing(settings, _inputs(matched), resolved={"classes": list(classes)}):
+    inputs = _inputs(settings, matched)
+    with output.writing(settings, inputs, resolved={"classes": list(classes)}):
         if output.done:
             return output.up_to_date()
-        tally, palette = _write_masks(settings, matched, len(classes))
+        tally, palette = _write_masks(settings, matched, meaning)
         for record in matched.test:
             images.image_size(record.image)
         dataset = Dataset(out / "dataset.yaml", classes, train=matched.train, test=matched.test, palette=palette)
@@ -53,33 +65,55 @@ def run(settings: ImportFoldersSettings) -> Result:
     return _result(out, matched, tally, classes)
 
 
-def _match(settings: ImportFoldersSettings) -> MatchedImages:
-    """List and match the folders without reading pixels."""
-    out = settings.output.out
-    given_folders = (settings.images, settings.masks, settings.test_images, settings.valid_images, settings.valid_masks)
-    others = [out, *(folder for folder in given_folders if folder is not None)]
-    train = folders.list_images(settings.images, others)
-    masks = folders.match_masks(train, folders.list_images(settings.masks, others))
-    groups = folders.find_groups(train, settings.group_regex)
+def _match(settings: ImportFoldersSettings, classes: Sequence[str]) -> MatchedImages:
+    """List and match the files without reading pixels."""
+    out, regex = settings.output.out, settings.pairing.group_regex
+    if settings.masks is None:
+        test = folders.find_files(settings.images, [out])
+        groups = folders.find_groups(test, regex, required=False)
+        return MatchedImages((), tuple(Record(name, path, group=groups[name]) for name, path in test.items()), {}, {})
+    train, masks = _pair(settings, settings.images, settings.masks, classes)
+    groups = folders.find_groups(train, regex)
     folds: dict[str, int] = {}
     if settings.valid_images and settings.valid_masks:
-        valid = folders.list_images(settings.valid_images, others)
-        valid_masks = folders.match_masks(valid, folders.list_images(settings.valid_masks, others))
+        valid, valid_masks = _pair(settings, settings.valid_images, settings.valid_masks, classes)
         # Before ids are prefixed: a scene is the same group in both sets.
-        valid_groups = folders.find_groups(valid, settings.group_regex)
+        valid_groups = folders.find_groups(valid, regex)
         prefix = _valid_prefix(train, valid)
         folds = {**dict.fromkeys(train, ALWAYS_TRAIN), **dict.fromkeys([prefix + name for name in valid], 0)}
         train |= {prefix + name: path for name, path in valid.items()}
-        masks |= {prefix + name: path for name, path in valid_masks.items()}
+        masks |= {prefix + name: files for name, files in valid_masks.items()}
         groups |= {prefix + name: group for name, group in valid_groups.items()}
-    test = folders.list_images(settings.test_images, others) if settings.test_images else {}
-    test_groups = folders.find_groups(test, settings.group_regex, required=False)
+    test = folders.find_files(settings.test_images, _others(settings)) if settings.test_images else {}
+    test_groups = folders.find_groups(test, regex, required=False)
     return MatchedImages(
         tuple(Record(name, path, mask_path(out, name), groups[name]) for name, path in train.items()),
         tuple(Record(name, path, group=test_groups[name]) for name, path in test.items()),
         masks,
         folds,
     )
+
+
+def _others(settings: ImportFoldersSettings) -> list[Path]:
+    """Return the folders that are none of another's subfolders, even where they lie in it."""
+    given = (settings.images, settings.masks, settings.test_images, settings.valid_images, settings.valid_masks)
+    return [settings.output.out, *(folder for folder in given if folder is not None)]
+
+
+def _pair(
+    settings: ImportFoldersSettings, pictures_in: Path, masks_in: Path, classes: Sequence[str]
+) -> tuple[dict[str, Path], dict[str, list[MaskFile]]]:
+    """Return the images and, for each, its masks."""
+    others, suffix = _others(settings), settings.pairing.mask_suffix
+    pictures = folders.find_files(pictures_in, others)
+    if settings.pairing.masks_per_image:
+        return pictures, folders.group_masks(pictures, masks_in, classes, others)
+    masks = folders.find_files(masks_in, others)
+    if suffix:
+        masks = folders.with_suffix(masks, suffix, masks_in)
+        own = set(masks.values())
+        pictures = {name: path for name, path in pictures.items() if path not in own}
+    return pictures, {name: [MaskFile(path)] for name, path in folders.match_masks(pictures, masks).items()}
 
 
 def _valid_prefix(train: Mapping[str, Path], valid: Mapping[str, Path]) -> str:
@@ -93,33 +127,52 @@ def _valid_prefix(train: Mapping[str, Path], valid: Mapping[str, Path]) -> str:
     return "valid/"
 
 
-def _inputs(matched: MatchedImages) -> dict[str, str]:
+def _inputs(settings: ImportFoldersSettings, matched: MatchedImages) -> dict[str, str]:
+    pixels = settings.pixels
+    # Only what is given, so that stamps of versions without these options stay equal.
+    files = {"values": pixels.values, "colors": pixels.colors, "map": pixels.map}
+    # Unlike Path.is_file, this accepts text that is too long for a file name.
+    given = {name: Path(text) for name, text in files.items() if text and os.path.isfile(text)}  # noqa: PTH113
     return {
         "images": digest_stats(record.image for record in matched.train),
-        "masks": digest_stats(matched.masks.values()),
+        "masks": digest_stats(matched.mask_paths),
         "test-images": digest_stats(record.image for record in matched.test),
         "validation": repr(sorted(matched.folds.values()).count(0)),
+        **{name: digest_file(path) for name, path in given.items()},
     }
 
 
-def _write_masks(
-    settings: ImportFoldersSettings, matched: MatchedImages, classes: int
-) -> tuple[Tally, tuple[tuple[int, int, int], ...] | None]:
+def _write_masks(settings: ImportFoldersSettings, matched: MatchedImages, meaning: Meaning) -> tuple[Tally, Palette]:
     track = tracker(settings.output.quiet)
-    paths = list(matched.masks.values())
-    ids = folders.value_ids(paths, classes, settings.ignore_index, track)
-    palette = folders.read_palette(paths[0], ids, classes)
+    if not matched.masks:
+        return Tally(), None
+    layers = None
+    palette: Palette = None
+    if settings.pairing.masks_per_image:
+        coding: Coding = (layers := layer_coding(meaning, settings.pixels, settings.pairing.paint_order))
+    else:
+        coding, palette = choose_coding(meaning, settings.pixels, matched.mask_paths, track)
 
     def make(record: Record, size: Size) -> images.Array:
-        path = matched.masks[record.image_id]
-        values = images.read_indices(path)
-        if values.shape != size:
-            images.check_size(record.image, Size(*values.shape), f"mask {path}")
-        return folders.translate(values, ids, path)
+        files = matched.masks[record.image_id]
+        # An image may have no objects, and then no mask to paint.
+        mask = coding.decode(files) if files else np.full(size, meaning.new_value(0), np.uint8)
+        if mask.shape != size:
+            images.check_size(record.image, Size(*mask.shape), f"mask {files[0].path}")
+        return mask
 
-    tally = write_masks(matched.train, classes, make, track, palette)
-    if classes == 2 and settings.ignore_index is None and ids[images.IGNORE] != 1 and tally.images[images.IGNORE]:
+    try:
+        tally = write_masks(matched.train, len(meaning.mapped.classes), make, track, palette)
+    except UnlistedError as error:
+        raise SegtoolError(error.explain(matched.mask_paths, track)) from error
+    if tally.images[images.IGNORE] and ignores_255(meaning, coding, settings.pixels):
         log.warning("not all masks contain only 0 and 255: 255 means ignore, not class 1")
+    if layers and layers.overlaps:
+        log.warning(
+            "%d pixels of %d images are in several masks; the one painted last counts (--paint-order)",
+            sum(layers.overlaps),
+            len(layers.overlaps),
+        )
     return tally, palette
 
 

@@ -181,8 +181,8 @@ def _count_values(root: Any, path: Path) -> None:
         below = node.value if isinstance(node.value, list) else []
         if node.tag == "tag:yaml.org,2002:int" and ODD_NUMBER.fullmatch(node.value):
             raise SegtoolError(
-                f"{path}, line {node.start_mark.line + 1}: to YAML {node.value[:40]} is another number; put it in quotes"
-                " if it is a name, or write the number in plain digits"
+                f"{path}, line {node.start_mark.line + 1}: to YAML {node.value[:40]} is another number; put it in"
+                " quotes if it is a name, or write the number in plain digits"
             )
         if below and isinstance(below[0], tuple):
             keys = Counter(key.value for key, _ in below if isinstance(key.value, str))

@@ -141,7 +141,7 @@ def read_text(path: Path, largest: int) -> str:
         line = content[: error.start].count(b"\n") + 1
         raise SegtoolError(
             f"{path} is not UTF-8 text: line {line} holds the byte 0x{content[error.start]:02x}; save it as UTF-8, or"
-            f" convert it from the encoding you know it has: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}"
+            f" convert it, if it comes from Windows: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}"
         ) from error
 
 

@@ -31,10 +31,12 @@ STRIP = 2048
 MASK_INTERPOLATION = cv2.INTER_NEAREST_EXACT
 # A TIFF's tag; bit 0: a smaller copy of another page, bit 2: its transparency mask.
 NEW_SUBFILE_TYPE = 254
+# Pillow's names of grey and palette images.
+INDEX_MODES = ("L", "P", "1", "I;16", "I;16B", "I")
 JPEG_END = b"\xff\xd9"
 # What the files of a format end with, by Pillow's name of it.
 ENDS = {"JPEG": JPEG_END, "MPO": JPEG_END, "PNG": b"IEND\xaeB`\x82"}
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jp2")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2")
 
 # A competition's satellite or histology image may be larger than what Pillow takes for an attack.
 Image.MAX_IMAGE_PIXELS = None
@@ -66,15 +68,31 @@ def read_indices(path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
     Raises:
         SegtoolError: missing, truncated, of several pages, or a colour image.
     """
-    with _opened(path, "mask") as image:
-        if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
+    with open_mask(path) as image:
+        if image.mode not in INDEX_MODES:
             raise SegtoolError(
                 f"mask {path} is a colour image (mode {image.mode}); masks are index images: one class id per pixel"
             )
-        _check_end(image, f"mask {path}")
-        values = np.array(image)
+        return index_values(image, path)
+
+
+def index_values(image: Image.Image, path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
+    """Return the values of an open index mask; of a GIF grey levels, as programs that write it renumber its palette.
+
+    Raises:
+        SegtoolError: a GIF whose palette has colours.
+    """
+    values = np.array(image)
     if values.dtype == bool:
         return values.astype(np.uint8)
+    if image.format == "GIF" and image.mode == "P":
+        colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        if (colours[distinct(values)] != colours[distinct(values), :1]).any():
+            raise SegtoolError(
+                f"mask {path} is a GIF with colours: the indices of its palette may differ from file to file, so import"
+                " it by its colours (`segtool import folders --colors`)"
+            )
+        return colours[values, 0]
     return values.astype(np.uint16) if values.dtype.itemsize == 2 else values
 
 
@@ -225,15 +243,29 @@ def _pixels(image: Image.Image) -> Array:
 
 
 @contextmanager
-def _opened(path: Path, kind: str = "image") -> Iterator[Image.Image]:
+def open_mask(path: Path, frame: int | None = None) -> Iterator[Image.Image]:
+    """Open a mask file; whatever its decoder raises, here or in the block, becomes a SegtoolError.
+
+    Args:
+        frame: the frame to take, from 0; without it a file of several is refused.
+    """
+    with _opened(path, "mask", frame) as image:
+        _check_end(image, f"mask {path}")
+        yield image
+
+
+@contextmanager
+def _opened(path: Path, kind: str = "image", frame: int | None = None) -> Iterator[Image.Image]:
     """The image file, open; whatever its decoder raises, here or in the block, becomes a SegtoolError."""
     check_regular(path)
     try:
         with Image.open(path) as image:
-            if _pages(image) > 1:
+            if frame is not None:
+                _seek(image, frame, path)
+            elif _pages(image) > 1:
                 raise SegtoolError(
                     f"{kind} {path} has several pages or frames, of which segtool would read the first alone: save"
-                    " each as an image of its own"
+                    " each as an image of its own" + (", or import one of them by --frame N" if kind == "mask" else "")
                 )
             yield image
     except SegtoolError:
@@ -246,6 +278,14 @@ def _opened(path: Path, kind: str = "image") -> Iterator[Image.Image]:
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise SegtoolError(f"cannot read {kind} {path}: {reason}; is it truncated?") from error
+
+
+def _seek(image: Image.Image, frame: int, path: Path) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frame >= frames:
+        raise SegtoolError(f"--frame {frame}: mask {path} has {frames} frame{'s' * (frames > 1)}, counted from 0")
+    if frames > 1:
+        image.seek(frame)
 
 
 def _check_end(image: Image.Image, what: str) -> None:

@@ -17,10 +17,12 @@ from segtool.core.dataset import dataset as catalog
 from segtool.core.dataset.folds import read_folds
 from segtool.core.documents import read_json
 from segtool.core.formats import folders
+from segtool.core.formats.mask_codings import ValueCoding
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.import_folders import ImportFoldersSettings
+from segtool.settings.options import assemble
 
 SIZE = (6, 9)
 
@@ -55,10 +57,11 @@ def given(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, classes: str = "x,y,z", overwrite: bool = False, **options: Any) -> catalog.Dataset:
+def run(folder: Path, classes: str | None = "x,y,z", overwrite: bool = False, **options: Any) -> catalog.Dataset:
     out = OutputSettings(folder / "out", overwrite=overwrite, quiet=True)
-    settings = {"images": folder / "images", "masks": folder / "masks", **options}
-    print(import_folders.run(ImportFoldersSettings(out, classes=classes, **settings)).text())
+    typed = {"images": folder / "images", "masks": folder / "masks", "classes": classes, **options}
+    settings = assemble(ImportFoldersSettings, {**vars(out), **typed})
+    print(import_folders.run(settings).text())
     return catalog.load_dataset(folder / "out")
 
 
@@ -191,7 +194,7 @@ def bad(path: Path, content: bytes = b"") -> None:
 
 
 BROKEN: dict[str, tuple[Any, dict[str, Any], type[SegtoolError], str]] = {
-    "value outside the classes": (None, {}, SegtoolError, r"masks/a\.png contains the value 9, .*0 to 2 .*255"),
+    "value outside the classes": (None, {}, SegtoolError, r"masks/a\.png hold values that mean no class \(9\); all"),
     "no mask": (lambda d: (d / "masks/a.png").unlink(), {}, SegtoolError, r"images/a\.jpg has no mask"),
     "no image": (lambda d: (d / "images/a.jpg").unlink(), {}, SegtoolError, r"masks/a\.png has no image"),
     "stems": (
@@ -253,15 +256,15 @@ def test_interrupted_then_resumed_keeps_only_complete_masks(given: Path, monkeyp
     whole = run(given, ignore_index=9)
     expected = {name: whole.read_mask(record) for name, record in whole.by_id.items()}
     shutil.rmtree(given / "out")
-    translate, calls = import_folders.folders.translate, []
+    decode, calls = ValueCoding.decode, []
 
     def interrupted(*arguments: Any) -> images.Array:
         calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return translate(*arguments)
+        return decode(*arguments)
 
-    monkeypatch.setattr(import_folders.folders, "translate", interrupted)
+    monkeypatch.setattr(ValueCoding, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(given, ignore_index=9)
     written = sorted((given / "out" / "masks").iterdir())

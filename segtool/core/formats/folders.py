@@ -1,81 +1,142 @@
-"""Match images and index masks in two folders, and interpret the values in the masks."""
+"""Find images and masks in folders or by patterns, and match them by name."""
 
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-import numpy.typing as npt
-
 from segtool.core import images
-from segtool.core.dataset.dataset import check_image_id
-from segtool.core.files import read_bytes
-from segtool.core.reporting.progress import Track
+from segtool.core.dataset.dataset import check_image_id, load_dataset
+from segtool.core.files import read_text
+from segtool.core.formats import file_patterns
+from segtool.core.formats.mask_codings import MaskFile
 from segtool.errors import SegtoolError, UsageError
 
 # Largest file of class names, in bytes.
 LARGEST_NAMES = 1 << 20
+# Characters of a list of names in an error.
+LONGEST_SHOWN = 100
 
 
 def class_names(text: str) -> tuple[str, ...]:
-    """Read class names from `a,b,c`, or from a file with one per line.
+    """Read class names from `a,b,c`, from a file with one per line, or from another `dataset.yaml`.
 
     Raises:
-        UsageError: there are fewer than 2 or more than 255 names, or an empty or duplicate one.
+        UsageError: there are fewer than 2 names, or an empty or duplicate one.
         SegtoolError: the file cannot be read.
     """
     # Unlike Path.is_file, this accepts a list of names that is too long for a file name.
-    if os.path.isfile(text):  # noqa: PTH113
-        try:
-            lines = read_bytes(Path(text), LARGEST_NAMES).decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise SegtoolError(f"{text} is not UTF-8 text with one class name per line ({error})") from error
-        names = [line.strip() for line in lines if line.strip()]
+    is_file = os.path.isfile(text)  # noqa: PTH113
+    if is_file and text.lower().endswith((".yaml", ".yml")):
+        return load_dataset(Path(text)).classes
+    if is_file:
+        names = [line.strip() for line in read_text(Path(text), LARGEST_NAMES).splitlines() if line.strip()]
     else:
         names = [name.strip() for name in text.split(",")]
+    shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
     if "" in names:
-        raise UsageError(f"--classes {text}: a class name is empty")
-    if duplicates := [name for name in names if names.count(name) > 1]:
-        raise UsageError(f"--classes {text}: duplicate class {duplicates[0]!r}")
-    if not 2 <= len(names) <= images.MAX_CLASSES:
+        raise UsageError(f"--classes {shown}: a class name is empty")
+    if duplicates := [name for name, times in Counter(names).items() if times > 1]:
+        raise UsageError(f"--classes {shown}: duplicate class {duplicates[0]!r}")
+    if len(names) < 2:
         raise UsageError(
-            f"--classes {text}: {len(names)} class names; segtool takes 2 to {images.MAX_CLASSES}, including the"
+            f"--classes {shown}: {len(names)} class names; segtool takes 2 to {images.MAX_CLASSES}, including the"
             " background (and a FILE must exist)"
         )
     return tuple(names)
 
 
+def find_files(where: Path, others: Collection[Path] = ()) -> dict[str, Path]:
+    """Find the images of a folder or pattern by id; `others` are folders to skip.
+
+    Raises:
+        SegtoolError: nothing is found, two files have the same id, or a file could have two ids.
+        UsageError: the pattern is malformed.
+    """
+    if not file_patterns.is_pattern(where):
+        return list_images(where, others)
+    files: dict[str, Path] = {}
+    for found in file_patterns.find(where, others):
+        if found.image_id in files:
+            raise SegtoolError(f"{files[found.image_id]} and {found.path} both have the image_id {found.image_id!r}")
+        files[found.image_id] = found.path
+    return files
+
+
 def list_images(folder: Path, others: Collection[Path] = ()) -> dict[str, Path]:
     """List the images in a folder and its subfolders by id: the relative path without suffix, in Unicode NFC.
 
-    Skip other files, hidden files and folders (`.ipynb_checkpoints`, `._x.png`), and the folders in `others`.
+    Skip other files, what systems leave behind (see file_patterns.walk), and the folders in `others`.
 
     Raises:
         SegtoolError: the folder does not exist or has no images, or two images have the same id.
     """
-    if not folder.is_dir():
-        raise SegtoolError(f"{folder} is not a folder" if folder.exists() else f"the folder {folder} does not exist")
-    elsewhere = {other.resolve() for other in others} - {folder.resolve()}
     paths: dict[str, Path] = {}
-    for root, subfolders, names in os.walk(folder, followlinks=True):
-        here = Path(root)
-        subfolders[:] = sorted(s for s in subfolders if s[0] != "." and (here / s).resolve() not in elsewhere)
-        for name in sorted(names):
-            path = here / name
-            if name[0] == "." or path.suffix.lower() not in images.SUFFIXES:
-                continue
-            # Archives from macOS have decomposed Hangul and umlauts; the other folder may not.
-            image_id = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
-            check_image_id(image_id, folder)
-            if image_id in paths:
-                raise SegtoolError(f"{paths[image_id]} and {path} differ only in their suffix; keep one of them")
-            paths[image_id] = path
+    for path in file_patterns.walk(folder, others):
+        # Archives from macOS have decomposed Hangul and umlauts; the other folder may not.
+        image_id = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        check_image_id(image_id, folder)
+        if image_id in paths:
+            raise SegtoolError(
+                f"{paths[image_id]} and {path} differ only in their suffix; keep one of them, or type a pattern such as"
+                f" '{folder}/{{id}}{path.suffix}'"
+            )
+        paths[image_id] = path
     if not paths:
         raise SegtoolError(f"{folder} contains no images ({', '.join(images.SUFFIXES)})")
     return paths
+
+
+def with_suffix(masks: Mapping[str, Path], suffix: str, where: Path) -> dict[str, Path]:
+    """Return the files whose names end with `suffix`, by their names without it. Raises SegtoolError if none does."""
+    chosen = {name.removesuffix(suffix): path for name, path in masks.items() if name.endswith(suffix)}
+    if not chosen:
+        raise SegtoolError(
+            f"--mask-suffix {suffix}: no file in {where} is called so; one is {next(iter(masks.values()))}"
+        )
+    return chosen
+
+
+def group_masks(
+    pictures: Mapping[str, Path], where: Path, classes: Sequence[str], others: Collection[Path] = ()
+) -> dict[str, list[MaskFile]]:
+    """Find the masks of each image that show one class or object each.
+
+    Args:
+        where: a folder with a folder for each image, or a pattern.
+        classes: their names; a mask is of the class in its path or file name, or else of the second of two.
+
+    Raises:
+        SegtoolError: an image has no masks (an empty folder of its own is fine), a mask no image, or no class.
+    """
+    pattern = where if file_patterns.is_pattern(where) else where / "{id}" / "*"
+    groups: dict[str, list[MaskFile]] = {name: [] for name in pictures}
+    unmatched = []
+    for found in file_patterns.find(pattern, others, pictures, classes):
+        if found.image_id in groups:
+            groups[found.image_id].append(MaskFile(found.path, _class_of(found, classes)))
+        else:
+            unmatched.append(found.path)
+    if missing := [name for name, files in groups.items() if not files and not file_patterns.has_folder(pattern, name)]:
+        raise SegtoolError(f"image {pictures[missing[0]]} has no masks in {pattern}{_more(missing)}")
+    if unmatched:
+        raise SegtoolError(f"mask {unmatched[0]} has no image{_more(unmatched)}")
+    return groups
+
+
+def _class_of(found: file_patterns.Found, classes: Sequence[str]) -> str:
+    if found.class_name:
+        return found.class_name
+    if found.path.stem in classes:
+        return found.path.stem
+    if len(classes) == 2:
+        return classes[1]
+    raise SegtoolError(
+        f"mask {found.path} shows no class: name it after one of {', '.join(classes[:5])}, or show where its class"
+        " stands, such as --masks 'masks/{class}/{id}.png'"
+    )
 
 
 def match_masks(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Path]:
@@ -121,53 +182,6 @@ def find_groups(image_ids: Iterable[str], regex: str | None, *, required: bool =
     if ungrouped and required:
         raise UsageError(f"--group-regex {regex!r} finds no group in {ungrouped[0]!r}{_more(ungrouped)}")
     return groups
-
-
-def value_ids(masks: Sequence[Path], classes: int, ignore_index: int | None, track: Track) -> dict[int, int]:
-    """Map each value in the given masks to a class id, or to 255 for pixels to ignore.
-
-    If there are two classes, and all masks contain only 0, 255 and `ignore_index`, 255 is class 1 unless it is
-    `ignore_index` itself. Otherwise values are class ids, and 255 and `ignore_index` are ignored.
-
-    Raises:
-        SegtoolError: a mask cannot be read.
-    """
-    ignored = {} if ignore_index is None else {ignore_index: images.IGNORE}
-    if classes == 2 and ignore_index != images.IGNORE:
-        binary = {0: 0, 255: 1, **ignored}
-        values = (images.distinct(images.read_indices(path)) for path in masks)
-        if all(binary.keys() >= set(v.tolist()) for v in track(values, total=len(masks), label="mask values")):
-            return binary
-    return {**{i: i for i in range(classes)}, images.IGNORE: images.IGNORE, **ignored}
-
-
-def translate(values: npt.NDArray[np.integer], ids: Mapping[int, int], where: object) -> images.Array:
-    """Translate the values (H, W) of a mask file to class ids, uint8 (H, W).
-
-    Raises:
-        SegtoolError: a value is not in `ids`.
-    """
-    present = images.distinct(values).tolist()
-    if unknown := [value for value in present if value not in ids]:
-        classes = [value for value, class_id in ids.items() if class_id != images.IGNORE]
-        raise SegtoolError(
-            f"mask {where} contains the value {', '.join(map(str, unknown[:5]))}, but classes are {min(classes)} to"
-            f" {max(classes)} (--classes), and pixels to ignore"
-            f" {' or '.join(str(v) for v, i in ids.items() if i == images.IGNORE) or 'none'} (--ignore-index)"
-        )
-    table = np.zeros(max(present) + 1, np.uint8)
-    table[present] = [ids[value] for value in present]
-    return table[values]
-
-
-def read_palette(mask: Path, ids: Mapping[int, int], classes: int) -> tuple[tuple[int, int, int], ...] | None:
-    """Return the colours of the classes if `mask` has a palette with all of them that is not just shades of grey."""
-    colours = images.read_palette(mask)
-    values = {class_id: value for value, class_id in ids.items() if class_id != images.IGNORE}
-    if colours is None or len(values) < classes or max(values.values()) >= len(colours):
-        return None
-    chosen = tuple(colours[values[class_id]] for class_id in range(classes))
-    return None if all(len(set(colour)) == 1 for colour in chosen) else chosen
 
 
 def _by_stem(files: Mapping[str, Path], without: Collection[str]) -> dict[str, list[str]]:
