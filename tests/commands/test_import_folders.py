@@ -37,7 +37,8 @@ def picture(path: Path, size: tuple[int, int] = SIZE, exif: int | None = None) -
 
 def mask(path: Path, values: Any, palette: list[int] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(np.broadcast_to(np.asarray(values), SIZE).copy())
+    pixels = np.asarray(values)
+    image = Image.fromarray(np.broadcast_to(pixels, SIZE + pixels.shape[2:]).copy())
     if palette:
         image.putpalette(palette)
     image.save(path)
@@ -250,6 +251,168 @@ def test_bad_input_is_one_line_and_leaves_nothing(given: Path, case: str) -> Non
     assert raised.type is error
     assert "\n" not in str(raised.value)
     assert not (given / "out").exists()
+
+
+def test_a_suffix_tells_masks_from_images_in_one_folder(tmp_path: Path) -> None:
+    for name, row in {"car.01": (0, 1), "b": (1,)}.items():
+        picture(tmp_path / "both" / f"{name}.JPG")
+        mask(tmp_path / "both" / f"{name}_mask.PNG", bytes_(*row))
+    both = {"images": tmp_path / "both", "masks": tmp_path / "both"}
+    dataset = run(tmp_path, "x,y", mask_suffix="_mask", **both)
+    assert {name: values(dataset, name) for name in dataset.by_id} == {"car.01": [0, 1], "b": [1]}
+    with pytest.raises(SegtoolError, match=r"both/b\.JPG would be both image and mask \(and 3 more\); .*--mask-suffix"):
+        run(tmp_path / "other", "x,y", **both)
+    with pytest.raises(SegtoolError, match=r"--mask-suffix _m: no file in .*both is called so; one is .*both/b\.JPG"):
+        run(tmp_path / "other", "x,y", mask_suffix="_m", **both)
+
+
+def test_a_suffix_that_is_missing_is_offered(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.jpg")
+    mask(tmp_path / "masks" / "a_mask.gif", bytes_(0, 1))
+    with pytest.raises(SegtoolError, match=r"no mask of that name; if .*a_mask\.gif is it, type --mask-suffix '_mask'"):
+        run(tmp_path, "x,y")
+    assert values(run(tmp_path, "x,y", mask_suffix="_mask"), "a") == [0, 1]
+
+
+def test_patterns(tmp_path: Path) -> None:
+    """Cityscapes' layout: other files beside the masks are passed over, and ids keep their folder."""
+    for city, name in (("bonn", "b_0"), ("ulm", "u_1")):
+        picture(tmp_path / "left" / city / f"{name}_left.png")
+        mask(
+            tmp_path / "fine" / city / f"{name}_fine_color.png", np.uint8([128, 64, 128]) * np.ones((6, 9, 1), np.uint8)
+        )
+        mask(tmp_path / "fine" / city / f"{name}_fine_ids.png", bytes_(77))
+    patterns = {"images": tmp_path / "left/{id}_left.png", "masks": tmp_path / "fine/{id}_fine_color.png"}
+    dataset = run(tmp_path, None, colors="cityscapes", **patterns)
+    assert {name: values(dataset, name) for name in dataset.by_id} == {"bonn/b_0": [0], "ulm/u_1": [0]}
+    assert len(dataset.classes) == 19
+    assert dataset.palette is not None
+    assert dataset.palette[18] == (119, 11, 32)
+
+
+def test_a_mask_for_each_object(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, rows in {"n0": [(1, 0), (0, 1, 1, 0)], "n1": [(255, 255, 0)], "n2": []}.items():
+        picture(tmp_path / "train" / name / "images" / f"{name}.png")
+        (tmp_path / "train" / name / "masks").mkdir()
+        for number, row in enumerate(rows):
+            mask(tmp_path / "train" / name / "masks" / f"{number}.png", bytes_(*row))
+    patterns = {"images": tmp_path / "train/{id}/images/*.png", "masks": tmp_path / "train/{id}/masks/*.png"}
+    dataset = run(tmp_path, "ground,cell", masks_per_image=True, **patterns)
+    rows = [dataset.read_mask(dataset.by_id[name])[0].tolist() for name in ("n0", "n1", "n2")]
+    assert rows == [[1, 1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0, 0, 0], [0] * 9]
+    assert "in several masks" not in caplog.text
+    with pytest.raises(SegtoolError, match=r"masks/0\.png and .*masks/1\.png both have the image_id 'n0'; .*per-image"):
+        run(tmp_path / "other", "ground,cell", **patterns)
+
+
+def test_a_mask_for_each_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    picture(tmp_path / "images" / "a.png")
+    for name, row in {"x": (0, 0, 0, 1), "y": (1, 1, 0), "z": (0, 1, 1, 0)}.items():
+        mask(tmp_path / "by_class" / name / "a.png", bytes_(*row))
+        mask(tmp_path / "by_image" / "a" / f"{name}.png", bytes_(*row))
+    pattern = {"masks": tmp_path / "by_class/{class}/a.png", "masks_per_image": True}
+    for given_as, order, row in (
+        (tmp_path / "by_class/{class}/{id}.png", None, [1, 2, 2, 0]),
+        (tmp_path / "by_image", ("z", "y"), [1, 1, 2, 0]),
+    ):
+        caplog.clear()
+        options = {**pattern, "masks": given_as, "paint_order": order, "overwrite": True}
+        written = run(tmp_path, "x,y,z", **options)
+        assert written.read_mask(written.by_id["a"])[0, :4].tolist() == row
+        assert f"{SIZE[0]} pixels of 1 images are in several masks" in caplog.text
+    for options, error, line in (
+        (
+            {"masks": tmp_path / "by_class"},
+            SegtoolError,
+            r"folders classes\? Then type --masks '.*by_class/{class}/{id}",
+        ),
+        ({"masks": tmp_path / "by_image", "classes": "x,y,w"}, SegtoolError, r"z\.png shows no class: name it after"),
+        (
+            {"masks": tmp_path / "by_image", "paint_order": ("v",)},
+            UsageError,
+            "--paint-order v: there is no such class",
+        ),
+    ):
+        with pytest.raises(error, match=line):
+            run(tmp_path / "other", **{"images": tmp_path / "images", "masks_per_image": True, **options})
+
+
+def test_colours_and_a_map(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    row = np.uint8([[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [224, 224, 192]] + [[0, 0, 0]] * 4])
+    mask(tmp_path / "masks" / "a.png", np.broadcast_to(row, (*SIZE, 3)))
+    (tmp_path / "map.csv").write_text("theirs,ours\naeroplane,thing\nbicycle,ignore\nbird,drop\n")
+    dataset = run(tmp_path, None, colors="VOC", map=tmp_path / "map.csv")
+    assert dataset.classes[:3] == ("background", "thing", "boat")
+    assert dataset.read_mask(dataset.by_id["a"])[0].tolist() == [0, 1, 255, 0, 255, 0, 0, 0, 0]
+    assert dataset.palette is not None
+    assert dataset.palette[:3] == ((0, 0, 0), (128, 0, 0), (0, 0, 128))
+    (tmp_path / "map.csv").write_text("theirs,ours\n")
+    with pytest.raises(UsageError, match=r"classes .*different inputs: map"):
+        run(tmp_path, None, colors="VOC", map=tmp_path / "map.csv")
+
+
+def test_values_and_a_map(given: Path) -> None:
+    (given / "map.yaml").write_text("two: ignore\nnine: one\n")
+    dataset = run(given, None, values="0=zero,1=one,2=two,9=nine", map=given / "map.yaml")
+    assert dataset.classes == ("zero", "one")
+    assert dataset.read_mask(dataset.by_id["b c"])[0].tolist() == [0, 1, 1, 255, 1, 1, 1, 1, 1]
+
+
+def test_300_classes_go_in_by_a_map(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    mask(tmp_path / "masks" / "a.png", np.array([0, 199, 200, 255, 299, 256, 0, 0, 0], np.uint16))
+    (tmp_path / "names.txt").write_bytes("\r\n".join(f"class {number}" for number in range(300)).encode())
+    with pytest.raises(UsageError, match=r"300 classes; segtool takes 2 to 255, .* by --map FILE"):
+        run(tmp_path, str(tmp_path / "names.txt"))
+    rows = [f"class {number},class {number - 200}" for number in range(200, 300)]
+    (tmp_path / "map.csv").write_text("\n".join(["theirs,ours", *rows]))
+    dataset = run(tmp_path, str(tmp_path / "names.txt"), map=tmp_path / "map.csv")
+    assert len(dataset.classes) == 200
+    assert dataset.read_mask(dataset.by_id["a"])[0].tolist() == [0, 199, 0, 55, 99, 56, 0, 0, 0]
+
+
+def test_255_classes(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    mask(tmp_path / "masks" / "a.png", bytes_(0, 254, 255))
+    dataset = run(tmp_path, ",".join(f"c{number}" for number in range(255)))
+    assert dataset.read_mask(dataset.by_id["a"])[0, :3].tolist() == [0, 254, 255]
+
+
+def test_images_alone_are_test_images(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "s" / "a.GIF")
+    picture(tmp_path / "images" / "b.jpg")
+    dataset = run(tmp_path, masks=None, group_regex="^(s)")
+    assert (dataset.train, [(r.image_id, r.group) for r in dataset.test]) == ((), [("b", ""), ("s/a", "s")])
+    assert not (tmp_path / "out" / "train.csv").exists()
+    with pytest.raises(UsageError, match="name the classes by --classes: the classes of the runs"):
+        run(tmp_path, None, masks=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"masks": None, "test_images": Path("t")}, "--test-images has no effect without --masks"),
+        ({"masks": None, "values": "0=a,1=b", "classes": None}, "--values has no effect without --masks"),
+        ({"colors": "voc"}, "--colors cannot be combined with --classes"),
+        ({"values": "0=a,1=b"}, "--values cannot be combined with --classes"),
+        ({"nearest_color": 3.0}, "--nearest-color has no effect without --colors"),
+        ({"masks_per_image": True, "mask_suffix": "_m"}, "--masks-per-image cannot be combined with --mask-suffix"),
+        ({"paint_order": ("a",)}, "--paint-order has no effect without --masks-per-image"),
+        ({"ignore_index": 3, "threshold": 9}, "--ignore-index cannot be combined with --threshold"),
+        ({"threshold": 9}, "--threshold is for masks of two classes, not of 3"),
+        ({"classes": None}, "name the classes by --classes, --colors or --values"),
+    ],
+)
+def test_options_that_do_not_go_together(given: Path, options: dict[str, Any], line: str) -> None:
+    with pytest.raises(UsageError, match=line):
+        run(given, **options)
+
+
+def test_classes_of_another_data_set(given: Path) -> None:
+    run(given, "x,y,z", ignore_index=9)
+    again = run(given, str(given / "out" / "dataset.yaml"), ignore_index=9)
+    assert again.classes == ("x", "y", "z")
 
 
 def test_interrupted_then_resumed_keeps_only_complete_masks(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,10 @@ def find_files(where: Path, others: Collection[Path] = ()) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for found in file_patterns.find(where, others):
         if found.image_id in files:
-            raise SegtoolError(f"{files[found.image_id]} and {found.path} both have the image_id {found.image_id!r}")
+            raise SegtoolError(
+                f"{files[found.image_id]} and {found.path} both have the image_id {found.image_id!r}; if they are masks"
+                " of one class or object each, add --masks-per-image"
+            )
         files[found.image_id] = found.path
     return files
 
@@ -120,7 +123,9 @@ def group_masks(
         else:
             unmatched.append(found.path)
     if missing := [name for name, files in groups.items() if not files and not file_patterns.has_folder(pattern, name)]:
-        raise SegtoolError(f"image {pictures[missing[0]]} has no masks in {pattern}{_more(missing)}")
+        by_class = any((where / name).is_dir() for name in classes)
+        advice = f"; are its folders classes? Then type --masks '{where}/{{class}}/{{id}}.png'" if by_class else ""
+        raise SegtoolError(f"image {pictures[missing[0]]} has no masks in {pattern}{_more(missing)}{advice}")
     if unmatched:
         raise SegtoolError(f"mask {unmatched[0]} has no image{_more(unmatched)}")
     return groups
@@ -155,10 +160,18 @@ def match_masks(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict
             f" put images and masks in the same subfolders{_more(ambiguous)}"
         )
     if missing := [image_id for stem, ids in rest.items() if stem not in spare for image_id in ids]:
-        raise SegtoolError(f"image {pictures[missing[0]]} has no mask of that name{_more(missing)}")
+        stem = PurePosixPath(missing[0]).name
+        suffix = next((other.removeprefix(stem) for other in spare if other.startswith(stem)), None)
+        advice = f"; if {masks[spare[stem + suffix][0]]} is it, type --mask-suffix '{suffix}'" if suffix else ""
+        raise SegtoolError(f"image {pictures[missing[0]]} has no mask of that name{_more(missing)}{advice}")
     if unmatched := [mask for stem, ids in spare.items() if stem not in rest for mask in ids]:
         raise SegtoolError(f"mask {masks[unmatched[0]]} has no image of that name{_more(unmatched)}")
     matched.update({ids[0]: masks[spare[stem][0]] for stem, ids in rest.items()})
+    if own := [path for image_id, path in matched.items() if path == pictures[image_id]]:
+        raise SegtoolError(
+            f"{own[0]} would be both image and mask{_more(own)}; say what differs in their names by --mask-suffix, or"
+            " type patterns such as --images 'DIR/{id}.jpg' --masks 'DIR/{id}.png'"
+        )
     return matched
 
 
@@ -192,5 +205,5 @@ def _by_stem(files: Mapping[str, Path], without: Collection[str]) -> dict[str, l
     return stems
 
 
-def _more(names: Sequence[str]) -> str:
+def _more(names: Sequence[object]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

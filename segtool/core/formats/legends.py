@@ -22,28 +22,10 @@ LARGEST = 1 << 20
 IGNORED_NAMES = ("ignore", "void")
 IGNORED = -1
 
+# Pascal VOC's classes, in the order of their colours.
 VOC = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+    "background,aeroplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,diningtable,dog,horse,motorbike,person,"
+    "pottedplant,sheep,sofa,train,tvmonitor"
 )
 # Of cityscapesScripts' labels.py: the 19 classes of the benchmark in their order, and what it ignores.
 CITYSCAPES: Mapping[str, RGB] = {
@@ -152,7 +134,7 @@ def read_colours(text: str) -> Legend[RGB]:
     if os.path.isfile(text):  # noqa: PTH113
         return _legend(_read_colour_file(Path(text)), text)
     if text.lower() == "voc":
-        return _legend(_with_voc_colours(VOC), text)
+        return _legend(_with_voc_colours(VOC.split(",")), text)
     if text.lower() == "cityscapes":
         ignored = [(colour, IGNORED_NAMES[0]) for colour in CITYSCAPES_IGNORED]
         return _legend([*((colour, name) for name, colour in CITYSCAPES.items()), *ignored], text)
@@ -160,7 +142,7 @@ def read_colours(text: str) -> Legend[RGB]:
 
 
 def voc_colour(index: int) -> RGB:
-    """Return the colour of a class id in Pascal VOC: its bits in threes, from the lowest, are the highest bits of RGB."""
+    """Return the colour of a class id in Pascal VOC: its lowest three bits are the highest of RGB, and so on."""
     channels = [sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
     return channels[0], channels[1], channels[2]
 

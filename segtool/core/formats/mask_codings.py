@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.formats.legends import IGNORED, RGB, Legend, read_colours
-from segtool.core.formats.mask_pixels import ColourMaskError, Ints, MaskReader, Pixels, pack, unpack
+from segtool.core.formats.mask_pixels import ColourMaskError, Colours, Ints, MaskReader, Pixels, pack, unpack
 from segtool.core.reporting.progress import Track
 from segtool.errors import SegtoolError
 
@@ -65,24 +65,42 @@ class ValueCoding:
 
     Attributes:
         legend: what the values mean.
-        names: names for values in the option that an error offers, and in it whether `legend` was typed by --values.
+        names: the given classes, for the option that an error offers.
+        by_values: whether the legend was typed by --values.
     """
 
     legend: Legend[int]
     reader: MaskReader
     names: Sequence[str]
     by_values: bool
+    # The colour of each value in palettes, and the first mask with it.
+    _colours: dict[int, tuple[int, Path]] = field(default_factory=dict)
 
     def decode(self, files: Sequence[MaskFile]) -> images.Array:
         """See Coding."""
         (file,) = files
         try:
-            mask = _translate(self.reader.values(file.path), self.legend.mask_values())
+            pixels = self.reader.values(file.path)
         except ColourMaskError:
-            mask = None
+            raise UnlistedError(file.path, self.explain) from None
+        mask = _translate(pixels, self.legend.mask_values())
         if mask is None:
             raise UnlistedError(file.path, self.explain)
+        if pixels.palette is not None and not self.by_values:
+            self._compare_palette(pixels, pixels.palette, file.path)
         return mask
+
+    def _compare_palette(self, pixels: Pixels, palette: Colours, path: Path) -> None:
+        """Raise SegtoolError if a value has another colour than in an earlier mask: it may mean another class."""
+        for value in images.distinct(pixels.counted).tolist():
+            colour = int(palette[value]) if value < len(palette) else -1
+            known, earlier = self._colours.setdefault(value, (colour, path))
+            if known != colour:
+                raise SegtoolError(
+                    f"the palettes of {earlier} and {path} differ: value {value} is {_shown(known)} in one and"
+                    f" {_shown(colour)} in the other. Name classes by their colours (--colors), or if the values count,"
+                    " by them (--values)"
+                )
 
     def explain(self, paths: Sequence[Path], track: Track) -> str:
         """See UnlistedError."""
@@ -96,8 +114,8 @@ class ValueCoding:
             middle = (min(seen.pixels) + max(seen.pixels) + 1) // 2
             return (
                 f"{where} hold {len(seen.pixels)} values from {min(seen.pixels)} to {max(seen.pixels)}, as JPEG or"
-                f" smooth edges make them, but there are two classes: --threshold {middle} makes values from {middle}"
-                f" on {self.names[1]!r}"
+                f" smooth edges make them, but there are two classes: --classes '{','.join(self.names)}' --threshold"
+                f" {middle} makes values from {middle} on {self.names[1]!r}"
             )
         if not odd:
             return f"mask {paths[0]} is a JPEG, whose compression changes class ids near edges: get the masks as PNG"
@@ -111,10 +129,11 @@ class ValueCoding:
         if self.by_values:
             return "Add them to --values, such as " + ",".join(f"{value}=ignore" for value in odd[:NAMED])
         classes = f"The classes are 0 to {len(self.names) - 1} (--classes)"
-        if len(odd) == 1 and odd[0] >= len(self.names):
+        # Where the values are as many as the classes, each is one.
+        if len(odd) == 1 and 0 in values and len(values) != len(self.names):
             classes += f"; to ignore {odd[0]}, type --ignore-index {odd[0]}"
         names = [*self.names, *(f"NAME{number}" for number in range(len(self.names), len(values)))]
-        if len(values) > 2 * NAMED:
+        if len(values) > 2 * NAMED or any(letter in name for name in names for letter in ",='"):
             return f"{classes}; name all values in a CSV with the columns value,name: --values FILE"
         typed = ",".join(f"{value}={name}" for value, name in zip(values, names, strict=False))
         return f"{classes}; to name the values, type --values '{typed}' without --classes"
@@ -324,10 +343,11 @@ def _explain_colours(paths: Sequence[Path], reader: MaskReader, track: Track) ->
     ranked = sorted(seen.pixels, key=lambda colour: -seen.pixels[colour])
     presets = [name for name in ("voc", "cityscapes") if present <= read_colours(name).ids.keys()]
     named = f"--colors {presets[0]}, or a CSV" if presets else "--colors FILE, a CSV"
+    smooth = ", as JPEG or smooth edges make them (--nearest-color)" if len(ranked) > images.MAX_CLASSES else ""
     example = next(seen.example[colour] for colour in ranked if len(set(unpack(np.array(colour)).tolist())) > 1)
     return (
         f"mask {example} is a colour image; name the class of each colour by {named} with the columns name,r,g,b."
-        f" The masks hold {len(ranked)} colours: {seen.listed(ranked, _shown)}"
+        f" The masks hold {len(ranked):,} colours{smooth}: {seen.listed(ranked, _shown)}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,13 @@ class Pixels:
         values: integers (H, W): values, grey levels or packed colours.
         transparent: bool (H, W), or None if none is or transparency does not matter.
         lossy: whether the file is a JPEG, which changes values.
+        palette: the packed colours of palette indices, or None if values are no indices.
     """
 
     values: Ints
     transparent: npt.NDArray[np.bool_] | None
     lossy: bool = False
+    palette: Colours | None = None
 
     @property
     def counted(self) -> Ints:
@@ -60,7 +62,9 @@ class MaskReader:
             ColourMaskError: its colours are not grey.
         """
         with self._opened(path) as image:
-            return self._pixels(image, _values(image, path))
+            indexed = image.mode in ("P", "PA") and image.format != "GIF"
+            palette = pack(np.reshape(image.getpalette("RGB"), (-1, 3))) if indexed else None
+            return replace(self._pixels(image, _values(image, path)), palette=palette)
 
     def levels(self, path: Path) -> Pixels:
         """Read grey levels: those of a palette's colours, and of colours that are grey but for compression.
