@@ -32,7 +32,7 @@ class Dialect(NamedTuple):
 
     def is_blank(self, line: str) -> bool:
         """Whether all cells of a line are empty."""
-        return not line.replace(self.separator, "").strip()
+        return not line.strip(f" \t{self.separator}")
 
 
 def read_table(path: Path, required: Sequence[str] = ()) -> "pd.DataFrame":

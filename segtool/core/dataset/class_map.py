@@ -79,6 +79,7 @@ def _of_csv(path: Path) -> dict[str, str]:
 
 def _of_yaml(path: Path) -> dict[str, str]:
     content = read_yaml(path, dict[Any, Any])
-    if misread := [name for pair in content.items() for name in pair if name is None or isinstance(name, bool)]:
+    names = [name for pair in content.items() for name in pair]
+    if misread := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]:
         raise SegtoolError(f"{path}: YAML reads a class name as {misread[0]!r}; put it in quotes, such as 'no'")
     return {str(theirs): str(ours) for theirs, ours in content.items()}

@@ -63,7 +63,7 @@ class MaskReader:
         """
         with self._opened(path) as image:
             indexed = image.mode in ("P", "PA") and image.format != "GIF"
-            palette = pack(np.reshape(image.getpalette("RGB"), (-1, 3))) if indexed else None
+            palette = pack(np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)) if indexed else None
             return replace(self._pixels(image, _values(image, path)), palette=palette)
 
     def levels(self, path: Path) -> Pixels:
