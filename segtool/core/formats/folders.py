@@ -157,7 +157,8 @@ def match_masks(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict
         stem = ambiguous[0]
         raise SegtoolError(
             f"{pictures[rest[stem][0]]} and {masks[spare[stem][0]]} have the same stem, but others too:"
-            f" put images and masks in the same subfolders{_more(ambiguous)}"
+            f" put images and masks in the same subfolders{_more(ambiguous)}, or type --masks-per-image if each mask"
+            " shows one class or object"
         )
     if missing := [image_id for stem, ids in rest.items() if stem not in spare for image_id in ids]:
         stem = PurePosixPath(missing[0]).name
