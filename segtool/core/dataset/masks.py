@@ -5,15 +5,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.dataset.dataset import Record
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
+from segtool.core.threads import map_in_threads
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
 log = logging.getLogger(__name__)
+
+Counts = npt.NDArray[np.int64]
 
 
 class Tally:
@@ -23,9 +27,8 @@ class Tally:
         self.pixels = np.zeros(256, np.int64)
         self.images = np.zeros(256, np.int64)
 
-    def add(self, mask: images.Array) -> None:
-        """Add one mask."""
-        counts = images.count_values(mask)
+    def add(self, counts: Counts) -> None:
+        """Add one mask, by how many of its pixels have each value."""
         self.pixels += counts
         self.images += counts > 0
 
@@ -51,28 +54,31 @@ def write_masks(
     track: Track,
     palette: Sequence[Sequence[int]] | None = None,
 ) -> Tally:
-    """Write the mask of every record, except where a finished one exists already.
+    """Write the mask of every record, on all cores, except where a finished one exists already.
 
     Args:
         records: images, and the paths to write their masks to.
         classes: number of classes.
-        make: returns a record's mask, uint8 (H, W), from the record and the size of its image.
+        make: returns a record's mask, uint8 (H, W), from the record and the size of its image; called in threads.
         palette: colours of the class ids, stored in the files.
 
     Raises:
         SegtoolError: an image cannot be read, or `make` raises it.
     """
-    tally, kept = Tally(), 0
-    for record in track(records, total=len(records), label="masks"):
+
+    def write(record: Record) -> tuple[Counts, bool]:
         assert record.mask is not None
         size = images.image_size(record.image)
-        mask = _finished(record.mask, size, classes)
-        if mask is None:
-            mask = make(record, size)
+        finished = _finished(record.mask, size, classes)
+        mask = make(record, size) if finished is None else finished
+        if finished is None:
             images.write_mask(record.mask, mask, palette)
-        else:
-            kept += 1
-        tally.add(mask)
+        return images.count_values(mask), finished is not None
+
+    tally, kept = Tally(), 0
+    for counts, was_finished in track(map_in_threads(write, records), total=len(records), label="masks"):
+        tally.add(counts)
+        kept += was_finished
     if kept:
         log.info("%d masks of an earlier, interrupted call are reused", kept)
     return tally

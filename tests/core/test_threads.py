@@ -1,0 +1,50 @@
+"""Work in threads: results in order, errors at their item, and nothing begun long after a stop."""
+
+import threading
+
+import pytest
+
+from segtool.core.threads import AHEAD, map_in_threads
+
+
+def test_results_are_in_order_whichever_ends_first() -> None:
+    second_is_done = threading.Event()
+
+    def work(item: int) -> int:
+        if item == 0:
+            # Needs a second thread, and a timeout where there is one core.
+            second_is_done.wait(0.5)
+        if item == 1:
+            second_is_done.set()
+        return item * item
+
+    assert list(map_in_threads(work, range(100))) == [item * item for item in range(100)]
+
+
+def test_no_items() -> None:
+    assert list(map_in_threads(str, [])) == []
+
+
+def test_an_error_is_raised_at_its_item_and_ends_the_work() -> None:
+    begun = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 3:
+            raise ValueError("three")
+        return item
+
+    results = map_in_threads(work, range(100_000))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+    assert len(begun) < 100_000
+
+
+def test_items_are_taken_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    items = iter(range(1000))
+    results = map_in_threads(str, items)
+    assert next(results) == "0"
+    del results
+    assert next(items) == 2 * AHEAD
