@@ -1,9 +1,7 @@
 """Turn the pixels of given mask files into class ids, and explain values and colours that mean no class."""
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -15,6 +13,7 @@ from segtool.core import images
 from segtool.core.formats.legends import IGNORED, RGB, Legend, read_colours
 from segtool.core.formats.mask_pixels import ColourMaskError, Colours, Ints, MaskReader, Pixels, pack, unpack
 from segtool.core.reporting.progress import Track
+from segtool.core.threads import map_in_threads
 from segtool.errors import SegtoolError
 
 # Values or colours that an error lists; more of them are counted.
@@ -398,9 +397,5 @@ def _count_all(
         counts = images.count_values(np.ascontiguousarray(pixels.counted, np.uint8))
         return np.flatnonzero(counts), counts[counts > 0]
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        counted: Iterable[tuple[Ints, Ints]] = pool.map(count, paths)
-        try:
-            yield from zip(paths, track(counted, total=len(paths), label=f"mask {kind}"), strict=True)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    counted = map_in_threads(count, paths)
+    yield from zip(paths, track(counted, total=len(paths), label=f"mask {kind}"), strict=True)
