@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.artifacts.output import Output
-from segtool.core.files import digest_file
-from segtool.core.formats import coco_regions, mask_zip
+from segtool.core.files import digest_bytes, digest_file
+from segtool.core.formats import coco_regions, legends, mask_zip
 from segtool.core.formats.run_lengths import Numbering
 from segtool.core.formats.submission_rows import Layout, make_layout, read_sample
 from segtool.core.formats.submissions import Regions, write_pixels, write_rle
@@ -61,11 +61,9 @@ class Job:
         inputs |= decision_digest(self.settings.decision.thresholds)
         if self.settings.format == "coco":
             inputs["probabilities"] = self.preds.digests(probs=True)["predictions"]
-        files = {
-            "sample": self.settings.rows.sample,
-            "annotations": self.settings.annotations,
-            "colors": self.settings.colors,
-        }
+        if self.settings.values or self.settings.colors:
+            inputs["values"] = digest_bytes(repr(self.values.tolist()).encode())
+        files = {"sample": self.settings.rows.sample, "annotations": self.settings.annotations}
         return inputs | {name: digest_file(path) for name, path in files.items() if path}
 
     @cached_property
@@ -81,6 +79,16 @@ class Job:
         if not re.search("background|^bg$|^ground$|unlabel", classes[0], re.IGNORECASE):
             log.info("%r, class 0, is taken for the background; --class names the classes to submit", classes[0])
         return [*range(1, len(classes))]
+
+    @cached_property
+    def values(self) -> mask_zip.ValueTable:
+        """What a PNG holds for each class id."""
+        classes, values, colours = self.preds.classes, self.settings.values, self.settings.colors
+        if values is not None:
+            return mask_zip.values_of(legends.read_values(values), classes, f"--values {values}")
+        if colours is not None:
+            return mask_zip.values_of(legends.read_colours(colours), classes, f"--colors {colours}")
+        return np.arange(len(classes), dtype=np.uint8)
 
     def masks(self, ids: Sequence[str]) -> Iterator[tuple[str, images.Array]]:
         """Yield image_id and mask, uint8 (H, W), at the size to submit."""
@@ -187,11 +195,7 @@ def _coco(job: Job) -> Write:
 def _png(job: Job) -> Write:
     settings, preds = job.settings, job.preds
     names = mask_zip.zip_names(preds.ids)
-    values: mask_zip.ValueTable = np.arange(len(preds.classes), dtype=np.uint8)
-    if settings.values is not None:
-        values = mask_zip.parse_values(settings.values, preds.classes)
-    elif settings.colors:
-        values = mask_zip.read_colours(settings.colors, preds.classes)
+    values = job.values
 
     def write() -> None:
         named = ((names[image_id], mask) for image_id, mask in job.masks(preds.ids))

@@ -85,12 +85,19 @@ class SubmitSettings:
     )
     values: str | None = option(
         None,
+        metavar="0=a,128=b|FILE",
+        file_or_word=True,
         needs=("format png",),
         excludes=("colors",),
-        metavar="V=CLASS,...",
-        help="Grey value of each class in the masks, such as 0=background,128=nucleus (default: the class id)",
+        help="Grey value of each class in the masks, as in `import folders` (default: the class id)",
     )
-    colors: Path | None = option(None, needs=("format png",), help="CSV name,r,g,b with the colour of each class")
+    colors: str | None = option(
+        None,
+        metavar="FILE|voc|cityscapes",
+        file_or_word=True,
+        needs=("format png",),
+        help="Colour of each class in the masks, as in `import folders`",
+    )
     rows: RowSettings = RowSettings()
     run_lengths: SubmitRunLengthSettings = SubmitRunLengthSettings()
     decision: DecisionSettings = DecisionSettings()

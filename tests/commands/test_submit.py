@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 
 from segtool.commands.submit import run
 from segtool.core import images
+from segtool.core.dataset.dataset import load_dataset
 from segtool.core.dataset.masks import mask_path
 from segtool.core.files import write_json
 from segtool.core.formats.submissions import pixels_string
@@ -318,6 +319,33 @@ def test_png(typed: Callable, three: Path, tmp_path: Path) -> None:
         assert (pixels == np.array(table, np.uint8)[images.read_indices(mask_path(three, "000"))]).all()
 
 
+def test_values_that_lack_a_class_or_are_too_large(typed: Callable, three: Path) -> None:
+    for values, line in (("0=bg,1=fish", "lacks the class 'big_rock'"), ("0=bg,1=fish,65536=big_rock", "65536; a PNG")):
+        done = typed(f"submit three -o s.zip --format png --values {values}")
+        assert (done.status, line in done.stderr) == (1, True), done.stderr
+
+
+def test_import_folders_reads_the_masks_back(typed: Callable, three: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        Image.new("RGB", (5, 6)).save(tmp_path / "pictures" / f"00{number}.png")
+    (tmp_path / "colors.csv").write_text("name,r,g,b\nbg,0,0,0\nfish,1,2,3\nbig_rock,255,0,9\n")
+    for number, options in enumerate(("--values 0=bg,255=fish,128=big_rock", "--colors colors.csv")):
+        assert typed(f"submit three -o {number}.zip --format png {options}").status == 0
+        with zipfile.ZipFile(tmp_path / f"{number}.zip") as archive:
+            archive.extractall(tmp_path / f"masks{number}")
+        back = typed(f"import folders --images pictures --masks masks{number} -o back{number} {options}")
+        assert back.status == 0, back.stderr
+        for name in ("000", "001", "002"):
+            found, mask = (
+                images.read_indices(mask_path(folder, name)) for folder in (tmp_path / f"back{number}", three)
+            )
+            order = load_dataset(tmp_path / f"back{number}").classes
+            assert (
+                [order[value] for value in found.ravel()] == np.array(["bg", "fish", "big_rock"])[mask.ravel()]
+            ).all()
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -326,9 +354,8 @@ def test_png(typed: Callable, three: Path, tmp_path: Path) -> None:
         ("--format rle --per image --id-format {id}_{class}", "--per image contradicts"),
         ("--format rle --id-format {class}", "lacks {id}"),
         ("--format coco --per image", "--format coco has an entry for each object"),
-        ("--format png --values 0=bg,1=fish", "lacks the class 'big_rock'"),
-        ("--format png --values 0=bg,1=fish,x=big_rock", "'x=big_rock' is not VALUE=CLASS"),
-        ("--format png --values 0=bg,1=fish,2=fish", "class 'fish' a second time"),
+        ("--format png --values 0=bg,1=fish,x=big_rock", "'x=big_rock' is not VALUE=NAME"),
+        ("--format png --colors none.csv", "there is no such file"),
         ("--format png --values 0=bg --colors c.csv", "cannot be combined"),
         ("--per object", "--per has no effect without --format rle or --format coco"),
         ("--class fish", "--class has no effect without --format rle or --format coco"),

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,14 +11,12 @@ from PIL import Image
 
 from segtool.core import images
 from segtool.core.files import atomic
-from segtool.core.tables import read_csv, to_whole_number
-from segtool.errors import SegtoolError, UsageError, did_you_mean
+from segtool.core.formats.legends import RGB, Legend
+from segtool.errors import SegtoolError, did_you_mean
 
 # The value of each class id: uint8 or uint16 (C,), or uint8 (C, 3).
 ValueTable = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-# What --values of an import may name instead of a class; predictions have none.
-IGNORED = "ignore"
 PERMISSIONS = 0o644 << 16
 
 
@@ -56,55 +54,17 @@ def zip_names(ids: Iterable[str]) -> dict[str, str]:
     return {image_id: name for name, image_id in names.items()}
 
 
-def parse_values(text: str, classes: Sequence[str]) -> ValueTable:
-    """`0=background,128=nucleus` → uint8 (C,), or uint16 where a value is above 255.
+def values_of(legend: Legend[int] | Legend[RGB], classes: Sequence[str], where: str) -> ValueTable:
+    """Return the value or colour that a legend has for each class, the first of several; it may have more classes.
 
     Raises:
-        UsageError: it is malformed, or a class is unknown, or named twice, or not at all.
+        SegtoolError: it lacks a class, or a value is above 65535; `where` begins the line.
     """
-    values: dict[str, int] = {}
-    for part in text.split(","):
-        value, equals, name = (piece.strip() for piece in part.partition("="))
-        if not (equals and value.isascii() and value.isdigit() and len(value) < 6 and int(value) < 65536):
-            raise UsageError(f"--values {text}: {part!r} is not VALUE=CLASS, such as 128=nucleus (0 to 65535)")
-        if name == IGNORED and name not in classes:
-            continue
-        _check_class(name, values, classes, f"--values {text}", UsageError)
-        values[name] = int(value)
-    _check_all(values, classes, f"--values {text}", UsageError)
-    table = [values[name] for name in classes]
-    return np.array(table, np.uint8) if max(table) < 256 else np.array(table, np.uint16)
-
-
-def read_colours(path: Path, classes: Sequence[str]) -> ValueTable:
-    """Read a CSV name,r,g,b as the colour of each class, uint8 (C, 3).
-
-    Raises:
-        SegtoolError: it is malformed, or a class is unknown, or named twice, or not at all.
-    """
-    colours: dict[str, list[int]] = {}
-    for number, row in enumerate(read_csv(path, ("name", "r", "g", "b")), 1):
-        where = f"{path}, row {number}"
-        if row["name"] == IGNORED and IGNORED not in classes:
-            continue
-        _check_class(row["name"], colours, classes, where, SegtoolError)
-        colours[row["name"]] = [to_whole_number(row[channel], f"{where}: {channel}") for channel in "rgb"]
-        if not all(0 <= value <= 255 for value in colours[row["name"]]):
-            raise SegtoolError(f"{where} has the colour {colours[row['name']]}; values go from 0 to 255")
-    _check_all(colours, classes, str(path), SegtoolError)
-    return np.array([colours[name] for name in classes], np.uint8)
-
-
-def _check_class(
-    name: str, found: Mapping[str, object], classes: Sequence[str], where: str, error: type[SegtoolError]
-) -> None:
-    if name not in classes:
-        hint = did_you_mean(name, classes)
-        raise error(f"{where}: there is no class {name!r}{hint} (predicted: {', '.join(classes)})")
-    if name in found:
-        raise error(f"{where}: class {name!r} a second time")
-
-
-def _check_all(found: Mapping[str, object], classes: Sequence[str], where: str, error: type[SegtoolError]) -> None:
-    if lacking := [name for name in classes if name not in found]:
-        raise error(f"{where} lacks the class {lacking[0]!r}")
+    keys = dict(zip(legend.classes, legend.keys_of_classes(), strict=True))
+    if lacking := [name for name in classes if name not in keys]:
+        hint = did_you_mean(lacking[0], legend.classes)
+        raise SegtoolError(f"{where} lacks the class {lacking[0]!r}{hint} (it has: {', '.join(legend.classes)})")
+    table = np.array([keys[name] for name in classes])
+    if table.max() > np.iinfo(np.uint16).max:
+        raise SegtoolError(f"{where} has the value {table.max()}; a PNG holds up to 65535")
+    return table.astype(np.uint8) if table.max() < 256 else table.astype(np.uint16)
