@@ -34,7 +34,7 @@ ALLOWED = {
 }
 STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.values", "segtool.stop", "segtool.errors"]
 # The folders of core from the ground up: a module imports from its own folder and from those before it.
-NO_TORCH = ("reporting", "artifacts", "dataset", "scoring", "predictions", "tuning", "noise", "formats")
+NO_TORCH = ("reporting", "artifacts", "dataset", "scoring", "predictions", "tuning", "noise", "inspection", "formats")
 ENGINE = (
     *("runtime", "models", "losses", "optim", "dataloading", "inference"),
     *("training", "averaging", "debugging", "detection", "roi"),

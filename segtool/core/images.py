@@ -151,6 +151,21 @@ def image_size(path: Path) -> Size:
     return _upright(*_stored_size(path))
 
 
+def stored_form(path: Path) -> tuple[str, bool]:
+    """Return mode and depth of an image file, such as `RGB 8-bit`, and whether its EXIF tag turns or mirrors it.
+
+    Both are empty (`""`, False) for files that Pillow does not know.
+    """
+    try:
+        with _opened(path) as image:
+            bits = {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if "16" in image.mode else 8)
+            names = {"L": "grey", "I": "grey", "F": "grey", "1": "grey", "P": "palette"}
+            mode = names.get(image.mode.split(";")[0], image.mode)
+            return f"{mode} {bits}-bit", image.getexif().get(0x0112, 1) not in (0, 1)
+    except SegtoolError:
+        return "", False
+
+
 def check_size(path: Path, size: Size, whose: str) -> None:
     """Compare the image's size, from its header, with the one its mask has.
 

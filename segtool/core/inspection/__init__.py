@@ -1,0 +1,1 @@
+"""What can be said of a data set before anything is trained on it."""
