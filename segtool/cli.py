@@ -14,6 +14,7 @@ from segtool.settings.import_coco import ImportCocoSettings
 from segtool.settings.import_folders import ImportFoldersSettings
 from segtool.settings.import_preds import ImportPredsSettings
 from segtool.settings.import_rle import ImportRleSettings
+from segtool.settings.inspect import InspectSettings
 from segtool.settings.noise_rank import NoiseRankSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.pseudo import PseudoSettings
@@ -51,6 +52,7 @@ bind.add_command(imports, "folders", "segtool.commands.import_folders", ImportFo
 bind.add_command(imports, "coco", "segtool.commands.import_coco", ImportCocoSettings)
 bind.add_command(imports, "rle", "segtool.commands.import_rle", ImportRleSettings)
 bind.add_command(imports, "preds", "segtool.commands.import_preds", ImportPredsSettings)
+bind.add_command(app, "inspect", "segtool.commands.inspect", InspectSettings)
 bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
 bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings, first="segtool.commands.first_look.debug")
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings, first="segtool.commands.first_look.train")

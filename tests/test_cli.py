@@ -41,6 +41,7 @@ NEED_NO_MODEL = [
     "import_coco",
     "import_rle",
     "import_preds",
+    "inspect",
     "split",
     "threshold",
     "ensemble",

@@ -24,6 +24,23 @@ class OutputSettings:
 
 
 @dataclass(frozen=True)
+class ReportSettings:
+    """Where a report goes, if anywhere, and whether it may replace another."""
+
+    panel: ClassVar[str] = "Output"
+
+    out: Path | None = option(None, flags="-o --out", help="Folder to write the report to (default: only print it)")
+    overwrite: bool = option(
+        False,
+        flags="--overwrite",
+        needs=("out",),
+        affects_result=False,
+        help="Replace an existing report whose settings or inputs differ",
+    )
+    quiet: bool = option(False, flags="--quiet", affects_result=False, help="Print errors only")
+
+
+@dataclass(frozen=True)
 class DecisionSettings:
     """How probabilities become masks."""
 

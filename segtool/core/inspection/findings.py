@@ -182,7 +182,7 @@ def _faults_of_all(dataset: Dataset, labelled: Sequence[ImageFacts]) -> list[Fau
     """Return what keeps the data set as a whole from being trained on."""
     if not labelled:
         return [Fault("no masks", "", f"{dataset.path} has no training image with a mask that can be used")]
-    present = sum(one.pixels for one in labelled) > 0
+    present = np.sum([one.pixels for one in labelled], axis=0) > 0
     if present.sum() < 2:
         only = f"only {dataset.classes[int(np.argmax(present))]}" if present.any() else "no class, only ignored pixels"
         return [Fault("one class", "", f"the training masks of {dataset.path} hold {only}: there is nothing to learn")]

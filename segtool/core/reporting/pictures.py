@@ -110,6 +110,22 @@ def write_suspects(
     _write(path, strips, classes, colours, columns=2)
 
 
+def write_pairs(path: Path, pairs: Sequence[tuple[str, Array, Array]], height: int = 160) -> None:
+    """Write a PNG of pairs of images, two pairs in a row.
+
+    Args:
+        pairs: caption, two images uint8 (H, W, C).
+        height: of each picture, in pixels.
+    """
+    gap = np.full((height, GAP, 3), 255, np.uint8)
+    strips = []
+    for caption, *images in pairs:
+        one, other = (_strip(image, (), np.zeros((0, 3), np.uint8), height) for image in images)
+        strip = np.concatenate([one, gap, other], axis=1)
+        strips.append((caption[: strip.shape[1] // CHARACTER], strip))
+    _write(path, strips, (), np.zeros((0, 3), np.uint8), columns=2)
+
+
 def _frame(strip: Array, box: tuple[int, int, int, int], image_width: int, scale: float) -> None:
     """Draw a box of the image around the same place in each of a strip's three pictures."""
     width = max(1, round(image_width * scale))
