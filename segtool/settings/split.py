@@ -21,3 +21,11 @@ class SplitSettings:
     n_folds: int = option(5, min=2, max=1000, formerly="folds", help="Number of folds (not for holdout)")
     valid: float = option(0.2, min=0.001, max=0.999, help="Share of the images held out (holdout only)")
     seed: int = option(0, min=0, help="Random seed")
+    group_by: Literal["near-duplicates", "sequences"] | None = option(
+        None,
+        needs=("kind group or kind stratified-group",),
+        help="Also group near-duplicates (every image is read), or the sequences that numbered file names tell of",
+    )
+    keep: Path | None = option(
+        None, metavar="FOLDS.csv", help="Leave the images of this file in their folds, and assign the others"
+    )

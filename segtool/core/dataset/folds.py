@@ -17,20 +17,37 @@ def read_folds(path: Path, dataset: Dataset) -> dict[str, int]:
     Raises:
         SegtoolError: a duplicate, unknown or missing id, or a fold that is not a whole number from -1.
     """
-    folds: dict[str, int] = {}
-    for row in read_csv(path, ("image_id", "fold")):
-        image_id, fold = row["image_id"], row["fold"]
-        if image_id in folds:
-            raise SegtoolError(f"{path}: duplicate image_id {image_id!r}")
-        folds[image_id] = to_whole_number(fold, f"{path}: the fold of {image_id!r}")
-        if folds[image_id] < -1:
-            raise SegtoolError(f"{path}: the fold of {image_id!r} is {fold}, not a whole number from -1")
+    folds = _read(path)
     if unknown := folds.keys() - dataset.by_id.keys():
         raise SegtoolError(
             f"{path} lists {sorted(unknown)[0]!r}, which is not in {dataset.path} ({len(unknown)} unknown ids)"
         )
     if missing := dataset.by_id.keys() - folds.keys():
         raise SegtoolError(f"{path} lacks {sorted(missing)[0]!r} of {dataset.path} ({len(missing)} missing ids)")
+    return folds
+
+
+def read_kept_folds(path: Path, dataset: Dataset) -> dict[str, int]:
+    """Read a `folds.csv` made before images were added or removed, as image_id → fold (-1: always training).
+
+    Raises:
+        SegtoolError: none of its ids is in the data set, a duplicate id, or a fold that is not a whole number from -1.
+    """
+    folds = _read(path)
+    if not folds.keys() & dataset.by_id.keys():
+        raise SegtoolError(f"{path} lists no image of {dataset.path}; is it of another data set?")
+    return folds
+
+
+def _read(path: Path) -> dict[str, int]:
+    folds: dict[str, int] = {}
+    for row in read_csv(path, ("image_id", "fold")):
+        image_id, fold = row["image_id"], row["fold"]
+        if image_id in folds:
+            raise SegtoolError(f"{path}: duplicate image_id {image_id!r}")
+        folds[image_id] = to_whole_number(fold, f"{path}: the fold of {image_id!r}")
+        if folds[image_id] < ALWAYS_TRAIN:
+            raise SegtoolError(f"{path}: the fold of {image_id!r} is {fold}, not a whole number from -1")
     return folds
 
 

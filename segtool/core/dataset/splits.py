@@ -18,6 +18,9 @@ from segtool.core.reporting.tables import Table
 
 Ints = npt.NDArray[np.int64]
 
+# In place of a fold: to be assigned.
+FREE = -2
+
 
 def count_pixels(dataset: Dataset, records: Sequence[Record], track: Track = silent) -> Ints:
     """Count the pixels of each class in each mask, int64 (N, C), without ignored ones.
@@ -39,14 +42,23 @@ def number_groups(records: Sequence[Record]) -> Ints:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
-def hold_out(images: int, share: float, seed: int) -> Ints:
-    """Assign a random `share` of the images (at least one, not all) to fold 0, the others to -1; int64 (N,)."""
+def hold_out(images: int, share: float, seed: int, fixed: Ints | None = None) -> Ints:
+    """Assign a random `share` of the images (at least one, not all) to fold 0, the others to -1; int64 (N,).
+
+    Args:
+        fixed: folds of images that are not to be moved, FREE for others; so many of these are held out as are lacking.
+    """
     # Imported here and below, since the import takes longer than splitting a small data set.
     from sklearn.model_selection import train_test_split
 
     count = min(max(round(images * share), 1), images - 1)
-    folds = np.full(images, ALWAYS_TRAIN, np.int64)
-    folds[train_test_split(np.arange(images), test_size=count, random_state=seed)[1]] = 0
+    if fixed is None:
+        folds = np.full(images, ALWAYS_TRAIN, np.int64)
+        folds[train_test_split(np.arange(images), test_size=count, random_state=seed)[1]] = 0
+        return folds
+    free = np.random.default_rng(seed).permutation(np.flatnonzero(fixed == FREE))
+    folds = np.where(fixed == FREE, ALWAYS_TRAIN, fixed)
+    folds[free[: max(0, count - int((fixed == 0).sum()))]] = 0
     return folds
 
 
@@ -72,7 +84,24 @@ def plain_folds(groups: Ints, folds: int, seed: int) -> Ints:
     return assigned
 
 
-def spread(pixels: npt.NDArray[Any], groups: Ints, folds: int, seed: int) -> Ints:
+def keep_folds(groups: Ints, kept: Ints) -> Ints:
+    """Return the folds that are fixed when images are added, int64 (N,); FREE where any will do.
+
+    Args:
+        groups: group number per image, int64 (N,).
+        kept: fold of each old image, FREE for a new one. A new image goes to the fold of most old images of its group,
+            of equally many to the lowest.
+    """
+    old = kept != FREE
+    pairs, counts = np.unique(np.stack([groups[old], kept[old]]), axis=1, return_counts=True)
+    # What is written last stays: the fold of most images, of equally many the lowest.
+    order = np.lexsort((-pairs[1], counts))
+    fold_of = np.full(int(groups.max()) + 1, FREE, np.int64)
+    fold_of[pairs[0, order]] = pairs[1, order]
+    return np.where(old, kept, fold_of[groups])
+
+
+def spread(pixels: npt.NDArray[Any], groups: Ints, folds: int, seed: int, fixed: Ints | None = None) -> Ints:
     """Assign whole groups to folds with equal shares of the images and of every class; int64 (N,), 0 to folds-1.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011), with groups and amounts: groups with the class
@@ -85,24 +114,31 @@ def spread(pixels: npt.NDArray[Any], groups: Ints, folds: int, seed: int) -> Int
         groups: group number per image, int64 (N,) from 0 without gaps; `arange(N)` to place images one by one.
         folds: number of folds, at most that of the groups; no fold stays empty.
         seed: breaks ties.
+        fixed: folds of images that are not to be moved, FREE for others, of which no group has a fixed one; a fold may
+            stay empty then. Fold -1 counts nowhere.
     """
-    count = int(groups.max()) + 1
-    size, holders, amount = (
-        _sum_by(groups, values, count) for values in (np.ones((len(groups), 1)), pixels > 0, pixels)
-    )
-    shares = np.concatenate([values / np.maximum(values.sum(0), 1) for values in (size, holders, amount)], axis=1)
-    quota = len(groups) // folds + (np.arange(folds) < len(groups) % folds)
-    filled = np.zeros(folds)
-    loads = np.zeros((folds, shares.shape[1]))
-    fold_of = np.full(count, -1, np.int64)
-    for group in _rarest_first(size[:, 0], holders, amount, np.random.default_rng(seed)):
+    if fixed is None:
+        fixed = np.full(len(groups), FREE, np.int64)
+    count, counts_in = int(groups.max()) + 1, fixed != ALWAYS_TRAIN
+    columns = [values * counts_in[:, None] for values in (np.ones((len(groups), 1)), pixels > 0, pixels)]
+    size, holders, amount = (_sum_by(groups, values, count) for values in columns)
+    totals = np.concatenate([np.maximum(values.sum(0), 1) for values in columns])
+    shares = np.concatenate([size, holders, amount], axis=1) / totals
+    placed = fixed >= 0
+    loads = _sum_by(fixed[placed], np.concatenate(columns, axis=1)[placed], folds) / totals
+    filled = np.bincount(fixed[placed], minlength=folds).astype(np.float64)
+    quota = counts_in.sum() // folds + (np.arange(folds) < counts_in.sum() % folds)
+    fold_of = np.full(count, ALWAYS_TRAIN, np.int64)
+    waiting = np.random.default_rng(seed).permutation(count)
+    waiting = waiting[np.isin(waiting, groups[fixed == FREE])]
+    for group in _rarest_first(waiting, size[:, 0], holders, amount):
         roomy = np.flatnonzero(filled + size[group] <= quota)
         open_folds = roomy if len(roomy) else np.arange(folds)
         fold = open_folds[np.argmin(loads[open_folds] @ shares[group])]
         fold_of[group] = fold
         filled[fold] += size[group, 0]
         loads[fold] += shares[group]
-    return fold_of[groups]
+    return np.where(fixed == FREE, fold_of[groups], fixed)
 
 
 def inner_parts(records: Sequence[Record], parts: int) -> Ints:
@@ -147,13 +183,12 @@ def _sum_by(groups: Ints, values: npt.NDArray[Any], count: int) -> npt.NDArray[n
 
 
 def _rarest_first(
+    left: Ints,
     size: npt.NDArray[np.float64],
     holders: npt.NDArray[np.float64],
     amount: npt.NDArray[np.float64],
-    rng: np.random.Generator,
 ) -> list[int]:
-    """Return the order in which to place the groups; those without any class come last, large ones first."""
-    left = rng.permutation(len(size))
+    """Return the order in which to place the groups `left`; those without any class come last, large ones first."""
     order: list[int] = []
     while len(left):
         remaining = holders[left].sum(0)

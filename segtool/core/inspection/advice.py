@@ -110,6 +110,11 @@ def _cautions(findings: Findings) -> list[str]:
         lines.append(f"mind rare classes ({_some(names)}): train with --oversample or --crop-balance")
     if findings.folds and (leaks := [pair for pair in findings.leaks if pair.parts == ("train", "train")]):
         lines.append(f"make the folds again: {len(leaks)} pairs of near-duplicates are in different folds")
+    if findings.sequences.alike and not findings.sequences.names and not findings.groups:
+        lines.append(
+            "numbered images look like one video or stack: give blocks of neighbours a name in the column group of"
+            " train.csv and split by --kind group, or validation scores will be too good"
+        )
     if shared := findings.sequences.shared:
         lines.append(f"train and test share the sequences {_some(shared)}: scores on those are not scores on new ones")
     if findings.adversarial and findings.adversarial.differ:

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 # The correlation from which two images are called near-duplicates, and from which mirrored ones are.
-SIMILAR = 0.5
+SIMILAR = 0.52
 MIRRORED = 0.75
 # The weakest mean gradient, in grey levels per thumbnail pixel, that counts as a picture: below it there is only noise.
 FAINTEST = 1.0

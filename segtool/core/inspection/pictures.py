@@ -9,7 +9,7 @@ import numpy as np
 from segtool.core.dataset.dataset import Dataset
 from segtool.core.files import atomic
 from segtool.core.images import Array
-from segtool.core.inspection.findings import Findings
+from segtool.core.inspection.findings import Duplicate, Findings
 from segtool.core.inspection.survey import ImageFacts, with_pixels
 from segtool.core.inspection.thumbnails import to_picture
 from segtool.core.reporting.pictures import write_pairs, write_preview
@@ -17,8 +17,8 @@ from segtool.core.reporting.pictures import write_pairs, write_preview
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Examples of each class, pairs of duplicates, and pairs that one image may be in.
-EXAMPLES, PAIRS, PER_IMAGE = 2, 16, 1
+# Examples of each class, and pairs of duplicates.
+EXAMPLES, PAIRS = 2, 16
 MOST_CLASSES = 40
 # Letters of an image_id on a picture.
 LETTERS = 24
@@ -59,7 +59,7 @@ def _write_shares(path: Path, findings: Findings) -> bool:
         (right, [100 * one.image_share for one in classes], "% of images"),
     ):
         bars = axes.barh(rows, shares, color="#4878a8")
-        axes.bar_label(bars, [f"{share:.2g}" for share in shares], padding=3, fontsize=8)
+        axes.bar_label(bars, [f"{share:.3g}" for share in shares], padding=3, fontsize=8)
         axes.set_title(title)
         axes.set_xlim(0, max(shares) * 1.12)
     left.set_yticks(rows, names)
@@ -107,23 +107,40 @@ def _write_examples(path: Path, dataset: Dataset, facts: Sequence[ImageFacts]) -
 
 
 def _write_duplicates(path: Path, dataset: Dataset, facts: Sequence[ImageFacts], findings: Findings) -> bool:
-    """Leaking pairs first; each image once, so that one scene does not fill the sheet."""
+    """Leaking pairs first; of the others one for each scene."""
     records = {(one.part, one.record.image_id): one.record for one in facts}
-    shown: set[tuple[str, str]] = set()
     pairs: list[tuple[str, Array, Array]] = []
-    for pair in findings.pairs:
-        keys = [(pair.parts[0], pair.first), (pair.parts[1], pair.second)]
-        if len(pairs) == PAIRS or shown & set(keys):
-            continue
-        shown |= set(keys)
+    for pair in _varied(findings.pairs)[:PAIRS]:
+        keys = _keys(pair)
         images = [to_picture(dataset.read_image(records[part, image_id])) for part, image_id in keys]
         places = [part if fold is None else f"fold {fold}" for part, fold in zip(pair.parts, pair.folds, strict=True)]
         names = " | ".join(f"{_short(key[1])} ({place})" for key, place in zip(keys, places, strict=True))
-        pairs.append((f"{pair.similarity:.2f} {names}", images[0], images[1]))
+        pairs.append((f"{pair.similarity:.3f} {names}", images[0], images[1]))
     if not pairs:
         return False
     write_pairs(path, pairs)
     return True
+
+
+def _varied(pairs: Sequence[Duplicate]) -> list[Duplicate]:
+    """Leave out pairs of images that resemble those of an earlier pair; of leaking pairs, only those of the same."""
+    alike: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for pair in pairs:
+        one, other = _keys(pair)
+        alike.setdefault(one, {one}).add(other)
+        alike.setdefault(other, {other}).add(one)
+    shown: set[tuple[str, str]] = set()
+    varied = []
+    for pair in pairs:
+        one, other = _keys(pair)
+        if not shown & {one, other}:
+            varied.append(pair)
+            shown |= {one, other} if pair.leaks else alike[one] | alike[other]
+    return varied
+
+
+def _keys(pair: Duplicate) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (pair.parts[0], pair.first), (pair.parts[1], pair.second)
 
 
 def _short(image_id: str) -> str:

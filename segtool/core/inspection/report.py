@@ -119,7 +119,7 @@ def _sequence_lines(findings: Findings) -> list[str]:
     told = []
     if found.names:
         names = [f"{name} ({train} train, {test} test)" for name, (train, test) in found.names.items()]
-        asks = "which asks for groups" if found.alike else "which need not be groups"
+        asks = "which asks for groups" if found.alike else "which does not ask for groups"
         told.append(f"file names tell of {len(names)} sequences: {_some(names, NAMED)}; {how}, {asks}")
     elif found.alike:
         told.append(f"numbered images follow each other like frames or slices: {how}; a random split leaks")
@@ -156,10 +156,7 @@ def files(findings: Findings, facts: Sequence[ImageFacts]) -> Mapping[str, "pd.D
         ),
         "images.csv": pd.DataFrame([_image_row(one, names) for one in facts]),
         "classes.csv": pd.DataFrame(class_rows(findings)),
-        "cooccurrence.csv": pd.DataFrame(findings.together, columns=names)
-        .assign(**{"class": names})
-        .set_index("class")
-        .reset_index(),
+        "cooccurrence.csv": pd.DataFrame(findings.together, names, names).rename_axis("class").reset_index(),
         "duplicates.csv": pd.DataFrame(pairs, columns=columns, dtype=object),
     }
 
