@@ -4,6 +4,7 @@ All functions take images in one fixed order (callers sort by image_id); row i o
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,14 @@ Ints = npt.NDArray[np.int64]
 
 # In place of a fold: to be assigned.
 FREE = -2
+# Weight of the images with a class beside that of its pixels, which vary more.
+HOLDERS = 3
+# Groups that have their turn to be swapped, and partners that each is compared with.
+MOST_SWAPS, PARTNERS = 10_000, 256
+# The best of several starts is taken, at most ten, where there are few groups.
+MOST_STARTS, FEW_GROUPS = 10, 1000
+# Smaller gains are rounding errors, which would be swapped back and forth.
+NO_GAIN = 1e-12
 
 
 def count_pixels(dataset: Dataset, records: Sequence[Record], track: Track = silent) -> Ints:
@@ -107,7 +116,8 @@ def spread(pixels: npt.NDArray[Any], groups: Ints, folds: int, seed: int, fixed:
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011), with groups and amounts: groups with the class
     that is rarest among those not yet placed go first, the largest amount first. Each goes to the fold where images,
     holders and pixels of its classes are least represented so far, which keeps the sum of squares of the folds' shares
-    smallest. Folds are filled up to their quota (equal to within one image) while a group fits anywhere.
+    smallest. Folds are filled up to their quota (equal to within one image) while a group fits anywhere. Afterwards
+    groups are swapped between folds as long as that sum falls.
 
     Args:
         pixels: amount of each class per image, (N, C). With C = 0 only the numbers of images are balanced.
@@ -122,23 +132,94 @@ def spread(pixels: npt.NDArray[Any], groups: Ints, folds: int, seed: int, fixed:
     count, counts_in = int(groups.max()) + 1, fixed != ALWAYS_TRAIN
     columns = [values * counts_in[:, None] for values in (np.ones((len(groups), 1)), pixels > 0, pixels)]
     size, holders, amount = (_sum_by(groups, values, count) for values in columns)
-    totals = np.concatenate([np.maximum(values.sum(0), 1) for values in columns])
+    weights = np.repeat((1, HOLDERS, 1), [values.shape[1] for values in columns])
+    totals = np.concatenate([np.maximum(values.sum(0), 1) for values in columns]) / weights
     shares = np.concatenate([size, holders, amount], axis=1) / totals
     placed = fixed >= 0
     loads = _sum_by(fixed[placed], np.concatenate(columns, axis=1)[placed], folds) / totals
     filled = np.bincount(fixed[placed], minlength=folds).astype(np.float64)
     quota = counts_in.sum() // folds + (np.arange(folds) < counts_in.sum() % folds)
-    fold_of = np.full(count, ALWAYS_TRAIN, np.int64)
-    waiting = np.random.default_rng(seed).permutation(count)
-    waiting = waiting[np.isin(waiting, groups[fixed == FREE])]
-    for group in _rarest_first(waiting, size[:, 0], holders, amount):
-        roomy = np.flatnonzero(filled + size[group] <= quota)
-        open_folds = roomy if len(roomy) else np.arange(folds)
-        fold = open_folds[np.argmin(loads[open_folds] @ shares[group])]
-        fold_of[group] = fold
-        filled[fold] += size[group, 0]
-        loads[fold] += shares[group]
-    return np.where(fixed == FREE, fold_of[groups], fixed)
+    rng = np.random.default_rng(seed)
+    free = np.flatnonzero(np.bincount(groups, fixed == FREE, minlength=count))
+    best = None
+    for _ in range(max(1, min(MOST_STARTS, FEW_GROUPS // count)) if pixels.shape[1] else 1):
+        state = _Folds(np.full(count, ALWAYS_TRAIN, np.int64), size[:, 0], shares, filled.copy(), loads.copy(), quota)
+        for group in _rarest_first(rng.permutation(free), size[:, 0], holders, amount):
+            state.place(group)
+        if pixels.shape[1]:
+            _refine(state, free, rng)
+        best = state if best is None or state.unevenness < best.unevenness else best
+    assert best is not None
+    return np.where(fixed == FREE, best.fold_of[groups], fixed)
+
+
+@dataclass
+class _Folds:
+    """Groups on their way into folds.
+
+    Attributes:
+        fold_of: fold of each group, -1 before it has one, int64 (G,).
+        size, shares: images of each group, (G,), and its share of what is balanced, (G, K).
+        filled, loads: the same of each fold, (F,) and (F, K).
+        quota: images that each fold should have, (F,).
+    """
+
+    fold_of: Ints
+    size: npt.NDArray[np.float64]
+    shares: npt.NDArray[np.float64]
+    filled: npt.NDArray[np.float64]
+    loads: npt.NDArray[np.float64]
+    quota: Ints
+
+    @property
+    def unevenness(self) -> float:
+        """The sum of squares of the folds' shares."""
+        return float((self.loads**2).sum())
+
+    def place(self, group: int) -> None:
+        """Put a group into the fold that has least of what it holds, of those with room if there are any."""
+        roomy = np.flatnonzero(self.filled + self.size[group] <= self.quota)
+        open_folds = roomy if len(roomy) else np.arange(len(self.quota))
+        self.add(group, open_folds[np.argmin(self.loads[open_folds] @ self.shares[group])], 1)
+
+    def add(self, group: int, fold: int, sign: int) -> None:
+        """Put a group into a fold, or with sign -1 take it out."""
+        self.fold_of[group] = fold
+        self.filled[fold] += sign * self.size[group]
+        self.loads[fold] += sign * self.shares[group]
+
+    def swap(self, group: int, others: Ints) -> bool:
+        """Swap a group with the one of `others` that evens the folds most, if any does, and return whether one did.
+
+        What falls is the sum of squares of the folds' shares. No fold gets more images than its quota or than before.
+        """
+        fold, targets = self.fold_of[group], self.fold_of[others]
+        grows = self.size[others] - self.size[group]
+        fits = self.filled[fold] + grows <= max(self.quota[fold], self.filled[fold])
+        fits &= self.filled[targets] - grows <= np.maximum(self.quota[targets], self.filled[targets])
+        others, targets = others[fits & (targets != fold)], targets[fits & (targets != fold)]
+        if not len(others):
+            return False
+        change = self.shares[others] - self.shares[group]
+        gain = np.einsum("ok,ok->o", change, self.loads[fold] - self.loads[targets] + change)
+        best = int(np.argmin(gain))
+        if gain[best] >= -NO_GAIN:
+            return False
+        other, target = int(others[best]), int(targets[best])
+        for moved, out, into in ((group, fold, target), (other, target, fold)):
+            self.add(moved, out, -1)
+            self.add(moved, into, 1)
+        return True
+
+
+def _refine(state: _Folds, free: Ints, rng: np.random.Generator) -> None:
+    """Swap groups between folds until none of those tried makes them more even, or MOST_SWAPS groups had their turn."""
+    visited, improved = 0, True
+    while improved and visited < MOST_SWAPS:
+        order = rng.permutation(free)[: MOST_SWAPS - visited]
+        partners = order if len(order) <= PARTNERS else None
+        tried = [state.swap(group, rng.choice(free, PARTNERS) if partners is None else partners) for group in order]
+        visited, improved = visited + len(order), any(tried)
 
 
 def inner_parts(records: Sequence[Record], parts: int) -> Ints:

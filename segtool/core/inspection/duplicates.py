@@ -98,9 +98,8 @@ def _connected(count: int, first: Ints, second: Ints) -> Ints:
 def gradients(thumbnails: Array) -> Floats:
     """Return the differences of neighbouring pixels as vectors of length 1, float32 (N, 2 * side * side)."""
     grey = thumbnails.astype(np.float32)
-    across = np.diff(grey, axis=2, append=grey[:, :, -1:]).reshape(len(grey), -1)
-    down = np.diff(grey, axis=1, append=grey[:, -1:]).reshape(len(grey), -1)
-    vectors = np.concatenate([across, down], axis=1)
+    across, down = np.diff(grey, axis=2, append=grey[:, :, -1:]), np.diff(grey, axis=1, append=grey[:, -1:])
+    vectors = np.stack([across, down], axis=1).reshape(len(grey), 2 * grey.shape[1] * grey.shape[2])
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
