@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn import draw, write_drawn
 from PIL import Image
 
 from segtool.commands import split
@@ -169,6 +170,112 @@ def test_up_to_date_differing_and_overwritten(segtool: Any, tiny: Path) -> None:
     assert other.stderr.count("\n") == 1
     assert segtool(*command, "--seed", "5", "--overwrite").returncode == 0
     assert read_json(tiny.parent / "out" / "folds.csv.done.json", dict)["settings"]["seed"] == 5
+
+
+def grow(data: Path, count: int, group: str = "") -> None:
+    """Add images to the data set: copies of train_0 under new names."""
+
+    def added(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        return rows + [{**rows[0], "image_id": f"new_{number}", "group": group} for number in range(count)]
+
+    edit_train(data, added)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_folds_move_no_image(tiny: Path, tmp_path: Path, kind: str) -> None:
+    run(tiny, kind=kind, valid=0.25)
+    before = folds_of(tiny)
+    (tiny / "folds.csv").rename(tmp_path / "old.csv")
+    (tiny / "folds.csv.done.json").unlink()
+    grow(tiny, 4)
+    result = run(tiny, kind=kind, valid=0.25, keep=tmp_path / "old.csv")
+    after = folds_of(tiny)
+    assert {image_id: after[image_id] for image_id in before} == before
+    assert "8 images stay in their fold" in result.summary
+    # 12 images: 6 in each of two folds, or 3 held out of which there were 2.
+    assert sorted(after.values()) == ([-1] * 9 + [0] * 3 if kind == "holdout" else [0] * 6 + [1] * 6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_images_go_to_the_fold_of_their_group(tiny: Path, tmp_path: Path, kind: str) -> None:
+    old = tmp_path / "old.csv"
+    rows = [(f"train_{index}", index // 2 % 2 if kind != "holdout" else -(index // 2 % 2)) for index in range(8)]
+    write_csv(old, ("image_id", "fold"), rows)
+    grow(tiny, 5, group="scene1")
+    run(tiny, kind=kind, keep=old)
+    after = folds_of(tiny)
+    assert {after[f"new_{number}"] for number in range(5)} == {dict(rows)["train_2"]}
+
+
+def test_images_that_are_gone_are_no_obstacle(tiny: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "old.csv", ("image_id", "fold"), [("gone", 1), *((f"train_{i}", 0) for i in range(4))])
+    run(tiny, keep=tmp_path / "old.csv")
+    after = folds_of(tiny)
+    assert [after[f"train_{index}"] for index in range(8)] == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "line"),
+    [
+        ([("train_0", 2)], {}, "--keep .*old.csv has 3 folds, and --n-folds is 2"),
+        ([("train_0", 1)], {"kind": "holdout"}, "has 2 folds, and --kind holdout makes 1"),
+        ([("other", 1)], {}, "lists no image of .*tiny"),
+        ([("train_0", "x")], {}, "the fold of 'train_0' is 'x', not a whole number"),
+    ],
+)
+def test_folds_that_cannot_be_kept(
+    tiny: Path, tmp_path: Path, rows: list[tuple[str, object]], options: dict[str, Any], line: str
+) -> None:
+    write_csv(tmp_path / "old.csv", ("image_id", "fold"), rows)
+    with pytest.raises(SegtoolError, match=line):
+        run(tiny, keep=tmp_path / "old.csv", **options)
+    assert not (tiny / "folds.csv").exists()
+
+
+def test_the_output_itself_cannot_be_kept(tiny: Path) -> None:
+    run(tiny)
+    with pytest.raises(UsageError, match="is the output itself"):
+        run(tiny, keep=tiny / "folds.csv", overwrite=True)
+
+
+def test_near_duplicates_become_groups(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures = {f"{name}{copy}": draw(seed) for seed, name in enumerate("abcdef") for copy in "xy"}
+    write_drawn(tmp_path, {**pictures, "odd": draw(50)})
+    caplog.set_level("INFO", "segtool")
+    result = run(tmp_path, kind="stratified-group", group_by="near-duplicates", n_folds=3)
+    folds = folds_of(tmp_path)
+    assert all(folds[f"{name}x"] == folds[f"{name}y"] for name in "abcdef")
+    assert sorted(np.bincount(list(folds.values())).tolist()) == [4, 4, 5]
+    assert "--group-by near-duplicates: 7 groups, the largest of 2 images" in caplog.text
+    assert "no group is in more than one fold" in result.summary
+
+
+def test_near_duplicates_join_the_groups_of_the_table(tmp_path: Path) -> None:
+    pictures = {"a": draw(0), "b": draw(0), "c": draw(1), "d": draw(2), "e": draw(3), "f": draw(4)}
+    write_drawn(tmp_path, pictures, groups={"a": "x", "b": "y", "c": "y", "d": "z"})
+    run(tmp_path, kind="group", group_by="near-duplicates")
+    folds = folds_of(tmp_path)
+    assert folds["a"] == folds["b"] == folds["c"]
+
+
+def test_sequences_become_groups(tiny: Path) -> None:
+    edit_train(tiny, lambda rows: [{**row, "group": "", "image_id": f"v{i % 4}_{i}"} for i, row in enumerate(rows)])
+    run(tiny, kind="group", group_by="sequences")
+    folds = folds_of(tiny)
+    assert all(folds[f"v{i}_{i}"] == folds[f"v{i}_{i + 4}"] for i in range(4))
+    with pytest.raises(UsageError, match="has only 4 groups by sequences; use at most 4"):
+        run(tiny, kind="group", group_by="sequences", n_folds=5, overwrite=True)
+
+
+def test_sequences_in_more_than_one_fold_cause_a_warning(tiny: Path) -> None:
+    edit_train(tiny, lambda rows: [{**row, "group": "", "image_id": f"v{i % 2}_{i}"} for i, row in enumerate(rows)])
+    assert "warning: 2 numbered sequences are in more than one fold (v0, v1)" in run(tiny).summary
+
+
+def test_groups_are_made_only_for_kinds_that_use_them(segtool: Any, tiny: Path) -> None:
+    ended = segtool("split", "tiny", "-o", "f.csv", "--group-by", "near-duplicates")
+    assert ended.returncode == 2
+    assert "--group-by has no effect without --kind group or --kind stratified-group" in ended.stderr
 
 
 def test_no_model_library_is_loaded(tiny: Path) -> None:

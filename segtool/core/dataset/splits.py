@@ -22,11 +22,11 @@ Ints = npt.NDArray[np.int64]
 # In place of a fold: to be assigned.
 FREE = -2
 # Weight of the images with a class beside that of its pixels, which vary more.
-HOLDERS = 3
+HOLDERS = 2.5
 # Groups that have their turn to be swapped, and partners that each is compared with.
 MOST_SWAPS, PARTNERS = 10_000, 256
-# The best of several starts is taken, at most ten, where there are few groups.
-MOST_STARTS, FEW_GROUPS = 10, 1000
+# The best of several starts is taken, where there are few groups.
+MOST_STARTS, FEW_GROUPS = 40, 1000
 # Smaller gains are rounding errors, which would be swapped back and forth.
 NO_GAIN = 1e-12
 
@@ -143,7 +143,8 @@ def spread(pixels: npt.NDArray[Any], groups: Ints, folds: int, seed: int, fixed:
     free = np.flatnonzero(np.bincount(groups, fixed == FREE, minlength=count))
     best = None
     for _ in range(max(1, min(MOST_STARTS, FEW_GROUPS // count)) if pixels.shape[1] else 1):
-        state = _Folds(np.full(count, ALWAYS_TRAIN, np.int64), size[:, 0], shares, filled.copy(), loads.copy(), quota)
+        unplaced = np.full(count, ALWAYS_TRAIN, np.int64)
+        state = _Folds(unplaced, size[:, 0], shares, filled.copy(), loads.copy(), quota, (len(groups) - 1) // count)
         for group in _rarest_first(rng.permutation(free), size[:, 0], holders, amount):
             state.place(group)
         if pixels.shape[1]:
@@ -162,6 +163,7 @@ class _Folds:
         size, shares: images of each group, (G,), and its share of what is balanced, (G, K).
         filled, loads: the same of each fold, (F,) and (F, K).
         quota: images that each fold should have, (F,).
+        slack: images that swaps may exceed it by: less than a mean group has, none where all groups are single images.
     """
 
     fold_of: Ints
@@ -170,6 +172,7 @@ class _Folds:
     filled: npt.NDArray[np.float64]
     loads: npt.NDArray[np.float64]
     quota: Ints
+    slack: int
 
     @property
     def unevenness(self) -> float:
@@ -191,12 +194,13 @@ class _Folds:
     def swap(self, group: int, others: Ints) -> bool:
         """Swap a group with the one of `others` that evens the folds most, if any does, and return whether one did.
 
-        What falls is the sum of squares of the folds' shares. No fold gets more images than its quota or than before.
+        What falls is the sum of squares of the folds' shares. A fold that exceeds its quota by more than `slack` does
+        not grow.
         """
         fold, targets = self.fold_of[group], self.fold_of[others]
         grows = self.size[others] - self.size[group]
-        fits = self.filled[fold] + grows <= max(self.quota[fold], self.filled[fold])
-        fits &= self.filled[targets] - grows <= np.maximum(self.quota[targets], self.filled[targets])
+        limit = np.maximum(self.quota + self.slack, self.filled)
+        fits = (self.filled[fold] + grows <= limit[fold]) & (self.filled[targets] - grows <= limit[targets])
         others, targets = others[fits & (targets != fold)], targets[fits & (targets != fold)]
         if not len(others):
             return False

@@ -52,7 +52,7 @@ class ImageFacts:
         thumbnail: uint8 (32, 32).
         features: float32 (FEATURES,).
         quadrants: pixels of each class in the upper left, upper right, lower left and lower right quarter, int64
-            (4, C); None without a mask that can be used.
+            (4, C); None without an image and a mask that can be used.
         mask_digest: digest of such a mask, else empty.
         ignored: pixels of the mask that are ignored.
         objects: number of 8-connected components by class and by bin of their area: rows of class, bin, number; class 0
@@ -112,7 +112,7 @@ def look_at(dataset: Dataset, record: Record, part: Part) -> ImageFacts:
     facts: dict[str, object] = {}
     if image is not None:
         facts |= _image_facts(image, record)
-    if mask is not None:
+    if image is not None and mask is not None:
         facts |= _mask_facts(mask, len(dataset.classes))
     return ImageFacts(record, part, tuple(faults), **facts)  # type: ignore[arg-type]
 

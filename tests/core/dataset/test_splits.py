@@ -61,6 +61,38 @@ def test_no_fold_exceeds_its_quota_by_more_than_the_largest_group(
     assert sizes.max() <= -(-len(groups) // folds) + np.bincount(groups).max()
 
 
+@settings(max_examples=60)
+@given(cases(), st.data())
+def test_fixed_folds_stay_and_groups_with_a_fixed_image_follow_it(
+    case: tuple[np.ndarray, np.ndarray, int, int], data: st.DataObject
+) -> None:
+    pixels, groups, folds, seed = case
+    choice = st.sampled_from([splits.FREE, *range(-1, folds)])
+    kept = np.array(data.draw(st.lists(choice, min_size=len(groups), max_size=len(groups))))
+    fixed = splits.keep_folds(groups, kept)
+    assigned = splits.spread(pixels, groups, folds, seed, fixed)
+    old = kept != splits.FREE
+    assert (assigned[old] == kept[old]).all()
+    assert set(assigned.tolist()) <= set(range(-1, folds))
+    for group in np.unique(groups):
+        new = (groups == group) & ~old
+        assert len(np.unique(assigned[new])) <= 1
+        if (own := kept[(groups == group) & old]).size and new.any():
+            numbers, counts = np.unique(own, return_counts=True)
+            assert assigned[new][0] == numbers[np.argmax(counts)]
+
+
+def test_swaps_never_make_folds_less_even() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.lognormal(5, 0.5, (200, 6)) * (rng.random((200, 6)) < [1, 0.5, 0.2, 0.1, 0.05, 0.03])
+    folds = splits.spread(pixels, np.arange(200), 4, 0)
+    shares = np.array([pixels[folds == fold].sum(0) for fold in range(4)]) / pixels.sum(0)
+    holders = np.array([(pixels[folds == fold] > 0).sum(0) for fold in range(4)])
+    assert np.bincount(folds).tolist() == [50] * 4
+    assert np.ptp(holders, axis=0).max() <= 1
+    assert np.ptp(shares, axis=0)[:3].max() < 0.01
+
+
 @given(images=st.integers(2, 200), share=st.floats(0.001, 0.999), seed=st.integers(0, 9))
 def test_holdout_keeps_its_share_and_leaves_both_sides_something(images: int, share: float, seed: int) -> None:
     folds = splits.hold_out(images, share, seed)
