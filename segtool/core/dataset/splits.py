@@ -24,7 +24,7 @@ FREE = -2
 # Weight of the images with a class beside that of its pixels, which vary more.
 HOLDERS = 2.5
 # Groups that have their turn to be swapped, and partners that each is compared with.
-MOST_SWAPS, PARTNERS = 10_000, 256
+MOST_SWAPS, PARTNERS = 10_000, 128
 # The best of several starts is taken, where there are few groups.
 MOST_STARTS, FEW_GROUPS = 40, 1000
 # Smaller gains are rounding errors, which would be swapped back and forth.

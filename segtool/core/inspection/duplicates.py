@@ -124,11 +124,13 @@ def _candidates(points: Floats, count: int, rng: np.random.Generator) -> Ints:
     """Return pairs of an image (a row below `count`) and an image or mirror image that share a leaf, int64 (P, 2)."""
     total = len(points)
     keys = np.unique(np.concatenate([_keys(leaf, count, total) for _ in range(TREES) for leaf in _leaves(points, rng)]))
-    pairs = [np.stack(np.divmod(block, total), axis=1) for block in np.array_split(keys, -(-len(keys) // BLOCK))]
-    lengths = np.linalg.norm(points, axis=1).clip(1e-6)
-    unit = points / lengths[:, None]
-    close = [np.einsum("pd,pd->p", unit[block[:, 0]], unit[block[:, 1]]) >= CLOSE for block in pairs]
-    return np.concatenate([block[kept] for block, kept in zip(pairs, close, strict=True)])
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-6)
+    close = [np.zeros((0, 2), np.int64)]
+    for start in range(0, len(keys), BLOCK):
+        one, other = np.divmod(keys[start : start + BLOCK], total)
+        kept = np.einsum("pd,pd->p", unit[one], unit[other]) >= CLOSE
+        close.append(np.stack([one[kept], other[kept]], axis=1))
+    return np.concatenate(close)
 
 
 def _leaves(points: Floats, rng: np.random.Generator) -> Iterator[Ints]:

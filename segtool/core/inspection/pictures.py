@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segtool.core.dataset.dataset import Dataset
+from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.files import atomic
 from segtool.core.images import Array
 from segtool.core.inspection.findings import Duplicate, Findings
@@ -108,7 +108,7 @@ def _write_examples(path: Path, dataset: Dataset, facts: Sequence[ImageFacts]) -
 
 def _write_duplicates(path: Path, dataset: Dataset, facts: Sequence[ImageFacts], findings: Findings) -> bool:
     """Leaking pairs first; of the others one for each scene."""
-    records = {(one.part, one.record.image_id): one.record for one in facts}
+    records: dict[tuple[str, str], Record] = {(one.part, one.record.image_id): one.record for one in facts}
     pairs: list[tuple[str, Array, Array]] = []
     for pair in _varied(findings.pairs)[:PAIRS]:
         keys = _keys(pair)
