@@ -123,7 +123,10 @@ def _components(views: Array) -> Floats:
 def _candidates(points: Floats, count: int, rng: np.random.Generator) -> Ints:
     """Return pairs of an image (a row below `count`) and an image or mirror image that share a leaf, int64 (P, 2)."""
     total = len(points)
-    keys = np.unique(np.concatenate([_keys(leaf, count, total) for _ in range(TREES) for leaf in _leaves(points, rng)]))
+    keys = np.concatenate([_keys(leaf, count, total) for _ in range(TREES) for leaf in _leaves(points, rng)])
+    # In place: np.unique would hold them several times.
+    keys.sort()
+    keys = keys[np.diff(keys, prepend=-1) > 0]
     unit = points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-6)
     close = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(keys), BLOCK):
