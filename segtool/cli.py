@@ -16,6 +16,7 @@ from segtool.settings.import_preds import ImportPredsSettings
 from segtool.settings.import_rle import ImportRleSettings
 from segtool.settings.inspect import InspectSettings
 from segtool.settings.noise_rank import NoiseRankSettings
+from segtool.settings.plan import PlanSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.pseudo import PseudoSettings
 from segtool.settings.roi import RoiCropSettings, RoiPasteSettings
@@ -54,6 +55,7 @@ bind.add_command(imports, "rle", "segtool.commands.import_rle", ImportRleSetting
 bind.add_command(imports, "preds", "segtool.commands.import_preds", ImportPredsSettings)
 bind.add_command(app, "inspect", "segtool.commands.inspect", InspectSettings)
 bind.add_command(app, "split", "segtool.commands.split", SplitSettings)
+bind.add_command(app, "plan", "segtool.commands.plan", PlanSettings)
 bind.add_command(app, "debug", "segtool.commands.debug", DebugSettings, first="segtool.commands.first_look.debug")
 bind.add_command(app, "train", "segtool.commands.train", TrainSettings, first="segtool.commands.first_look.train")
 bind.add_command(app, "swa", "segtool.commands.swa", SwaSettings, first="segtool.commands.first_look.swa")

@@ -37,7 +37,7 @@ STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.values", "segtool.stop", "
 NO_TORCH = ("reporting", "artifacts", "dataset", "scoring", "predictions", "tuning", "noise", "inspection", "formats")
 ENGINE = (
     *("runtime", "models", "losses", "optim", "dataloading", "inference"),
-    *("training", "averaging", "debugging", "detection", "roi"),
+    *("training", "averaging", "debugging", "planning", "detection", "roi"),
 )
 ORDER = ("", *NO_TORCH, *ENGINE)
 # Wherever in the file the import stands.

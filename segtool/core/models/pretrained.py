@@ -97,7 +97,7 @@ def _load_from_file(network: nn.Module, settings: ModelSettings, channels: int) 
         )
     if missing:
         log.warning("%s lacks %d of the encoder's %d tensors: %s", path, len(missing), total, ", ".join(missing))
-    if (other := _named_after(path)) and _bare(other) != _bare(settings.encoder):
+    if (other := named_after(path)) and _bare(other) != _bare(settings.encoder):
         log.warning(
             "%s fits --encoder %s, but its name says %s: networks with the same tensors may still pad differently;"
             " if the name is right, use --encoder %s",
@@ -108,7 +108,7 @@ def _load_from_file(network: nn.Module, settings: ModelSettings, channels: int) 
     return f"encoder weights: {total - len(missing)} of {total} tensors from {path.name}{rest}"
 
 
-def _named_after(path: Path) -> str | None:
+def named_after(path: Path) -> str | None:
     """Return the encoder whose name the file name begins with: the longest, and timm's if both libraries have it."""
     known = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())]
     stem = _bare(path.name) + "."

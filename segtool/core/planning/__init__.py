@@ -1,0 +1,1 @@
+"""A recipe from what is known of the data, the machine and the time."""
