@@ -9,6 +9,7 @@ from segtool.core.artifacts.output import Output
 from segtool.core.dataset.class_map import ClassMap, read_class_map
 from segtool.core.dataset.dataset import Dataset, Record, write_dataset
 from segtool.core.dataset.folds import ALWAYS_TRAIN, write_folds
+from segtool.core.dataset.image_kind import with_image_kind
 from segtool.core.dataset.masks import Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import coco, coco_paint
@@ -63,7 +64,7 @@ def run(settings: ImportCocoSettings) -> Result:
         for image_id, picture in test.pictures.items():
             _check_size(test.files[image_id], picture, settings.test)
         dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(records), test=tuple(test_records))
-        editable = write_dataset(out, dataset)
+        editable = write_dataset(out, with_image_kind(dataset))
         if folds:
             write_folds(out / "folds.csv", folds)
             editable.append(out / "folds.csv")

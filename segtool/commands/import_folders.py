@@ -12,6 +12,7 @@ from segtool.core import images
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record, write_dataset
 from segtool.core.dataset.folds import ALWAYS_TRAIN, write_folds
+from segtool.core.dataset.image_kind import with_image_kind
 from segtool.core.dataset.masks import Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import folders
@@ -54,9 +55,9 @@ def run(settings: ImportFoldersSettings) -> Result:
         if output.done:
             return output.up_to_date()
         tally, palette = _write_masks(settings, matched, meaning)
-        for record in matched.test:
-            images.image_size(record.image)
-        dataset = Dataset(out / "dataset.yaml", classes, train=matched.train, test=matched.test, palette=palette)
+        dataset = with_image_kind(
+            Dataset(out / "dataset.yaml", classes, train=matched.train, test=matched.test, palette=palette)
+        )
         editable = write_dataset(out, dataset)
         if matched.folds:
             write_folds(out / "folds.csv", matched.folds)

@@ -8,6 +8,7 @@ from segtool.core import images
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.class_map import read_class_map
 from segtool.core.dataset.dataset import Dataset, Record, write_dataset
+from segtool.core.dataset.image_kind import with_image_kind
 from segtool.core.dataset.masks import Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import folders
@@ -48,9 +49,7 @@ def run(settings: ImportRleSettings) -> Result:
         if output.done:
             return output.up_to_date()
         tally = _write_masks(settings, train, labelled, painter)
-        for record in test:
-            images.image_size(record.image)
-        dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(train), test=tuple(test))
+        dataset = with_image_kind(Dataset(out / "dataset.yaml", mapped.classes, train=tuple(train), test=tuple(test)))
         output.finish([mask_path(out, record.image_id) for record in train], write_dataset(out, dataset))
     _tell_overlaps(painter)
     return _result(dataset, labelled, tally)

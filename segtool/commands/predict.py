@@ -4,16 +4,20 @@ import logging
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import with_masks
+from segtool.core.dataset.masks import mask_path
 from segtool.core.dataset.selection import limit
+from segtool.core.formats.geotiff import geo_path, require_rasterio, write_geotiff
 from segtool.core.inference.job import Group, Job, read_job
 from segtool.core.inference.members import load_members
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.predictions.decision import Decision, decision_digest, read_decision
+from segtool.core.predictions.folder import read_class_ids
 from segtool.core.predictions.writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result
@@ -35,11 +39,13 @@ MASKS = 50
 def run(settings: PredictSettings) -> Result:
     """Predict the images that have no prediction yet."""
     started = time.monotonic()
+    if settings.geo:
+        require_rasterio()
     with compute(settings.machine) as (device, world):
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
         decision = read_decision(settings.decision.thresholds, job.dataset.classes)
         inputs = world.run_on_main(lambda: {**job.inputs(), **decision_digest(settings.decision.thresholds)})
-        output = Output(settings.output, "predict", owns=OWNS, shard=settings.shard)
+        output = Output(settings.output, "predict", owns=(*OWNS, "geo"), shard=settings.shard)
         # Batches depend on the device, and shards on the batches.
         resolved = {"device": device}
         with (
@@ -142,11 +148,14 @@ def predict_groups(
     if not todo:
         return 0
     track = tracker(settings.output.quiet) if world.is_main else silent
+    # A resize needs the whole image.
+    windows = settings.inference.windows
+    read = dataset.open_image if windows.window and not windows.resize else dataset.read_image
     reading = read_ahead(
-        lambda group: [dataset.read_image(record) for record in group.records],
+        lambda group: [read(record) for record in group.records],
         _in_time(todo, started, settings.max_time),
         settings.machine.workers,
-        lambda group: sum(math.prod(job.sizes[r.image_id]) * dataset.channels for r in group.records),
+        lambda group: sum(math.prod(job.sizes[r.image_id]) * dataset.bytes_per_pixel for r in group.records),
     )
     done, images_done, began = 0, 0, time.monotonic()
     with PredictionWriter(
@@ -176,6 +185,19 @@ def _in_time(groups: Sequence[Group], started: float, limit: float | None) -> It
         yield group
 
 
+def _write_geotiffs(output: Output, job: Job, groups: Sequence[Group], settings: PredictSettings) -> list[Path]:
+    """Write the masks of some groups once more, with the georeference of their images, and return the paths."""
+    track, paths, without = tracker(settings.output.quiet), [], 0
+    records = [record for group in groups for record in group.records]
+    for record in track(records, total=len(records), label="georeferences"):
+        mask = read_class_ids(mask_path(output.path, record.image_id), len(job.dataset.classes))
+        paths.append(geo_path(output.path, record.image_id))
+        without += not write_geotiff(paths[-1], mask, record.image, job.dataset.palette)
+    if without:
+        log.warning("--geo: %d of %d images have no georeference", without, len(records))
+    return paths
+
+
 def _finish(
     output: Output,
     job: Job,
@@ -185,9 +207,11 @@ def _finish(
     decision: Decision | None,
 ) -> Result:
     """Write the stamps and, once all images exist, the index."""
+    written = _write_geotiffs(output, job, groups, settings) if settings.geo else []
     if settings.shard:
         ids = [record.image_id for group in groups for record in group.records]
-        missing = output.finish_shard(output_files(output.path, ids, keep_probs=settings.probs, index=False))
+        files = output_files(output.path, ids, keep_probs=settings.probs, index=False)
+        missing = output.finish_shard([*files, *written])
         if missing:
             others = ", ".join(map(str, missing))
             return Result(f"{output.path}: shard {settings.shard}, {len(ids)} images; shards {others} are missing")
@@ -208,7 +232,8 @@ def _finish(
         data=None if are_photos(dataset.path) else dataset.path,
         fits=[decision.fit] if decision else (),
     )
-    output.finish(output_files(output.path, job.sizes, keep_probs=settings.probs))
+    everywhere = [geo_path(output.path, image_id) for image_id in job.sizes] if settings.geo else []
+    output.finish([*output_files(output.path, job.sizes, keep_probs=settings.probs), *everywhere])
     return Result(
         f"{output.path}: {len(job.sizes)} images ({job.subset}) by {len(members)} network(s) in {len(views)} view(s):"
         f" {', '.join(views)}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from segtool.core import images
 from segtool.core.artifacts.output import Output
-from segtool.core.dataset.dataset import Dataset, write_dataset
+from segtool.core.dataset.dataset import write_dataset
 from segtool.core.dataset.masks import mask_path
 from segtool.core.dataset.seen_images import TEACHERS, write_teachers
 from segtool.core.predictions.probability_maps import lowest_level
@@ -116,8 +116,7 @@ def _write_dataset(task: Task, counts: Sequence[Ints]) -> list[Path]:
         for record, of_image in zip(task.records, counts, strict=True)
         if task.is_kept(of_image)
     )
-    new = Dataset(folder, dataset.classes, channels=dataset.channels, palette=dataset.palette, train=train)
-    write_dataset(folder, new)
+    write_dataset(folder, dataset.empty(folder, train=train))
     if runs := preds.runs:
         write_teachers(folder / TEACHERS, [run / "samples.csv" for run in runs])
     return [mask_path(folder, record.image_id) for record in train]

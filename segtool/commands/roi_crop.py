@@ -8,6 +8,7 @@ import numpy as np
 
 from segtool.core import images
 from segtool.core.artifacts.output import Output
+from segtool.core.bands import stated_nodata, write_bands
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, relative_to, write_dataset
 from segtool.core.dataset.image_identity import identify
 from segtool.core.dataset.masks import mask_path
@@ -58,7 +59,7 @@ def _write_crops(folder: Path, dataset: Dataset, record: Record, crops: Sequence
     records = [
         Record(
             crop.crop_id,
-            folder / "images" / f"{crop.crop_id}.png",
+            folder / "images" / f"{crop.crop_id}{'.png' if dataset.plain else '.tif'}",
             mask_path(folder, crop.crop_id) if record.mask else None,
             group,
             record.weight,
@@ -70,9 +71,13 @@ def _write_crops(folder: Path, dataset: Dataset, record: Record, crops: Sequence
         return records
     image = dataset.read_image(record)
     mask = dataset.read_pair(record)[1] if record.mask else None
-    notes = identify(record.image).notes
+    notes = identify(record.files).notes
     for target, crop in todo:
-        images.write_image(target.image, np.ascontiguousarray(image[crop.place]), notes)
+        pixels = np.ascontiguousarray(image[crop.place])
+        if dataset.plain:
+            images.write_image(target.image, pixels, notes)
+        else:
+            write_bands(target.image, pixels, notes, dataset.dtype, stated_nodata(record.files, dataset.nodata))
         if mask is not None and target.mask:
             images.write_mask(target.mask, np.ascontiguousarray(mask[crop.place]), dataset.palette)
     return records
@@ -80,7 +85,7 @@ def _write_crops(folder: Path, dataset: Dataset, record: Record, crops: Sequence
 
 def _is_complete(record: Record, size: Size, dataset: Dataset) -> bool:
     try:
-        shapes = [images.read_image(record.image, dataset.channels).shape[:2]]
+        shapes = [dataset.read_image(record).shape[:2]]
         shapes += [images.read_indices(record.mask).shape] if record.mask else []
     except SegtoolError:
         return False
@@ -97,14 +102,8 @@ def _finish(
 ) -> Result:
     folder = output.path
     write_boxes(folder / BOXES, cropped)
-    crops_dataset = Dataset(
-        folder / "dataset.yaml",
-        dataset.classes,
-        channels=dataset.channels,
-        palette=dataset.palette,
-        train=() if test else tuple(crops),
-        test=tuple(crops) if test else (),
-    )
+    part = {"test" if test else "train": tuple(crops)}
+    crops_dataset = dataset.empty(folder / "dataset.yaml", **part)
     editable = write_dataset(folder, crops_dataset)
     files = [path for record in crops for path in (record.image, record.mask) if path]
     facts = {"data": relative_to(dataset.path, folder), "members": list(locator.members)}

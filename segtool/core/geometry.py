@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from segtool.core.images import Array
+from segtool.core.images import Pixels
 
 
 class Rectangle(NamedTuple):
@@ -19,11 +19,11 @@ class Rectangle(NamedTuple):
         """Number of pixels."""
         return self.height * self.width
 
-    def view(self, pixels: Array) -> Array:
+    def view(self, pixels: Pixels) -> Pixels:
         """Return the part of (H, W, ...) as a view."""
         return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
 
-    def cut(self, pixels: Array) -> Array:
+    def cut(self, pixels: Pixels) -> Pixels:
         """Return the part of (H, W, ...) as a copy, so that the whole can be freed."""
         return self.view(pixels).copy()
 
@@ -52,7 +52,7 @@ def round_up(length: int, divisor: int) -> int:
     return -(-length // divisor) * divisor
 
 
-def pad_into(target: Array, image: Array, fill: tuple[int, ...]) -> None:
+def pad_into(target: Pixels, image: Pixels, fill: tuple[float, ...]) -> None:
     """Copy an image into the upper left corner of `target` and fill the rest with `fill`."""
     height, width = image.shape[:2]
     target[:height, :width] = image

@@ -1,7 +1,7 @@
 """Pixels: reading images and masks so that nothing is silently changed, resizing them, writing index PNGs.
 
 In memory a mask is uint8 (H, W) with the class ids and 255 for pixels to ignore, whatever value stands in the file.
-An image is uint8 (H, W, C).
+An image is uint8 (H, W, C) here; `bands` reads those of other depths and any number of bands.
 """
 
 import os
@@ -9,12 +9,14 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from segtool.core import rasters
 from segtool.core.files import atomic, check_regular
 from segtool.errors import SegtoolError
 from segtool.values import Size
@@ -36,12 +38,21 @@ INDEX_MODES = ("L", "P", "1", "I;16", "I;16B", "I")
 JPEG_END = b"\xff\xd9"
 # What the files of a format end with, by Pillow's name of it.
 ENDS = {"JPEG": JPEG_END, "MPO": JPEG_END, "PNG": b"IEND\xaeB`\x82"}
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2")
+SUFFIXES = (*PICTURE_SUFFIXES, *rasters.TIFF_SUFFIXES, *rasters.ARRAY_SUFFIXES)
+# Pillow's modes of images of 8 bits, by their channels.
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Channels by Pillow's mode, with transparency; of all others three.
+CHANNELS = {"1": 1, "L": 1, "I;16": 1, "I;16B": 1, "I;16L": 1, "I;16N": 1, "LA": 2, "RGBA": 4}
+# Channels of a PNG by its colour type: grey, colour, palette, grey and colour with transparency.
+PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 # A competition's satellite or histology image may be larger than what Pillow takes for an attack.
 Image.MAX_IMAGE_PIXELS = None
 
 Array = npt.NDArray[np.uint8]
+# An image (H, W, C) as a data set declares it: uint8, uint16 or float32.
+Pixels = npt.NDArray[Any]
 
 
 def read_image(path: Path, channels: int = 3) -> Array:
@@ -51,23 +62,110 @@ def read_image(path: Path, channels: int = 3) -> Array:
     because it refuses most truncated files, which OpenCV completes with grey.
 
     Raises:
-        SegtoolError: missing, unreadable or truncated file, or one of several pages.
+        SegtoolError: missing, unreadable or truncated file, or one of other bands or depth.
     """
+    if rasters.is_raster(path) and not (header := rasters.read_header(path)).picture:
+        return _read_8_bit_raster(path, header, channels)
     with _opened(path) as image:
         _check_end(image, f"image {path}")
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode in ("I;16", "I;16B", "I", "F"):
             image = Image.fromarray(_to_8_bit(np.asarray(image), path))
-        mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+        mode = MODES[channels]
         return _pixels(image.convert(mode) if image.mode != mode else image)
+
+
+def picture_header(path: Path) -> rasters.Header:
+    """Return what a file that Pillow reads holds: channels, with transparency, 8 or 16 bits, and its upright size."""
+    with _opened(path) as image:
+        size, channels = _upright(*_stored_size_of(image)), CHANNELS.get(image.mode, 3)
+        deep = image.mode.startswith("I;16")
+        if image.format == "PNG":
+            # Pillow tells neither that colours have 16 bits nor that 16-bit grey is transparent.
+            with path.open("rb") as file:
+                start = file.read(26)
+            deep, channels = start[24] == 16, PNG_CHANNELS[start[25]]
+    return rasters.Header(channels, np.dtype(np.uint16 if deep else np.uint8), size, picture=not deep)
+
+
+def read_deep_picture(path: Path) -> npt.NDArray[np.uint16]:
+    """Read (H, W, C) of a picture of 16 bits. Raises SegtoolError if it is truncated."""
+    with _opened(path) as image:
+        _check_end(image, f"image {path}")
+        if image.mode.startswith("I;16"):
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.array(image).astype(np.uint16)[:, :, None]
+        orientation = image.getexif().get(rasters.ORIENTATION, 1)
+    # Pillow reads colours of 16 bits as 8.
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if values is None:
+        raise SegtoolError(f"cannot read image {path}: is it truncated?")
+    bands = {2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[picture_header(path).channels]
+    return np.ascontiguousarray(rasters.turned(values[:, :, bands], orientation))
 
 
 def read_indices(path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
     """Read the values of an index mask as they stand in the file: grey value or palette index, 1, 8, 16 or 32 bit.
 
+    A TIFF or NumPy file may also hold signed or float numbers that are whole. Pixels that are missing are 255.
+
     Raises:
-        SegtoolError: missing, truncated, of several pages, or a colour image.
+        SegtoolError: missing, truncated, of several pages, a colour image, or numbers that are not whole.
     """
+    found = read_gis_mask(path)
+    if found is None:
+        return _read_index_picture(path)
+    values, missing = found
+    if not missing.any():
+        return values
+    if (values[~missing] == IGNORE).any():
+        raise SegtoolError(f"mask {path} holds both 255 and missing pixels, which segtool marks by 255: change one")
+    return np.where(missing, IGNORE, values).astype(values.dtype)
+
+
+def read_gis_mask(
+    path: Path,
+) -> tuple[npt.NDArray[np.uint8 | np.uint16 | np.int32], npt.NDArray[np.bool_]] | None:
+    """Read whole numbers (H, W) of a TIFF or NumPy file, and which pixels are missing: stated ones, and NaN.
+
+    A stated 0 is not missing but the class, as GIS programs write it for what lies between objects. Returns None for
+    files that are read as pictures.
+
+    Raises:
+        SegtoolError: missing, truncated or of several bands, or numbers that are not whole.
+    """
+    if not rasters.is_raster(path) or rasters.has_pages(path):
+        return None
+    header = rasters.read_header(path)
+    if header.picture and not header.nodata:
+        return None
+    if header.channels > 1:
+        raise SegtoolError(
+            f"mask {path} has {header.channels} bands: masks are index images, one class id per pixel; save the right"
+            " band as an image of its own"
+        )
+    values = _read_index_picture(path) if header.picture else rasters.read_raster(path)[:, :, 0]
+    missing = rasters.same_value(values, header.nodata) if header.nodata else np.zeros(values.shape, np.bool_)
+    if values.dtype.kind == "f":
+        missing |= np.isnan(values)
+    return _whole(np.where(missing, values.dtype.type(0), values), path), missing
+
+
+def _whole(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
+    """Return numbers in the smallest type that holds them. Raises SegtoolError if they are not whole."""
+    if values.dtype in (np.uint8, np.uint16):
+        return values
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if values.dtype.kind == "f" and not (values == np.rint(values)).all():
+        odd = values[values != np.rint(values)][0]
+        raise SegtoolError(f"mask {path} holds {odd:g}: masks are index images, one whole class id per pixel")
+    for smallest in (np.uint8, np.uint16, np.int32):
+        if np.iinfo(smallest).min <= low and high <= np.iinfo(smallest).max:
+            return values.astype(smallest)
+    raise SegtoolError(f"mask {path} holds values from {low:g} to {high:g}, which are no class ids")
+
+
+def _read_index_picture(path: Path) -> npt.NDArray[np.uint8 | np.uint16 | np.int32]:
     with open_mask(path) as image:
         if image.mode not in INDEX_MODES:
             raise SegtoolError(
@@ -186,15 +284,19 @@ def check_size(path: Path, size: Size, whose: str) -> None:
 
 def read_palette(path: Path) -> list[tuple[int, int, int]] | None:
     """The colours of a palette image, at most 256; None for any other image."""
-    with _opened(path) as image:
+    with _opened(path, "mask") as image:
         flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
     return list(zip(flat[::3], flat[1::3], flat[2::3], strict=True)) or None
 
 
-def resize_image(image: Array, size: Size) -> Array:
-    """Resize uint8 (H, W, C): area averaging where it shrinks (no aliasing), linear where it grows."""
+def resize_image(image: Pixels, size: Size) -> Pixels:
+    """Resize (H, W, C) of any depth: area averaging where it shrinks (no aliasing), linear where it grows."""
     if image.shape[:2] == tuple(size):
         return image
+    if image.shape[2] > 4:
+        # OpenCV averages areas of at most four channels.
+        parts = [image[:, :, start : start + 4] for start in range(0, image.shape[2], 4)]
+        return np.concatenate([resize_image(np.ascontiguousarray(part), size) for part in parts], axis=2)
     shrinks = size.height * size.width < image.shape[0] * image.shape[1]
     resized = cv2.resize(
         image, (size.width, size.height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -346,13 +448,31 @@ def _pages(image: Image.Image) -> int:
 
 def _stored_size(path: Path) -> tuple[Size, bool]:
     """Height and width as stored, and whether the EXIF orientation swaps them."""
+    if rasters.is_raster(path) and not (header := rasters.read_header(path)).picture:
+        return header.size, False
     with _opened(path) as image:
-        width, height = image.size
-        return Size(height, width), image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return _stored_size_of(image)
+
+
+def _stored_size_of(image: Image.Image) -> tuple[Size, bool]:
+    width, height = image.size
+    return Size(height, width), image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
 
 
 def _upright(stored: Size, turned: bool) -> Size:
     return Size(stored.width, stored.height) if turned else stored
+
+
+def _read_8_bit_raster(path: Path, header: rasters.Header, channels: int) -> Array:
+    """Read a TIFF or array whose pixels are bands, not colours. Raises SegtoolError unless they are what is wanted."""
+    if header.channels != channels or header.dtype not in (np.uint8, np.bool_):
+        depth = rasters.depth_of(header.dtype)
+        raise SegtoolError(
+            f"image {path} has {header.channels} bands or pages of type {header.dtype}, and dataset.yaml declares"
+            f" {channels} of uint8: write `channels: {header.channels}`"
+            + ("" if depth == "uint8" else f" and `dtype: {depth}`")
+        )
+    return rasters.read_raster(path).astype(np.uint8, copy=False)
 
 
 def _to_8_bit(values: npt.NDArray[np.generic], path: Path) -> Array:

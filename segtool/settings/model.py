@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from segtool.errors import UsageError, did_you_mean
 from segtool.settings.options import option
@@ -43,6 +43,12 @@ class ModelSettings:
         metavar="R,G,B",
         needs=("mean",),
         help="Pixel standard deviations in [0, 1] (default: those of the encoder's weights)",
+    )
+    intensity: Literal["standard", "percentile"] | None = option(
+        None,
+        excludes=("mean",),
+        help="Scale pixels by the training images: by their full range, or by the 0.5th to 99.5th percentile, for heavy"
+        " tails (default: standard, but 8-bit grey and colour images as the encoder's weights)",
     )
 
     def __post_init__(self) -> None:

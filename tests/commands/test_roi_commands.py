@@ -209,13 +209,13 @@ def test_a_crop_counts_as_its_image(tiny: Path, typed: Type) -> None:
     write_samples(Path("samples.csv"), one, [r for r in one.train if r.image_id.startswith("train_0_")], [])
     trained = read_samples(Path("samples.csv")).trained
     for dataset in (one, other, whole):
-        seen = [record.image_id for record in dataset.train if identify(record.image).among(trained)]
+        seen = [record.image_id for record in dataset.train if identify(record.files).among(trained)]
         assert seen
         assert all(image_id.startswith("train_0") for image_id in seen)
-    assert identify(other.train[0].image) == identify(whole.train[0].image)
+    assert identify(other.train[0].files) == identify(whole.train[0].files)
     # Crops of crops, too; and a twin among the training images is left out.
     assert typed("roi crop other --masks -o third").status == 0
-    assert identify(load_dataset(Path("third")).train[0].image).among(trained)
+    assert identify(load_dataset(Path("third")).train[0].files).among(trained)
     assert write_samples(Path("samples.csv"), other, other.train[:1], whole.train[:1]) == 1
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
@@ -68,7 +69,9 @@ def test_16_bit_is_scaled_and_1_bit_stretched(tmp_path: Path) -> None:
 
 def test_float_pixels_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "f.tif", Image.fromarray(np.float32([[0.5]])))
-    with pytest.raises(SegtoolError, match="not 8- or 16-bit integers"):
+    with pytest.raises(
+        SegtoolError, match=r"has 1 bands or pages of type float32, .* `channels: 1` and `dtype: float32`"
+    ):
         read_image(path)
 
 
@@ -303,7 +306,23 @@ def test_a_mask_of_one_pixel(tmp_path: Path) -> None:
 # --- several pages, other kinds of files ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.tif", "a.webp", "a.png"])
+def test_pages_of_a_tiff_are_bands_or_an_error(tmp_path: Path) -> None:
+    pages = [Image.fromarray(COLOUR[:, :, number % 3]) for number in range(4)]
+    path = save(tmp_path / "a.tif", pages[0], save_all=True, append_images=pages[1:3])
+    assert (read_image(path) == COLOUR).all()
+    path = save(tmp_path / "b.tif", pages[0], save_all=True, append_images=pages[1:])
+    assert images.image_size(path) == (6, 9)
+    for channels in (1, 3):
+        with pytest.raises(SegtoolError, match=r"b\.tif has 4 bands or pages of type uint8, and .* `channels: 4`"):
+            read_image(path, channels)
+    with pytest.raises(SegtoolError, match=r"b\.tif has several pages or frames, .*--frame N"):
+        read_indices(path)
+    tifffile.imwrite(path, np.zeros((6, 9, 5), np.uint8), photometric="minisblack", planarconfig="contig")
+    with pytest.raises(SegtoolError, match=r"b\.tif has 5 bands: masks are index images"):
+        read_indices(path)
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.png"])
 @pytest.mark.parametrize("read", [read_image, read_indices, images.image_size])
 def test_several_pages_are_refused_by_name(tmp_path: Path, name: str, read: Any) -> None:
     first, second = Image.fromarray(COLOUR[:, :, 0]), Image.fromarray(255 - COLOUR[:, :, 0])
@@ -353,3 +372,70 @@ def test_values_are_counted_exactly_beyond_the_integers_of_float32() -> None:
     assert counts.dtype == np.int64
     assert {int(value): int(counts[value]) for value in np.flatnonzero(counts)} == {0: 4099**2 - 3, 7: 1, 255: 2}
     assert images.count_values(mask[1::2, ::3]).sum() == mask[1::2, ::3].size
+
+
+GIS_TYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
+
+
+def gis_mask(path: Path, values: np.ndarray, nodata: str | None = None) -> Path:
+    tags = [] if nodata is None else [(42113, "s", 0, nodata, True)]
+    tifffile.imwrite(path, values, extratags=tags, metadata=None)
+    return path
+
+
+@pytest.mark.parametrize("dtype", GIS_TYPES)
+def test_masks_of_every_number_type_are_read_as_whole_numbers(tmp_path: Path, dtype: str) -> None:
+    values = RNG.integers(0, 120, (6, 9)).astype(dtype)
+    read = read_indices(gis_mask(tmp_path / "m.tif", values))
+    assert read.dtype.kind in "iu"
+    assert np.array_equal(read, values)
+    np.save(tmp_path / "m.npy", values)
+    assert np.array_equal(read_indices(tmp_path / "m.npy"), values)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        ("float32", "nan"),
+        ("float32", "-9999"),
+        ("int32", "-9999"),
+        ("int16", "-9999"),
+        ("uint8", "200"),
+        ("int8", "-1"),
+    ],
+)
+def test_missing_pixels_of_a_mask_are_ignored(tmp_path: Path, dtype: str, nodata: str) -> None:
+    values = RNG.integers(0, 3, (6, 9)).astype(dtype)
+    values[:2] = float(nodata)
+    read = read_indices(gis_mask(tmp_path / "m.tif", values, nodata))
+    assert (read[:2] == IGNORE).all()
+    assert np.array_equal(read[2:], values[2:])
+    assert np.array_equal(to_mask(read, 3, IGNORE, "m"), read)
+
+
+def test_a_stated_0_is_the_class(tmp_path: Path) -> None:
+    values = RNG.integers(0, 3, (6, 9), np.uint8)
+    assert np.array_equal(read_indices(gis_mask(tmp_path / "m.tif", values, "0")), values)
+
+
+def test_odd_masks_of_gis_are_one_line(tmp_path: Path) -> None:
+    path = gis_mask(tmp_path / "m.tif", np.full((6, 9), 0.5, np.float32))
+    with pytest.raises(SegtoolError, match=r"m\.tif holds 0\.5: masks are index images, one whole class id per pixel"):
+        read_indices(path)
+    path = gis_mask(path, np.full((6, 9), 5e9))
+    with pytest.raises(SegtoolError, match=r"m\.tif holds values from 0 to 5e\+09, which are no class ids"):
+        read_indices(path)
+    values = np.zeros((6, 9), np.uint8)
+    values[0], values[1] = 255, 3
+    with pytest.raises(SegtoolError, match=r"m\.tif holds both 255 and missing pixels"):
+        read_indices(gis_mask(path, values, "3"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("size", [Size(3, 5), Size(13, 20), Size(6, 4)])
+def test_each_channel_is_resized_as_if_it_were_alone(dtype: str, size: Size) -> None:
+    image = RNG.integers(0, 255, (6, 9, 7)).astype(dtype)
+    resized = images.resize_image(image, size)
+    assert resized.dtype == dtype
+    for channel in range(7):
+        assert np.array_equal(resized[..., channel], images.resize_image(image[..., channel, None], size)[..., 0])

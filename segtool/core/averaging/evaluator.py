@@ -19,7 +19,20 @@ from segtool.core.training.validation import Validation, Validator
 from segtool.errors import SegtoolError, UsageError
 
 # What checkpoints must have in common to be averaged.
-SAME_IN_ALL = ("arch", "encoder", "classes", "channels", "mean", "std", "resize", "aux_head")
+SAME_IN_ALL = (
+    "arch",
+    "encoder",
+    "classes",
+    "channels",
+    "dtype",
+    "mean",
+    "std",
+    "low",
+    "high",
+    "clip",
+    "resize",
+    "aux_head",
+)
 
 
 class CheckpointEvaluator:

@@ -95,10 +95,11 @@ def read_averaging_job(settings: SwaSettings, processes: int) -> AveragingJob:
     best_checkpoints = [best_checkpoint(run.path) for run in runs]
     spec = common_spec([*([continuation.start] if continuation else checkpoints), *best_checkpoints])
     dataset, train, valid = read_records(first, settings.data, held_out)
-    if dataset.classes != spec.classes or dataset.channels != spec.channels:
+    if dataset.classes != spec.classes or (dataset.channels, dataset.dtype) != (spec.channels, spec.dtype):
         raise SegtoolError(
-            f"{dataset.path} has the classes {', '.join(dataset.classes)} and {dataset.channels} channels, but"
-            f" {first.path} was trained with {', '.join(spec.classes)} and {spec.channels}"
+            f"{dataset.path} has the classes {', '.join(dataset.classes)} and {dataset.channels} channels of"
+            f" {dataset.dtype}, but {first.path} was trained with {', '.join(spec.classes)} and {spec.channels} of"
+            f" {spec.dtype}"
         )
     train_settings = continuation.train_settings(first.settings) if continuation else first.settings
     data = settings.data or train_settings.data

@@ -203,7 +203,7 @@ def _select(
         )
     selected = {key: record for key, record in records.items() if key in digests}
     for key, record in selected.items():
-        if file_digest(record.image) != digests[key]:
+        if file_digest(record.files) != digests[key]:
             raise SegtoolError(f"{record.image} has changed since {run.path} was trained")
     return list(selected.values())
 

@@ -9,16 +9,16 @@ import torch
 
 from segtool.core.dataloading.mixing import Sample, Snap
 from segtool.core.geometry import pad_into, round_up
-from segtool.core.images import IGNORE
+from segtool.core.images import IGNORE, Pixels
 
 
 class Sources(NamedTuple):
     """The sources of images made by SnapMix; undefined for the other images of the batch.
 
-    mixed bool (N,), which images SnapMix made; images uint8 (N, 2, H, W, C), the image and its partner, padded like the
-    batch; sizes int64 (N, 2), height and width before padding; boxes int64 (N, 2, 4), top, left, height and width of
-    the covered box of the image and of the partner's region that covers it; present bool (N, 2, 256), the values in
-    both masks.
+    mixed bool (N,), which images SnapMix made; images (N, 2, H, W, C), the image and its partner, like the batch's and
+    padded like them; sizes int64 (N, 2), height and width before padding; boxes int64 (N, 2, 4), top, left, height and
+    width of the covered box of the image and of the partner's region that covers it; present bool (N, 2, 256), the
+    values in both masks.
     """
 
     mixed: torch.Tensor
@@ -31,9 +31,9 @@ class Sources(NamedTuple):
 class Batch(NamedTuple):
     """A micro-batch before normalisation, images padded at the bottom and right to one size.
 
-    images uint8 (N, H, W, C); masks uint8 (N, H, W), 255 = ignore; weights float32 (N,). With mixup also second masks,
-    like the first, and their share of the weight, float32 (N,) from 0 to 1. In a run with soft targets also these,
-    float16 (N, classes, H, W).
+    images (N, H, W, C), uint8 or float32 as `Intensity.unit` returns them; masks uint8 (N, H, W), 255 = ignore; weights
+    float32 (N,). With mixup also second masks, like the first, and their share of the weight, float32 (N,) from 0 to 1.
+    In a run with soft targets also these, float16 (N, classes, H, W).
     """
 
     images: torch.Tensor
@@ -53,13 +53,13 @@ class Batch(NamedTuple):
 class Collate:
     """Put samples of any size into one `Batch`, padded to a multiple of `divisor`; padding is ignored in the mask."""
 
-    def __init__(self, fill: tuple[int, ...], divisor: int) -> None:
+    def __init__(self, fill: tuple[float, ...], divisor: int) -> None:
         self.fill, self.divisor = fill, divisor
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         height = round_up(max(sample.mask.shape[0] for sample in samples), self.divisor)
         width = round_up(max(sample.mask.shape[1] for sample in samples), self.divisor)
-        images = np.empty((len(samples), height, width, len(self.fill)), np.uint8)
+        images = np.empty((len(samples), height, width, len(self.fill)), samples[0].image.dtype)
         for slot, sample in enumerate(samples):
             pad_into(images[slot], sample.image, self.fill)
         ignored = np.full((height, width), IGNORE, np.uint8)
@@ -73,13 +73,13 @@ class Collate:
             share = torch.tensor([sample.share for sample in samples], dtype=torch.float32)
             batch = batch._replace(masks2=_stack([sample.second for sample in samples], ignored), share=share)
         if any(sample.snap is not None for sample in samples):
-            batch = batch._replace(sources=self._sources([sample.snap for sample in samples], images.shape))
+            batch = batch._replace(sources=self._sources([sample.snap for sample in samples], images))
         return batch
 
-    def _sources(self, snaps: Sequence[Snap | None], shape: tuple[int, ...]) -> Sources:
-        """Return the sources of a batch of images of shape (N, H, W, C)."""
+    def _sources(self, snaps: Sequence[Snap | None], batch: Pixels) -> Sources:
+        """Return the sources of the images (N, H, W, C) of a batch."""
         count = len(snaps)
-        images = np.empty((count, 2, *shape[1:]), np.uint8)
+        images = np.empty((count, 2, *batch.shape[1:]), batch.dtype)
         sizes, boxes = np.zeros((count, 2), np.int64), np.zeros((count, 2, 4), np.int64)
         present = np.zeros((count, 2, IGNORE + 1), np.bool_)
         for slot, snap in enumerate(snaps):

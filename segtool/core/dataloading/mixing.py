@@ -12,7 +12,7 @@ import numpy as np
 
 from segtool.core.dataloading.soft_targets import Soft
 from segtool.core.geometry import Rectangle
-from segtool.core.images import Array, resize_image, resize_mask
+from segtool.core.images import Array, Pixels, resize_image, resize_mask
 from segtool.core.runtime.seeding import MIXING, generator
 from segtool.errors import SegtoolError
 from segtool.settings.augmentation import MIXES, AugmentationSettings
@@ -22,12 +22,12 @@ from segtool.values import Size
 class Sample(NamedTuple):
     """One image of a batch.
 
-    image uint8 (H, W, C); mask uint8 (H, W), 255 = ignored; weight: of the image. With mixup also a second mask and its
-    share of the weight, from 0 to 1; with SnapMix, its sources. In a run with soft targets also these, float16
-    (classes, H, W).
+    image (H, W, C), uint8, or float32 in [0, 1]; mask uint8 (H, W), 255 = ignored; weight: of the image. With mixup
+    also a second mask and its share of the weight, from 0 to 1; with SnapMix, its sources. In a run with soft targets
+    also these, float16 (classes, H, W).
     """
 
-    image: Array
+    image: Pixels
     mask: Array
     weight: float
     second: Array | None = None
@@ -133,7 +133,7 @@ def snapmix(sample: Sample, partner: Sample, target_box: Rectangle, source_box: 
     )
 
 
-def _pasted(sample: Sample, partner: Sample, box: Rectangle, image: Array, mask: Array) -> Sample:
+def _pasted(sample: Sample, partner: Sample, box: Rectangle, image: Pixels, mask: Array) -> Sample:
     """Return the sample with pixels of the partner in a box."""
     whole, labels = sample.image.copy(), sample.mask.copy()
     box.view(whole)[:], box.view(labels)[:] = image, mask

@@ -11,6 +11,7 @@ from segtool.core.dataloading.sampling import Key
 from segtool.core.dataloading.soft_targets import number_pixels, soft_target
 from segtool.core.dataloading.training_units import TrainingUnits
 from segtool.core.dataset.dataset import Dataset
+from segtool.core.dataset.intensity import Intensity
 from segtool.core.images import IGNORE, resize_image, resize_mask
 from segtool.errors import SegtoolError
 from segtool.values import Resize, Size
@@ -20,7 +21,7 @@ PARTNER = 1
 
 
 class TrainingSamples(TorchDataset[Sample]):
-    """Read, resize, cut and augment the image or window of a `Key`, and mix another into it."""
+    """Read, resize, cut, scale and augment the image or window of a `Key`, and mix another into it."""
 
     def __init__(
         self,
@@ -30,13 +31,16 @@ class TrainingSamples(TorchDataset[Sample]):
         augmentation: Augmentation,
         seed: int,
         mean_weight: float = 1.0,
+        intensity: Intensity | None = None,
     ) -> None:
         """
         Args:
             mean_weight: mean weight of the images of an epoch; samples are weighted relative to it.
+            intensity: makes [0, 1] of the pixel values; None leaves 8-bit images as they are.
         """
         self.dataset, self.units, self.resize = dataset, units, resize
         self.augmentation, self.seed, self.mean_weight = augmentation, seed, mean_weight
+        self.intensity = intensity
         self.soft = any(record.soft for record in units.records)
 
     def __getitem__(self, key: Key) -> Sample:
@@ -63,6 +67,8 @@ class TrainingSamples(TorchDataset[Sample]):
             box = self.units.boxes[index]
             image, mask = box.cut(image), box.cut(mask)
             numbers = None if numbers is None else box.cut(numbers)
+        if self.intensity:
+            image = self.intensity.unit(image)
         try:
             image, mask, numbers = self.augmentation.numbered(image, mask, numbers, self.seed, *key)
         except SegtoolError as error:

@@ -1,6 +1,7 @@
 """`dataset.yaml` and its CSVs: which images there are, their masks, groups and weights."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 import yaml
 
 from segtool.core import images
+from segtool.core.bands import DEPTHS, Depth, WindowedImage, missing_everywhere, open_bands, read_bands
 from segtool.core.documents import read_yaml
 from segtool.core.files import atomic, digest_bytes, digest_stats
 from segtool.core.tables import read_csv, to_number, write_csv
@@ -19,6 +21,8 @@ from segtool.errors import SegtoolError
 
 # Largest number of nested folders in an image_id.
 DEEPEST = 50
+# OpenCV resizes images of no more channels.
+MOST_CHANNELS = 512
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Record:
     """One image: its id, the paths of its files, and its other columns in the CSV."""
 
     image_id: str
+    # The image, or its first band if each band, or each group of bands, is a file of its own.
     image: Path
     mask: Path | None = None
     group: str = ""
@@ -34,6 +39,13 @@ class Record:
     soft: Path | None = None
     # Set for a training image whose mask belongs to another data set.
     origin: "Origin | None" = field(default=None, repr=False, compare=False)
+    # The files of the image's other bands.
+    more: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of the image, in the order of their bands."""
+        return (self.image, *self.more)
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,13 @@ class Dataset:
     palette: tuple[tuple[int, int, int], ...] | None = None
     train: tuple[Record, ...] = ()
     test: tuple[Record, ...] = ()
+    # Names of the channels, if the file gives them.
+    bands: tuple[str, ...] = ()
+    dtype: Depth = "uint8"
+    # Value of missing pixels; None: what the images themselves state.
+    nodata: float | None = None
+    # Whether pixels that are missing in all channels are ignored in loss and score.
+    ignore_nodata: bool = False
 
     @property
     def binary(self) -> bool:
@@ -64,14 +83,42 @@ class Dataset:
         """Return the name of the data set a record comes from, as tables show it."""
         return record.origin.name if record.origin else self.path.name
 
-    def read_image(self, record: Record) -> images.Array:
-        """Read the image as uint8 (H, W, channels)."""
-        return images.read_image(record.image, self.channels)
+    @property
+    def plain(self) -> bool:
+        """Whether images are pictures of 8 bits without missing pixels: grey, or of three or four channels."""
+        return self.dtype == "uint8" and self.channels in images.MODES and self.nodata is None
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """The memory of a pixel of an image."""
+        return self.channels * np.dtype(self.dtype).itemsize
+
+    @property
+    def kind(self) -> str:
+        """What the images are, in words; data sets whose images are used together share it."""
+        depth = "" if self.dtype == "uint8" else f" of {self.dtype}"
+        return f"{self.channels} channels{depth}" + ("" if self.nodata is None else f" with nodata {self.nodata:g}")
+
+    def empty(self, path: Path, **changes: Any) -> "Dataset":
+        """Return a data set of the same classes and kind of images, for masks that segtool writes, without records."""
+        cleared: dict[str, Any] = {"ignore_index": images.IGNORE, "ignore_stated": True, "train": (), "test": ()}
+        return replace(self, path=path, **{**cleared, **changes})
+
+    def read_image(self, record: Record) -> images.Pixels:
+        """Read the image as `dtype` (H, W, channels), or as float32 with NaN if pixels are missing."""
+        return read_bands(record.files, self.channels, self.dtype, self.nodata)
+
+    def open_image(self, record: Record) -> images.Pixels | WindowedImage:
+        """Return the image as `read_image` does, or a large one so that windows of it are read one by one."""
+        return open_bands(record.files, self.channels, self.dtype, self.nodata)
 
     def read_mask(self, record: Record) -> images.Array:
         """Read the mask as uint8 (H, W): class ids, 255 = ignore. Raises SegtoolError if the record has none."""
+        return self.read_pair(record)[1] if self.ignore_nodata else self._read_mask(record)
+
+    def _read_mask(self, record: Record) -> images.Array:
         if origin := record.origin:
-            mask = origin.dataset.read_mask(replace(record, origin=None))
+            mask = origin.dataset._read_mask(replace(record, origin=None))
             return np.asarray(cv2.LUT(mask, np.array(origin.ids, np.uint8)))
         if record.mask is None:
             raise SegtoolError(f"image {record.image_id!r} has no mask in {self.path}")
@@ -83,22 +130,26 @@ class Dataset:
             binary_255=self.binary and not self.ignore_stated,
         )
 
-    def read_pair(self, record: Record) -> tuple[images.Array, images.Array]:
+    def read_pair(self, record: Record) -> tuple[images.Pixels, images.Array]:
         """Read image and mask. Raises SegtoolError if their sizes differ."""
-        image, mask = self.read_image(record), self.read_mask(record)
+        image, mask = self.read_image(record), self._read_mask(record)
         if image.shape[:2] != mask.shape:
             raise SegtoolError(
                 f"mask {record.mask} is {mask.shape[0]}x{mask.shape[1]} (HxW),"
                 f" its image {record.image} is {image.shape[0]}x{image.shape[1]}"
             )
+        if self.ignore_nodata and (missing := missing_everywhere(image)).any():
+            mask = np.where(missing, np.uint8(images.IGNORE), mask)
         return image, mask
 
     def digests(self, records: Iterable[Record]) -> dict[str, str]:
         """Return digests of all that is read for `records`: classes and settings, rows, and files by their stats."""
         rows = list(records)
-        facts = (self.classes, self.ignore_index, self.ignore_stated, self.channels)
+        facts: tuple[object, ...] = (self.classes, self.ignore_index, self.ignore_stated, self.channels)
+        if not self.plain or self.ignore_nodata:
+            facts += (self.dtype, self.nodata, self.ignore_nodata)
         listed = [(r.image_id, r.group, r.weight) for r in rows]
-        files = [path for r in rows for path in (r.image, r.mask, r.soft) if path is not None]
+        files = [path for r in rows for path in (*r.files, r.mask, r.soft) if path is not None]
         return {
             "dataset": digest_bytes(repr(facts).encode()),
             "rows": digest_bytes(repr(listed).encode()),
@@ -127,7 +178,10 @@ class DatasetYaml(TypedDict, total=False):
     # Names, which YAML may read as numbers or dates; None and booleans are refused later.
     classes: Required[list[Any]]
     ignore_index: int
-    channels: int
+    channels: int | list[Any]
+    dtype: str
+    nodata: float | None
+    ignore_nodata: bool
     train: str | None
     test: str | None
     palette: list[list[int]] | None
@@ -150,15 +204,20 @@ def load_dataset(data: Path) -> Dataset:
         raise SegtoolError(f"{path}: class names must be distinct and not empty")
     if not 2 <= len(names) <= images.MAX_CLASSES:
         raise SegtoolError(f"{path}: {len(names)} classes; segtool takes 2 to {images.MAX_CLASSES}")
-    channels = content.get("channels", 3)
-    if channels not in (1, 3, 4):
-        raise SegtoolError(f"{path}: channels is {channels!r}; segtool reads images of 1, 3 or 4")
+    channels, bands = _read_channels(content.get("channels", 3), path)
+    dtype = content.get("dtype", "uint8")
+    if dtype not in DEPTHS:
+        raise SegtoolError(f"{path}: dtype is {dtype!r}; segtool keeps pixels as {', '.join(DEPTHS)}")
     return Dataset(
         path=path,
         classes=names,
         ignore_index=content.get("ignore_index", images.IGNORE),
         ignore_stated="ignore_index" in content,
         channels=channels,
+        bands=bands,
+        dtype=dtype,
+        nodata=content.get("nodata"),
+        ignore_nodata=content.get("ignore_nodata", False),
         palette=_read_palette(content.get("palette"), path),
         train=_read_rows(path, content.get("train")),
         test=_read_rows(path, content.get("test")),
@@ -176,7 +235,10 @@ def write_dataset(
     # Adding it where the file did not set it would change the meaning of 255 in a 0/255 mask.
     if dataset.ignore_stated:
         content["ignore_index"] = dataset.ignore_index
-    content["channels"] = dataset.channels
+    content["channels"] = list(dataset.bands) or dataset.channels
+    content |= {"dtype": dataset.dtype} if dataset.dtype != "uint8" else {}
+    content |= {"nodata": dataset.nodata} if dataset.nodata is not None else {}
+    content |= {"ignore_nodata": True} if dataset.ignore_nodata else {}
     written = []
     if dataset.train or not dataset.test:
         content["train"] = train
@@ -237,6 +299,22 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def _read_channels(value: Any, path: Path) -> tuple[int, tuple[str, ...]]:
+    """Return the number of channels and their names, none if only the number is given."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_CHANNELS:
+        return value, ()
+    if not isinstance(value, list) or not value:
+        raise SegtoolError(
+            f"{path}: channels is {value!r}; write their number, 1 to {MOST_CHANNELS}, or a list of names"
+        )
+    if odd := [name for name in value if not isinstance(name, str | int) or isinstance(name, bool)]:
+        raise SegtoolError(f"{path}: YAML reads the name of a channel as {odd[0]!r}; put it in quotes")
+    names = tuple(map(str, value))
+    if len(set(names)) < len(names) or len(names) > MOST_CHANNELS:
+        raise SegtoolError(f"{path}: names of channels must be distinct, and at most {MOST_CHANNELS}")
+    return len(names), names
+
+
 def _read_palette(value: list[list[int]] | None, path: Path) -> tuple[tuple[int, int, int], ...] | None:
     """Return the colours of the classes, or None if none are given. Raises SegtoolError if they are malformed."""
     if value is None:
@@ -256,7 +334,9 @@ def _read_rows(dataset: Path, name: str | None) -> tuple[Record, ...]:
         return ()
     path = dataset.parent / name
     records: dict[str, Record] = {}
-    for row in read_csv(path, ("image_id", "image")):
+    rows = read_csv(path, ("image_id", "image"))
+    columns = _band_columns(rows[0] if rows else ())
+    for row in rows:
         image_id = check_image_id(row["image_id"], path)
         if image_id in records:
             raise SegtoolError(f"{path}: duplicate image_id {image_id!r}")
@@ -264,7 +344,10 @@ def _read_rows(dataset: Path, name: str | None) -> tuple[Record, ...]:
         weight = to_number(row.get("weight") or "1", f"{path}: the weight of {image_id!r}")
         if weight < 0:
             raise SegtoolError(f"{path}: the weight of {image_id!r} is {weight:g}; it must be 0 or more")
-        records[image_id] = Record(image_id, _listed(path, row["image"]), mask, row.get("group", ""), weight, soft)
+        more = tuple(_listed(path, row[column]) for column in columns if row[column])
+        records[image_id] = Record(
+            image_id, _listed(path, row["image"]), mask, row.get("group", ""), weight, soft, more=more
+        )
     return tuple(records.values())
 
 
@@ -274,9 +357,16 @@ def _listed(table: Path, name: str) -> Path:
     return table.parent / name.replace("\\", "/") if "\\" in name and not path.exists() else path
 
 
+def _band_columns(columns: Iterable[str]) -> list[str]:
+    """Return the columns `image_2`, `image_3`, ... in the order of their numbers."""
+    numbers = {int(match[1]): name for name in columns if (match := re.fullmatch(r"image_([0-9]{1,4})", name))}
+    return [numbers[number] for number in sorted(numbers)]
+
+
 def _write_rows(path: Path, records: Sequence[Record]) -> None:
     """Write the columns that at least one record needs."""
-    columns = ["image_id", "image"]
+    others = max((len(r.more) for r in records), default=0)
+    columns = ["image_id", "image", *(f"image_{number + 2}" for number in range(others))]
     columns += ["mask"] if any(r.mask for r in records) else []
     columns += ["group"] if any(r.group for r in records) else []
     columns += ["weight"] if any(r.weight != 1 for r in records) else []
@@ -290,6 +380,8 @@ def _write_rows(path: Path, records: Sequence[Record]) -> None:
             "group": record.group,
             "weight": f"{record.weight:g}",
             "soft": relative_to(record.soft, path.parent) if record.soft else "",
+            **{column: "" for column in columns if column.startswith("image_") and column != "image_id"},
+            **{f"image_{number}": relative_to(file, path.parent) for number, file in enumerate(record.more, 2)},
         }
         rows.append([cells[column] for column in columns])
     write_csv(path, columns, rows)

@@ -74,10 +74,8 @@ def extra_digests(records: Iterable[Record]) -> dict[str, str]:
 
 
 def _origin(name: str, other: Dataset, dataset: Dataset, renamed: Mapping[str, str]) -> Origin:
-    if other.channels != dataset.channels:
-        raise SegtoolError(
-            f"--extra {other.path} has images of {other.channels} channels, {dataset.path} of {dataset.channels}"
-        )
+    if other.kind != dataset.kind:
+        raise SegtoolError(f"--extra {other.path} has images of {other.kind}, {dataset.path} of {dataset.kind}")
     ids = [IGNORE] * (IGNORE + 1)
     for index, theirs in enumerate(other.classes):
         ours = renamed.get(theirs, theirs)

@@ -5,13 +5,16 @@ A crop has the identity of the image it was cut from, so that a run that has see
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from segtool.core import images
-from segtool.core.files import digest_file
+import numpy as np
+
+from segtool.core.bands import is_picture, read_as_stored, read_notes
+from segtool.core.files import digest_bytes, digest_file
+from segtool.core.images import read_image
 from segtool.errors import SegtoolError
 
 # PNG text keys in a crop for the digests of the image it was cut from.
@@ -37,8 +40,8 @@ class Identity(NamedTuple):
         return {CUT_FROM: self.file, CUT_FROM_PIXELS: self.pixels}
 
 
-def identify(path: Path, known: Mapping[str, str] | None = None) -> Identity:
-    """Return the identity of an image.
+def identify(files: Sequence[Path], known: Mapping[str, str] | None = None) -> Identity:
+    """Return the identity of an image, whose bands may be in several files.
 
     Args:
         known: digest of a file → digest of its pixels, for files that need not be decoded.
@@ -46,35 +49,39 @@ def identify(path: Path, known: Mapping[str, str] | None = None) -> Identity:
     Raises:
         SegtoolError: the file cannot be read or decoded.
     """
-    file, cut_from = _file_digest(path)
+    if len(files) > 1:
+        parts = [identify([path], known) for path in files]
+        return Identity(*(digest_bytes("".join(digests).encode()) for digests in zip(*parts, strict=True)))
+    file, cut_from = _file_digest(files[0])
     if cut_from is not None:
         return Identity(file, cut_from)
-    return Identity(file, (known or {}).get(file) or _pixel_digest(path))
+    return Identity(file, (known or {}).get(file) or _pixel_digest(files[0]))
 
 
-def identify_all(paths: Iterable[Path], known: Mapping[str, str] | None = None) -> list[Identity]:
-    """Return the identities of images, decoded in threads."""
+def identify_all(images: Iterable[Sequence[Path]], known: Mapping[str, str] | None = None) -> list[Identity]:
+    """Return the identities of images, each given by its files, decoded in threads."""
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda path: identify(path, known), paths))
+        return list(pool.map(lambda files: identify(files, known), images))
 
 
-def file_digest(path: Path) -> str:
+def file_digest(files: Sequence[Path]) -> str:
     """Return the `file` of an image's identity without decoding it."""
-    return _file_digest(path)[0]
+    digests = [_file_digest(path)[0] for path in files]
+    return digests[0] if len(files) == 1 else digest_bytes("".join(digests).encode())
 
 
-def same_picture(path: Path, other: Path) -> bool:
-    """Return whether two files show the same pixels."""
+def same_picture(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Return whether two images, each given by its files, have the same pixels."""
     # Mostly the same file, or a copy of it: then nothing is decoded.
-    if path.resolve() == other.resolve() or file_digest(path) == file_digest(other):
+    if [path.resolve() for path in files] == [path.resolve() for path in others]:
         return True
-    return identify(path).among(frozenset(identify(other)))
+    return file_digest(files) == file_digest(others) or identify(files).among(frozenset(identify(others)))
 
 
 def _file_digest(path: Path) -> tuple[str, str | None]:
     """Return the digest of a file and None or, for a crop, both digests of the image it was cut from."""
     try:
-        notes = images.read_notes(path) if path.suffix == ".png" else {}
+        notes = read_notes(path)
     except SegtoolError:
         # A broken file is reported where its pixels are read.
         notes = {}
@@ -85,5 +92,12 @@ def _file_digest(path: Path) -> tuple[str, str | None]:
 
 def _pixel_digest(path: Path) -> str:
     # Four channels: transparency, or a fourth band, tells images apart; grey and palettes become colours.
-    pixels = images.read_image(path, 4)
-    return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=repr(pixels.shape).encode()).hexdigest()
+    if is_picture(path):
+        pixels = read_image(path, 4)
+        shape, parts = pixels.shape, iter([pixels])
+    else:
+        shape, parts = read_as_stored(path)
+    digest = hashlib.blake2b(digest_size=16, key=repr(shape).encode())
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()

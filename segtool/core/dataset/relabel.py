@@ -62,6 +62,6 @@ def _check(record: Record, other: Dataset, dataset: Dataset) -> None:
         raise SegtoolError(f"{where} has no mask there")
     if record.soft:
         raise SegtoolError(f"{where} has soft targets, which --extra takes and --relabel does not")
-    if not same_picture(record.image, own.image):
+    if not same_picture(record.files, own.files):
         raise SegtoolError(f"{where} ({record.image}) has different pixels in {dataset.path} ({own.image})")
     check_size(own.image, image_size(record.mask), f"--relabel mask {record.mask}")

@@ -62,9 +62,9 @@ def write_samples(
     """
     inherited = read_roles(init) if init else []
     known = {row["digest"]: row["pixels"] for row in inherited if row["pixels"]}
-    held = list(zip(valid, identify_all((record.image for record in valid), known), strict=True))
+    held = list(zip(valid, identify_all((record.files for record in valid), known), strict=True))
     contents = frozenset(digest for _, identity in held for digest in identity if digest)
-    seen = list(zip(train, identify_all((record.image for record in train), known), strict=True))
+    seen = list(zip(train, identify_all((record.files for record in train), known), strict=True))
     rows = [(r, "twin" if identity.among(contents) else "train", identity) for r, identity in seen]
     rows += [(r, "valid", identity) for r, identity in held]
     lines = [(dataset.source(r), r.image_id, role, *identity) for r, role, identity in rows]

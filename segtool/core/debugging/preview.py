@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from segtool.core.dataloading.batches import Batch
-from segtool.core.images import Array
+from segtool.core.images import Array, Pixels
 from segtool.core.reporting.pictures import write_preview
 
 
@@ -16,7 +16,7 @@ def preview_batches(
     palette: Sequence[Sequence[int]] | None = None,
 ) -> None:
     """Draw the first `count` images of some batches as the network sees them, each with its mask or masks."""
-    samples: list[tuple[str, Array, Sequence[Array]]] = []
+    samples: list[tuple[str, Pixels, Sequence[Array]]] = []
     for batch in batches:
         for slot, (image, mask, weight) in enumerate(zip(batch.images, batch.masks, batch.weights, strict=True)):
             caption, masks = f"{len(samples) + 1}: weight {float(weight):.2g}", [mask.numpy()]

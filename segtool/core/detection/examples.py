@@ -10,7 +10,7 @@ import numpy.typing as npt
 from segtool.core.dataloading.sampling import Key
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.geometry import Box
-from segtool.core.images import Array, check_size, resize_image
+from segtool.core.images import Pixels, check_size, resize_image
 from segtool.core.predictions.objects import component_boxes
 from segtool.core.reporting.progress import Track
 from segtool.core.runtime.seeding import sample_generators
@@ -27,17 +27,17 @@ class Example(NamedTuple):
     """An image with its objects.
 
     Attributes:
-        image: uint8 (H, W, C).
+        image: (H, W, C), as the data set reads it.
         boxes: float32 (N, 4), left, top, right and bottom in pixels, the last two exclusive, so that no box is empty.
         labels: int64 (N,) from 1.
     """
 
-    image: Array
+    image: Pixels
     boxes: Floats
     labels: npt.NDArray[np.int64]
 
 
-def fit(image: Array) -> tuple[Array, Floats]:
+def fit(image: Pixels) -> tuple[Pixels, Floats]:
     """Return the image as the detector sees it, and its scale factors (x, y, x, y)."""
     height, width = image.shape[:2]
     scale = min(1.0, LONGEST / max(height, width))
@@ -96,7 +96,7 @@ class Examples:
         return Example(image, boxes, labels)
 
 
-def flip(image: Array, boxes: Floats) -> tuple[Array, Floats]:
+def flip(image: Pixels, boxes: Floats) -> tuple[Pixels, Floats]:
     """Flip an image and its boxes from left to right."""
     flipped = boxes.copy()
     flipped[:, [0, 2]] = image.shape[1] - boxes[:, [2, 0]]

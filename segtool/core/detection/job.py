@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.intensity import measure_intensity, of_8_bits
 from segtool.core.detection.examples import Examples, fit, read_objects
 from segtool.core.detection.files import DETECTIONS, DETECTOR
 from segtool.core.detection.training import DetectorTrainer, load_state
@@ -13,7 +14,7 @@ from segtool.core.formats.coco_results import write_results
 from segtool.core.geometry import Box
 from segtool.core.images import image_size
 from segtool.core.models.build import NetworkSpec, check_encoder
-from segtool.core.models.normalisation import normalisation
+from segtool.core.models.normalisation import measured_kind, normalisation
 from segtool.core.models.weight_files import weights_digest
 from segtool.core.reporting.progress import Track
 from segtool.core.runtime.distributed import compute, require_one_process
@@ -69,7 +70,8 @@ def detect(
     objects = read_objects(dataset, train, class_ids, settings.min_area, track)
     examples = Examples(dataset, train, objects, labels, settings.training.seed)
     with compute(settings.machine, deterministic=True) as (device, _), memory_errors("try a smaller --batch"):
-        trainer = DetectorTrainer(settings.training, _spec(settings.training, dataset, labels), examples, device)
+        spec = _spec(settings.training, dataset, train, labels, track)
+        trainer = DetectorTrainer(settings.training, spec, examples, device)
         trainer.run(state, track)
         trainer.network.eval()
         detections = {
@@ -80,17 +82,24 @@ def detect(
     return file, trainer.losses
 
 
-def _spec(settings: DetectorSettings, dataset: Dataset, labels: tuple[str, ...]) -> NetworkSpec:
-    colours = normalisation(settings.model, dataset.channels)
+def _spec(
+    settings: DetectorSettings, dataset: Dataset, train: Sequence[Record], labels: tuple[str, ...], track: Track
+) -> NetworkSpec:
+    kind = measured_kind(settings.model, dataset)
+    if kind:
+        intensity = measure_intensity(dataset, train, kind, track)
+    else:
+        colours = normalisation(settings.model, dataset.channels)
+        intensity = of_8_bits(colours.mean, colours.std)
     return NetworkSpec(
         arch="faster-rcnn",
         encoder=settings.encoder,
         classes=labels,
         channels=dataset.channels,
-        mean=colours.mean,
-        std=colours.std,
         resize=None,
         precision="fp32",
+        dtype=dataset.dtype,
+        **vars(intensity),
     )
 
 

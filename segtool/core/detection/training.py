@@ -11,7 +11,7 @@ import torch
 from segtool.core.dataloading.sampling import BatchPlan
 from segtool.core.detection.examples import Example, Examples
 from segtool.core.detection.network import build_detector, train_mode
-from segtool.core.images import Array
+from segtool.core.images import Pixels
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
 from segtool.core.models.inputs import network_input, too_few_for_batch_norm
@@ -60,9 +60,9 @@ class DetectorTrainer:
             log.info("detector: epoch %d/%d: loss %.4f", len(self.losses), self.settings.epochs, self.losses[-1])
             self._save(path)
 
-    def inputs(self, image: Array) -> torch.Tensor:
-        """Convert an image, uint8 (H, W, C), to the input of the network, float32 (C, H, W)."""
-        return network_input(torch.from_numpy(image)[None], self.spec, self.device)[0]
+    def inputs(self, image: Pixels) -> torch.Tensor:
+        """Convert an image (H, W, C) to the input of the network, float32 (C, H, W)."""
+        return network_input(torch.from_numpy(self.spec.intensity.unit(image))[None], self.spec, self.device)[0]
 
     def _epoch(self, epoch: int, track: Track) -> float:
         settings = self.settings

@@ -61,6 +61,8 @@ class MaskReader:
             SegtoolError: the file cannot be read.
             ColourMaskError: its colours are not grey.
         """
+        if (numbers := self._numbers(path)) is not None:
+            return numbers
         with self._opened(path) as image:
             indexed = image.mode in ("P", "PA") and image.format != "GIF"
             palette = pack(np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)) if indexed else None
@@ -73,6 +75,8 @@ class MaskReader:
             SegtoolError: the file cannot be read.
             ColourMaskError: its colours are not grey.
         """
+        if (numbers := self._numbers(path)) is not None:
+            return numbers
         with self._opened(path) as image:
             if image.mode in ("L", "I;16", "I;16B", "I"):
                 return self._pixels(image, images.index_values(image, path))
@@ -94,6 +98,11 @@ class MaskReader:
                 )
             rgba = np.ascontiguousarray(np.asarray(image.convert("RGB").convert("RGBA")))
             return self._pixels(image, rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF))
+
+    def _numbers(self, path: Path) -> Pixels | None:
+        """Return the numbers of a mask as GIS programs write them; their missing pixels count as transparent."""
+        found = images.read_gis_mask(path) if self.frame is None else None
+        return None if found is None else Pixels(found[0], found[1] if found[1].any() else None)
 
     @contextmanager
     def _opened(self, path: Path) -> Iterator[Image.Image]:

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from segtool.core.bands import WindowedImage
+from segtool.core.dataset.intensity import Intensity
 from segtool.core.geometry import pad_into
-from segtool.core.images import Array, resize_image
+from segtool.core.images import Pixels, resize_image
 from segtool.core.inference.merging import Merge
 from segtool.core.inference.plan import ForwardPass, GridPlan, ImagePlan
 from segtool.core.inference.row_accumulator import RowAccumulator
@@ -59,17 +61,23 @@ class ImageAccumulator:
     """The probabilities of one image while its tiles are predicted."""
 
     def __init__(
-        self, image: Array, plan: ImagePlan, merge: Merge, weights: tuple[float, ...], classes: int, device: str
+        self,
+        image: Pixels | WindowedImage,
+        plan: ImagePlan,
+        merge: Merge,
+        weights: tuple[float, ...],
+        classes: int,
+        device: str,
     ):
         """
         Args:
-            image: uint8 (H, W, channels).
+            image: (H, W, channels), as the data set reads it.
             merge, weights: how views are merged, and the weight of each.
         """
         self.plan, self.merge, self.weights = plan, merge, weights
         self.layers = [RowAccumulator(layer.rows, layer.columns, plan.size, classes, device) for layer in plan.layers]
         self.image = image
-        self.resized: dict[tuple[Size, bool], Array] = {}
+        self.resized: dict[tuple[Size, bool], Pixels] = {}
         self.image_probs_by_view: dict[tuple[int, str], torch.Tensor] = {}
         self.top = 0
         self.band_rows = rows_of_band(classes, plan.size.width)
@@ -83,24 +91,24 @@ class ImageAccumulator:
                 tile = Tile(self, index, row, column)
                 yield from (TileRequest(tile, one_pass) for one_pass in layer.passes if one_pass.member == member)
 
-    def pixels(self, tile: Tile, fill: tuple[int, ...]) -> Array:
-        """Return the pixels of a tile, uint8 (h, w, channels), with `fill` beyond the image."""
+    def pixels(self, tile: Tile, intensity: Intensity) -> Pixels:
+        """Return the pixels of a tile (h, w, channels) in units of the intensity, with its fill beyond the image."""
         plan = self.plan.layers[tile.layer]
         top, left = plan.rows.starts[tile.row], plan.columns.starts[tile.column]
-        inside = self._resized(plan)[top : top + plan.tile.height, left : left + plan.tile.width]
+        inside = intensity.unit(self._resized(plan)[top : top + plan.tile.height, left : left + plan.tile.width])
         if inside.shape[:2] == plan.tile:
             return inside
-        padded = np.empty((*plan.tile, inside.shape[2]), np.uint8)
-        pad_into(padded, inside, fill)
+        padded = np.empty((*plan.tile, inside.shape[2]), inside.dtype)
+        pad_into(padded, inside, intensity.fill)
         return padded
 
-    def _resized(self, plan: GridPlan) -> Array:
+    def _resized(self, plan: GridPlan) -> Pixels | WindowedImage:
         """Return the image at the size of a grid."""
         if plan.seen == self.plan.size:
             return self.image
         key = plan.seen, plan.scaled
         if key not in self.resized:
-            self.resized[key] = (scale_image if plan.scaled else resize_image)(self.image, plan.seen)
+            self.resized[key] = (scale_image if plan.scaled else resize_image)(np.asarray(self.image), plan.seen)
         return self.resized[key]
 
     def add_image_probs(self, forward_pass: ForwardPass, image_probs: torch.Tensor) -> None:
@@ -136,8 +144,8 @@ class ImageAccumulator:
         return sum(parts[1:], parts[0]) / len(parts)
 
 
-def scale_image(image: Array, size: Size) -> Array:
-    """Resize uint8 (H, W, C) bilinearly, averaging where it shrinks (antialiased)."""
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+def scale_image(image: Pixels, size: Size) -> Pixels:
+    """Resize (H, W, C) bilinearly, averaging where it shrinks (antialiased); 16 bits become float32."""
+    pixels = torch.from_numpy(image.astype(np.float32) if image.dtype == np.uint16 else image).permute(2, 0, 1)[None]
     scaled = F.interpolate(pixels, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
     return scaled[0].permute(1, 2, 0).contiguous().numpy()

@@ -103,7 +103,7 @@ def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> 
 def _identities(records: Sequence[Record], runs: Mapping[str, Run]) -> dict[str, Identity]:
     """Return the identity of each image by its id; images that a run lists need not be decoded."""
     known = {file: pixels for run in runs.values() for file, pixels in run.samples.known.items()}
-    identities = identify_all((record.image for record in records), known)
+    identities = identify_all((record.files for record in records), known)
     return {record.image_id: identity for record, identity in zip(records, identities, strict=True)}
 
 

@@ -45,6 +45,9 @@ def _load(file: Path, dataset: Dataset) -> tuple[NetworkSpec, nn.Module]:
             f"{file} was trained on other classes ({', '.join(spec.classes)}) than {dataset.path} has"
             f" ({', '.join(dataset.classes)})"
         )
-    if spec.channels != dataset.channels:
-        raise SegtoolError(f"{file} takes {spec.channels} channels, {dataset.path} has {dataset.channels}")
+    if (spec.channels, spec.dtype) != (dataset.channels, dataset.dtype):
+        raise SegtoolError(
+            f"{file} takes {spec.channels} channels of {spec.dtype}, {dataset.path} has {dataset.channels} of"
+            f" {dataset.dtype}"
+        )
     return spec, network

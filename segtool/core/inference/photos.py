@@ -18,7 +18,7 @@ def are_photos(data: Path) -> bool:
 
 
 def open_photos(data: Path, runs: Iterable[Run]) -> Dataset:
-    """Return the images as test images without masks, with the classes and channels of the first run.
+    """Return the images as test images without masks, with the classes and the kind of images of the first run.
 
     The id of an image is its path below the folder, without suffix.
 
@@ -32,4 +32,6 @@ def open_photos(data: Path, runs: Iterable[Run]) -> Dataset:
         classes, channels = tuple(map(str, network["classes"])), int(network["channels"])
     except (KeyError, TypeError, ValueError) as error:
         raise SegtoolError(f"{config} does not describe its network; the run is broken") from error
-    return Dataset(data, classes, channels=channels, test=tuple(Record(name, path) for name, path in files.items()))
+    dtype, nodata = network.get("dtype", "uint8"), network.get("nodata")
+    test = tuple(Record(name, path) for name, path in files.items())
+    return Dataset(data, classes, channels=channels, test=test, dtype=dtype, nodata=nodata)

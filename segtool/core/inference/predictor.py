@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from segtool.core.images import Array
+from segtool.core.bands import WindowedImage
+from segtool.core.images import Pixels
 from segtool.core.inference.batching import batch_size, group_alike
 from segtool.core.inference.image_accumulator import ImageAccumulator, Tile, TileRequest
 from segtool.core.inference.merging import Merge
@@ -109,8 +110,8 @@ class Predictor:
         """Return the indices of images to predict together, so that batches are full."""
         return list(group_alike([self.plan(size) for size in sizes], self.batch, self.device))
 
-    def __call__(self, images: Sequence[Array]) -> list[Probs]:
-        """Predict images uint8 (H, W, channels): probabilities float32 (C, H, W) each.
+    def __call__(self, images: Sequence[Pixels]) -> list[Probs]:
+        """Predict images (H, W, channels) as a data set reads them: probabilities float32 (C, H, W) each.
 
         Raises:
             SegtoolError: a network outputs NaN.
@@ -121,7 +122,7 @@ class Predictor:
         return maps
 
     @torch.inference_mode()
-    def stream(self, images: Sequence[Array]) -> Iterator[Band]:
+    def stream(self, images: Sequence[Pixels | WindowedImage]) -> Iterator[Band]:
         """Yield bands of rows as they become final, in order for each image; those of several images may alternate."""
         accumulators = [self._accumulator(image) for image in images]
         for step in range(max(len(each.plan.steps) for each in accumulators)):
@@ -133,7 +134,7 @@ class Predictor:
                     image_probs = accumulator.image_probs if last else None
                     yield Band(index, top, _checked(probs), None if image_probs is None else image_probs.cpu().numpy())
 
-    def _accumulator(self, image: Array) -> ImageAccumulator:
+    def _accumulator(self, image: Pixels | WindowedImage) -> ImageAccumulator:
         plan = self.plan(Size(*image.shape[:2]))
         return ImageAccumulator(image, plan, self.merge, self.weights, self.classes, self.device)
 
@@ -158,7 +159,7 @@ class Predictor:
 
     def _pixels(self, spec: NetworkSpec, tiles: Sequence[Tile]) -> torch.Tensor:
         """Return the pixels of tiles, (N, channels, h, w), normalised."""
-        stacked = np.stack([tile.image.pixels(tile, spec.fill) for tile in tiles])
+        stacked = np.stack([tile.image.pixels(tile, spec.intensity) for tile in tiles])
         return network_input(torch.from_numpy(stacked), spec, self.device)
 
     def _forward(self, member: Member, pixels: torch.Tensor) -> Forward:

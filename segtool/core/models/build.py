@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from segtool.core.dataset.intensity import Intensity
 from segtool.errors import SegtoolError, UsageError, did_you_mean
 from segtool.settings.model import check_arch
 from segtool.settings.synonyms import ARCHITECTURES
@@ -35,6 +36,18 @@ class NetworkSpec:
     precision: str
     # Whether an auxiliary head predicts which classes are in the image.
     aux_head: bool = False
+    # The depth of the images, and the range of values that becomes [0, 1]; see `Intensity`.
+    dtype: str = "uint8"
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+    clip: bool = False
+    # The value of missing pixels that the data set states.
+    nodata: float | None = None
+
+    @property
+    def intensity(self) -> Intensity:
+        """Return how pixel values become the network's input."""
+        return Intensity(self.mean, self.std, self.low, self.high, self.clip)
 
     @property
     def outputs(self) -> int:
@@ -46,14 +59,11 @@ class NetworkSpec:
         """Return the outputs of the auxiliary head, one per class; 0 without a head."""
         return len(self.classes) if self.aux_head else 0
 
-    @property
-    def fill(self) -> tuple[int, ...]:
-        """Return the mean colour in [0, 255], which pads images because it is zero after normalisation."""
-        return tuple(round(255 * m) for m in self.mean)
-
     def plain(self) -> dict[str, Any]:
-        """Return the description as plain values for a checkpoint."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Return the description as plain values for a checkpoint; for 8-bit images, without what they do not need."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        defaults = {"dtype": "uint8", "low": None, "high": None, "clip": False, "nodata": None}
+        return {key: value for key, value in values.items() if key not in defaults or value != defaults[key]}
 
     @classmethod
     def from_plain(cls, content: dict[str, Any]) -> "NetworkSpec":

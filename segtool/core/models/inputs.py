@@ -10,9 +10,10 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def network_input(images: torch.Tensor, spec: NetworkSpec, device: str) -> torch.Tensor:
-    """Normalise uint8 (N, H, W, C) to float32 (N, C, H, W) in channels-last memory."""
-    mean = torch.tensor(spec.mean, device=device).view(-1, 1, 1) * 255
-    std = torch.tensor(spec.std, device=device).view(-1, 1, 1) * 255
+    """Normalise (N, H, W, C), as `Intensity.unit` returns it, to float32 (N, C, H, W) in channels-last memory."""
+    top = 255 if images.dtype == torch.uint8 else 1
+    mean = torch.tensor(spec.mean, device=device).view(-1, 1, 1) * top
+    std = torch.tensor(spec.std, device=device).view(-1, 1, 1) * top
     pixels = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
     return pixels.sub_(mean).div_(std)
 

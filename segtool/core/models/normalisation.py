@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from segtool.core.dataset.dataset import Dataset
 from segtool.errors import UsageError
 from segtool.settings.model import ModelSettings
 
@@ -48,6 +49,23 @@ def normalisation(settings: ModelSettings, channels: int) -> Normalisation:
         return Normalisation(mean, std, source)
     average_mean, average_std = sum(mean) / 3, sum(std) / 3
     return Normalisation((average_mean,) * channels, (average_std,) * channels, f"{source}, averaged over the colours")
+
+
+def measured_kind(settings: ModelSettings, dataset: Dataset) -> str | None:
+    """Return how the intensity of the training images is to be measured; None if the encoder's mean and std are used.
+
+    Raises:
+        UsageError: --mean is given for images that are not of 8 bits, whose range it does not say.
+    """
+    if settings.mean is not None:
+        if dataset.dtype != "uint8":
+            raise UsageError(
+                f"--mean and --std are for 8-bit images; those of {dataset.path} are {dataset.dtype}, and theirs are"
+                " measured (--intensity)"
+            )
+        return None
+    common = dataset.dtype == "uint8" and dataset.channels in (1, 3)
+    return settings.intensity or (None if common else "standard")
 
 
 def _published(encoder: str) -> tuple[Colour, Colour, str]:

@@ -35,9 +35,10 @@ def load_encoder_weights(network: nn.Module, settings: ModelSettings, channels: 
     """
     if settings.encoder_weights == "none":
         return "encoder weights: random"
-    if settings.encoder_weights == "imagenet":
-        return _load_from_hub(network, settings, channels)
-    return _load_from_file(network, settings, channels)
+    load = _load_from_hub if settings.encoder_weights == "imagenet" else _load_from_file
+    # Timm's rule, which is segmentation-models' too.
+    rule = "summed over the colours" if channels == 1 else f"of the colours in turn, times 3/{channels}"
+    return load(network, settings, channels) + ("" if channels == 3 else f"; those of the first layer are {rule}")
 
 
 def _load_from_hub(network: nn.Module, settings: ModelSettings, channels: int) -> str:

@@ -28,7 +28,7 @@ def load_run_weights(network: nn.Module, spec: NetworkSpec, run: Path) -> str:
     path = best_checkpoint(run)
     content = load_checkpoint(path)
     theirs = NetworkSpec.from_plain(content["network"])
-    for name in ("arch", "encoder", "channels"):
+    for name in ("arch", "encoder", "channels", "dtype"):
         if getattr(theirs, name) != getattr(spec, name):
             raise UsageError(f"--init {run}: its {name} is {getattr(theirs, name)}, not {getattr(spec, name)}")
     same, own = theirs.classes == spec.classes, network.state_dict()

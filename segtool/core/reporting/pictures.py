@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from segtool.core.files import atomic
-from segtool.core.images import IGNORE, Array
+from segtool.core.images import IGNORE, Array, Pixels
 
 # Text, margins and the ignored pixels' hatching, in pixels.
 LINE = 16
@@ -20,11 +20,11 @@ FRAME_COLOUR = (255, 0, 0)
 
 
 class Suspect(NamedTuple):
-    """An image whose label is in doubt: image uint8 (H, W, C), label and prediction uint8 (H, W), and the box (left,
+    """An image whose label is in doubt: image (H, W, C), label and prediction uint8 (H, W), and the box (left,
     top, width, height in pixels) where they contradict each other, if there is one."""
 
     caption: str
-    image: Array
+    image: Pixels
     label: Array
     pred: Array
     box: tuple[int, int, int, int] | None
@@ -42,6 +42,19 @@ def class_colours(classes: int, palette: Sequence[Sequence[int]] | None = None) 
     return np.asarray(colours, np.uint8)
 
 
+def to_rgb(image: Pixels) -> Array:
+    """Return a picture of an image (H, W, C): its first channel in grey, or its first three as red, green and blue.
+
+    Other depths than 8 bits are stretched from the 2nd to the 98th percentile of the channel; missing pixels are black.
+    """
+    shown = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    if shown.dtype == np.uint8:
+        return np.ascontiguousarray(shown)
+    low, high = np.nanpercentile(np.where(np.isfinite(shown), shown, np.nan), (2, 98), axis=(0, 1))
+    stretched = (shown - low) / np.where(high > low, high - low, 1)
+    return (255 * np.nan_to_num(stretched, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1)).astype(np.uint8)
+
+
 def overlay(image: Array, mask: Array, colours: Array) -> Array:
     """An RGB picture of a mask, faintly over its image: uint8 (H, W, 3)."""
     grey = image.mean(axis=2, keepdims=True)
@@ -50,7 +63,7 @@ def overlay(image: Array, mask: Array, colours: Array) -> Array:
 
 def write_sheet(
     path: Path,
-    rows: Sequence[tuple[str, Array, Array, Array]],
+    rows: Sequence[tuple[str, Pixels, Array, Array]],
     classes: Sequence[str],
     palette: Sequence[Sequence[int]] | None = None,
     height: int = 180,
@@ -58,7 +71,7 @@ def write_sheet(
     """Write a PNG with a row per image: the image, its truth and its prediction, and the classes' colours below.
 
     Args:
-        rows: caption, image uint8 (H, W, C), truth and prediction uint8 (H, W).
+        rows: caption, image (H, W, C), truth and prediction uint8 (H, W).
         height: of each picture, in pixels.
     """
     colours = class_colours(len(classes), palette)
@@ -71,7 +84,7 @@ def write_sheet(
 
 def write_preview(
     path: Path,
-    samples: Sequence[tuple[str, Array, Sequence[Array]]],
+    samples: Sequence[tuple[str, Pixels, Sequence[Array]]],
     classes: Sequence[str],
     palette: Sequence[Sequence[int]] | None = None,
     height: int = 160,
@@ -79,7 +92,7 @@ def write_preview(
     """Write a PNG of training images as the network sees them, two in a row, each with its mask or masks.
 
     Args:
-        samples: caption, image uint8 (H, W, C), masks uint8 (H, W).
+        samples: caption, image (H, W, C), masks uint8 (H, W).
         height: of each picture, in pixels.
     """
     colours = class_colours(len(classes), palette)
@@ -156,9 +169,9 @@ def _write(
         sheet.save(file, format="PNG")
 
 
-def _strip(image: Array, masks: Sequence[Array], colours: Array, height: int) -> Array:
+def _strip(image: Pixels, masks: Sequence[Array], colours: Array, height: int) -> Array:
     """An image and its masks at one height, next to each other."""
-    rgb = np.repeat(image[..., :1], 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+    rgb = to_rgb(image)
     width = max(1, round(image.shape[1] * height / image.shape[0]))
     gap = np.full((height, GAP, 3), 255, np.uint8)
     parts = [cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)]

@@ -133,8 +133,8 @@ def _from_detector(settings: RoiCropSettings, dataset: Dataset, ids: Sequence[in
     def make(folder: Path, track: Track) -> Locator:
         file, losses = detect(settings, dataset, train, records, ids, folder, track)
         boxes = read_results(file, None, [record.image_id for record in records], dataset.classes)
-        seen = frozenset(digest for identity in identify_all(r.image for r in train) for digest in identity if digest)
-        identities = zip(records, identify_all(record.image for record in records), strict=True)
+        seen = frozenset(digest for identity in identify_all(r.files for r in train) for digest in identity if digest)
+        identities = zip(records, identify_all(record.files for record in records), strict=True)
         oof = frozenset(record.image_id for record, identity in identities if not identity.among(seen))
         member = {"run": file.name, "checkpoint": "boxes", "digest": digest_file(file), "claim": None}
         row = {f"epoch {number}": loss for number, loss in enumerate(losses, 1)}

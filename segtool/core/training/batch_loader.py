@@ -16,15 +16,17 @@ class BatchLoader:
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
-        settings, units, fill = context.settings, context.units, context.spec.fill
-        augmentation = Augmentation(settings.augmentation, settings.size, fill, units.shares)
+        settings, units, intensity = context.settings, context.units, context.spec.intensity
+        augmentation = Augmentation(
+            settings.augmentation, settings.size, intensity.fill, units.shares, dtype=intensity.dtype
+        )
         oversample = settings.extras.oversample
         self.factors = repeat_factors(units.counts, oversample) if oversample and units.counts is not None else None
         weight = mean_weight([record.weight for record in units.records], self.factors)
         self.samples = TrainingSamples(
-            context.dataset, units, context.spec.resize, augmentation, settings.loop.seed, weight
+            context.dataset, units, context.spec.resize, augmentation, settings.loop.seed, weight, intensity
         )
-        self.collate = Collate(fill, DIVISOR)
+        self.collate = Collate(intensity.fill, DIVISOR)
 
     def plan(self, epochs: range, skip: int = 0) -> BatchPlan:
         """Return the micro-batches of some epochs, counted from 0, without those of the first `skip` updates."""

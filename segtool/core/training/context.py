@@ -1,21 +1,27 @@
 """The context of a run: settings, images, the description of the network and the machine."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from torch import nn
 
 from segtool.core.dataloading.augmentation import check_pipeline
 from segtool.core.dataloading.training_units import TrainingUnits, count_units, read_units
 from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.intensity import measure_intensity, of_8_bits
 from segtool.core.dataset.seen_images import refuse_trained, without_duplicates
+from segtool.core.documents import read_json
 from segtool.core.geometry import round_up
 from segtool.core.images import image_size
 from segtool.core.losses.class_weights import class_weights
 from segtool.core.losses.criterion import Criterion
 from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, check_names, check_size
-from segtool.core.models.normalisation import Normalisation, normalisation
+from segtool.core.models.normalisation import measured_kind, normalisation
 from segtool.core.models.pretrained import load_encoder_weights
 from segtool.core.models.transfer import init_spec, load_run_weights
 from segtool.core.optim.optimizer import check_optimizer, make_optimizer
@@ -24,11 +30,13 @@ from segtool.core.runtime.distributed import World
 from segtool.core.runtime.seeding import seed_torch
 from segtool.core.training.inputs import read_images
 from segtool.core.training.update import Updater
-from segtool.settings.model import ModelSettings
 from segtool.settings.train import TrainSettings
 from segtool.values import Size
 
 log = logging.getLogger(__name__)
+
+# Channels whose values are logged.
+LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -77,8 +85,37 @@ def read_data(settings: TrainSettings) -> RunData:
     check_names(settings.model.arch, settings.model.encoder)
     check_optimizer(settings.optimizer.optimizer)
     dataset, train, valid = read_images(settings)
-    check_pipeline(settings.augmentation, settings.size.resized(image_size(train[0].image)), dataset.channels)
-    return RunData(dataset, train, valid, _describe_network(settings, dataset))
+    spec = _describe_network(settings, dataset)
+    kind = None if settings.model.init else measured_kind(settings.model, dataset)
+    scaled = dataset.dtype != "uint8" or spec.low is not None or kind == "percentile"
+    size = settings.size.resized(image_size(train[0].image))
+    check_pipeline(settings.augmentation, size, dataset.channels, np.float32 if scaled else np.uint8)
+    return RunData(dataset, train, valid, spec)
+
+
+def with_intensity(data: RunData, settings: TrainSettings, folder: Path, track: Track) -> RunData:
+    """Return the data with the intensity of its images measured, unless the encoder or another run decides it.
+
+    A run that is resumed keeps what its `config.json` says.
+    """
+    spec, config = data.spec, folder / "config.json"
+    kind = None if settings.model.init else measured_kind(settings.model, data.dataset)
+    source = "the run"
+    if kind and config.exists():
+        kept = NetworkSpec.from_plain(read_json(config, ConfigFile)["network"]).intensity
+        spec = replace(spec, **vars(kept))
+    elif kind:
+        spec = replace(spec, **vars(measure_intensity(data.dataset, data.train, kind, track)))
+        source = "the training images"
+    if kind:
+        _log_intensity(spec, source)
+    return replace(data, spec=spec)
+
+
+class ConfigFile(TypedDict):
+    """What is read of a run's `config.json`."""
+
+    network: dict[str, Any]
 
 
 def make_updater(context: RunContext, *, pretrained: bool) -> Updater:
@@ -126,28 +163,39 @@ def _find_units(
 
 
 def _describe_network(settings: TrainSettings, dataset: Dataset) -> NetworkSpec:
-    colours = _colours(settings.model, dataset.channels)
-    mean, std = (",".join(f"{v:.3f}" for v in values) for values in (colours.mean, colours.std))
-    log.info("mean %s, std %s (%s)", mean, std, colours.source)
-    return NetworkSpec(
+    init = init_spec(settings.model.init) if settings.model.init and settings.model.mean is None else None
+    if init:
+        intensity, source = init.intensity, f"those of {settings.model.init}"
+    else:
+        colours = normalisation(settings.model, dataset.channels)
+        intensity, source = of_8_bits(colours.mean, colours.std), colours.source
+    spec = NetworkSpec(
         arch=settings.model.arch.lower(),
         encoder=settings.model.encoder,
         classes=dataset.classes,
         channels=dataset.channels,
-        mean=colours.mean,
-        std=colours.std,
         resize=settings.size.resize,
         precision=settings.optimizer.precision,
         aux_head=settings.model.aux_head > 0,
+        dtype=dataset.dtype,
+        nodata=dataset.nodata,
+        **vars(intensity),
     )
+    if init or measured_kind(settings.model, dataset) is None:
+        _log_intensity(spec, source)
+    return spec
 
 
-def _colours(settings: ModelSettings, channels: int) -> Normalisation:
-    """Return the mean and std that the initial weights were trained with: with --init, those of the other run."""
-    if settings.init and settings.mean is None:
-        spec = init_spec(settings.init)
-        return Normalisation(spec.mean, spec.std, f"those of {settings.init}")
-    return normalisation(settings, channels)
+def _log_intensity(spec: NetworkSpec, source: str) -> None:
+    if spec.low is not None and spec.high is not None:
+        ends = dict.fromkeys(f"{low:g} to {high:g}" for low, high in zip(spec.low, spec.high, strict=True))
+        log.info("values from %s become 0 to 1%s", _listed(list(ends), ", "), ", cut off" if spec.clip else "")
+    mean, std = (_listed([f"{value:.3f}" for value in values], ",") for values in (spec.mean, spec.std))
+    log.info("mean %s, std %s (%s)", mean, std, source)
+
+
+def _listed(texts: Sequence[str], between: str) -> str:
+    return between.join([*texts[:LISTED], *(["..."] if len(texts) > LISTED else [])])
 
 
 def _load_weights(network: nn.Module, settings: TrainSettings, spec: NetworkSpec) -> str:

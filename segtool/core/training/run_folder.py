@@ -19,11 +19,12 @@ from segtool.core.dataset.selection import limit
 from segtool.core.files import write_json
 from segtool.core.images import image_size
 from segtool.core.models.build import DIVISOR, NetworkSpec
+from segtool.core.reporting.progress import tracker
 from segtool.core.runtime.distributed import compute
 from segtool.core.runtime.memory import memory_errors
 from segtool.core.scoring.widths import told_stretch
 from segtool.core.training.checkpoints import EPOCH_START, OWNS, write_history
-from segtool.core.training.context import RunContext, RunData, read_data
+from segtool.core.training.context import RunContext, RunData, read_data, with_intensity
 from segtool.core.training.inputs import digests, how_to_train_on
 from segtool.core.training.trainer import Trainer
 from segtool.errors import SegtoolError, UsageError
@@ -65,7 +66,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
                     # Rank 0 reports it.
                     raise SystemExit(0)
                 return None
-            world.run_on_main(lambda: _write_config(output.path, settings, data))
+            data = world.run_on_main(lambda: _begin(output.path, settings, data))
             trainer = Trainer(RunContext.create(settings, data, device, world), on_update=on_update)
             trainer.run()
             world.barrier()
@@ -86,16 +87,18 @@ def best_score(trainer: Trainer) -> float | None:
     return -best if best is not None and trainer.settings.monitor == "loss" else best
 
 
-def _write_config(folder: Path, settings: TrainSettings, data: RunData) -> None:
-    """Write `config.json` and `samples.csv`, and log how images are held out."""
+def _begin(folder: Path, settings: TrainSettings, data: RunData) -> RunData:
+    """Measure the images, write `config.json` and `samples.csv`, and log how images are held out."""
     if not data.valid:
         log.info("no validation: training on all %d images; best.pt will be the last weights", len(data.train))
     elif settings.folds.folds is None:
         own = sum(r.origin is None or r.origin.name == RELABELLED for r in data.train)
         held, total = len(data.valid), len(data.valid) + own
         log.info("no --folds given: a fixed %d of %d images are held out", held, total)
+    data = with_intensity(data, settings, folder, tracker(settings.output.quiet))
     write_json(folder / "config.json", describe(settings, data.spec))
     _write_samples(folder / "samples.csv", settings, data)
+    return data
 
 
 def _write_samples(path: Path, settings: TrainSettings, data: RunData) -> None:

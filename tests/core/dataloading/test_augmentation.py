@@ -33,6 +33,85 @@ def make(crop: Size | None = None, channels: int = 3, **options: object) -> Augm
     return Augmentation(AugmentationSettings(**options), SizeSettings(crop=crop), FILL[:1] * channels)
 
 
+FILLS = tuple(np.linspace(0.1, 0.9, 12).tolist())
+
+
+@pytest.mark.parametrize("preset", ["light", "medium", "heavy"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 12])
+@pytest.mark.parametrize("crop", [None, Size(48, 100)])
+def test_presets_keep_the_kind_of_float_images(preset: str, channels: int, crop: Size | None) -> None:
+    image, mask = np.random.default_rng(0).random((64, 80, channels), np.float32), picture()[1]
+    options = AugmentationSettings(augment=preset, cutout=0.5, gridmask=0.5)
+    augment = Augmentation(options, SizeSettings(crop=crop), FILLS[:channels], dtype=np.float32)
+    outside = 0
+    for number in range(12):
+        changed, labels = augment(image, mask, number)
+        assert changed.dtype == np.float32
+        assert changed.shape == (*labels.shape, channels)
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+        outside += np.count_nonzero(labels == 255)
+    assert outside
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_outside_of_a_float_image_is_the_fill_of_each_channel(channels: int) -> None:
+    image, mask = np.full((20, 20, channels), 0.5, np.float32), np.ones((20, 20), np.uint8)
+    options = AugmentationSettings(augment="none")
+    augment = Augmentation(options, SizeSettings(crop=Size(32, 32)), FILLS[:channels], dtype=np.float32)
+    changed, labels = augment(image, mask, 1)
+    assert np.allclose(changed[labels == 255], FILLS[:channels])
+    assert (changed[labels == 1] == 0.5).all()
+    assert (labels == 1).sum() == 400
+
+
+def test_brightness_is_a_share_of_the_range_in_both_kinds() -> None:
+    image, mask = picture(height=8, width=8)
+    options = AugmentationSettings(augment="none", brightness=0.3, contrast=0.3)
+    as_bytes = Augmentation(options, SizeSettings(), (0, 0, 0))
+    as_floats = Augmentation(options, SizeSettings(), (0.0, 0.0, 0.0), dtype=np.float32)
+    changed = 0
+    for number in range(6):
+        first, second = as_bytes(image, mask, number)[0], as_floats((image / np.float32(255)), mask, number)[0]
+        assert np.abs(first / 255 - second).max() < 1.1 / 255
+        changed += not np.array_equal(first, image)
+    assert changed > 1
+
+
+@pytest.mark.parametrize(
+    ("transform", "channels", "reason"),
+    [
+        (A.HueSaturationValue(p=0.1), 5, "it changes red, green and blue"),
+        (A.HueSaturationValue(p=0.1), 3, "it changes red, green and blue"),
+        (A.ToFloat(max_value=255, p=0.1), 5, ""),
+        (A.FromFloat(p=0.1), 5, "it makes"),
+        (A.Equalize(p=0.1), 5, "Equalize transform is only supported"),
+        (A.GaussNoise(p=0.1), 5, ""),
+    ],
+)
+def test_a_transform_of_a_file_that_such_images_cannot_have_is_named(
+    tmp_path: Path, transform: A.BasicTransform, channels: int, reason: str
+) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(A.to_dict(A.Compose([A.OneOf([A.VerticalFlip(p=1), transform])]))))
+    settings = AugmentationSettings(augment=str(path))
+    if not reason:
+        check_pipeline(settings, Size(32, 32), channels, np.float32)
+        return
+    with pytest.raises(SegtoolError, match=rf"{type(transform).__name__} is not for images of {channels} channels of"
+                       rf" float32 \({reason}.*\): remove it"):  # fmt: skip
+        check_pipeline(settings, Size(32, 32), channels, np.float32)
+
+
+def test_what_a_preset_leaves_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        check_pipeline(AugmentationSettings(augment="heavy"), Size(32, 32), 3)
+        check_pipeline(AugmentationSettings(augment="light"), Size(32, 32), 5, np.float32)
+        assert not caplog.records
+        check_pipeline(AugmentationSettings(augment="heavy"), Size(32, 32), 5, np.float32)
+    assert "--augment heavy without HueSaturationValue, CLAHE, ImageCompression: the images are" in caplog.text
+
+
 def test_none_changes_nothing() -> None:
     image, mask = picture()
     for number in range(5):

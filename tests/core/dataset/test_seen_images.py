@@ -93,7 +93,7 @@ def test_a_training_image_with_the_content_of_a_validation_image_is_a_twin(tmp_p
     assert without_duplicates(path, dataset, train) == [record["b"], record["c"]]
     samples = read_samples(path)
     # The score of `valid` is that of the history: the twin is neither trained on nor scored.
-    identities = {name: identify(record[name].image) for name in record}
+    identities = {name: identify(record[name].files) for name in record}
     assert members_for("valid", identities, {"run": samples}) == {"a": ("run",)}
     assert not identities["copy"].among(samples.trained)
 
@@ -107,7 +107,7 @@ def test_what_a_run_starts_from_counts_as_seen(tmp_path: Path) -> None:
     second, third = tmp_path / "child" / "samples.csv", tmp_path / "grandchild.csv"
     write_samples(first, dataset, record[:2], record[2:3])
     write_samples(second, dataset, record[2:3], record[3:], init=first)
-    identities = [identify(each.image) for each in record]
+    identities = [identify(each.files) for each in record]
     assert [identity.among(read_samples(second).trained) for identity in identities] == [True, True, True, False]
     # A grandchild that is validated on what its grandparent was trained on.
     write_samples(third, dataset, record[3:], record[:1], init=second)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from huggingface_hub import constants as hub
@@ -111,16 +112,52 @@ def test_a_file_named_after_another_network_is_told(
     assert other is None or told[0].endswith(f"use --encoder {other}")
 
 
-@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 12])
 def test_a_first_layer_for_colour_is_adapted_to_other_channels(channels: int, of_timm: Weights, tmp_path: Path) -> None:
     save_file(of_timm, tmp_path / "w.safetensors")
     net = network(channels)
-    load_encoder_weights(net, settings(tmp_path / "w.safetensors"), channels)
+    told = load_encoder_weights(net, settings(tmp_path / "w.safetensors"), channels)
     first, colour = net.encoder.state_dict()["model.conv_stem.weight"], of_timm["conv_stem.weight"]
     assert first.shape[1] == channels
     if channels == 1:
         torch.testing.assert_close(first, colour.sum(1, keepdim=True))
+        assert told.endswith("those of the first layer are summed over the colours")
+    else:
+        for channel in range(channels):
+            torch.testing.assert_close(first[:, channel], colour[:, channel % 3] * 3 / channels)
+        assert told.endswith(f"those of the first layer are of the colours in turn, times 3/{channels}")
     assert torch.equal(net.encoder.state_dict()["model.bn1.weight"], of_timm["bn1.weight"])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 12])
+def test_an_encoder_of_segmentation_models_is_adapted_by_the_same_rule(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    colour = smp.encoders.get_encoder("resnet18", weights=None)
+    save_file(colour.state_dict(), tmp_path / "resnet18.safetensors")
+
+    build = smp.encoders.get_encoder
+
+    def from_hub(name: str, in_channels: int, depth: int, weights: str) -> nn.Module:
+        """As segmentation-models does once the file is there."""
+        encoder: Any = build(name, depth=depth, weights=None)
+        encoder.load_state_dict(colour.state_dict())
+        encoder.set_in_channels(in_channels, pretrained=True)
+        return encoder
+
+    of_file, of_hub = (build_network("linknet", "resnet18", channels, 3) for _ in range(2))
+    monkeypatch.setattr(pretrained.smp.encoders, "get_encoder", from_hub)
+    load_encoder_weights(of_file, settings(tmp_path / "resnet18.safetensors", "resnet18"), channels)
+    load_encoder_weights(of_hub, settings("imagenet", "resnet18"), channels)
+    first = colour.conv1.weight
+    expected = (
+        first.sum(1, keepdim=True)
+        if channels == 1
+        else torch.stack([first[:, channel % 3] * 3 / channels for channel in range(channels)], 1)
+    )
+    for net in (of_file, of_hub):
+        torch.testing.assert_close(net.encoder.state_dict()["conv1.weight"], expected)
 
 
 def test_real_weights_of_timm_fill_the_whole_encoder() -> None:
