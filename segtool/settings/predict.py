@@ -23,7 +23,9 @@ class PredictSettings:
         "test", help="Images to predict; valid: those the runs held out; oof: each by the runs that did not see it"
     )
     probs: bool = option(True, help="Also write probabilities, for ensembles and thresholds")
-    geo: bool = option(False, help="Also write the masks as GeoTIFF with the georeference of their images (geo/)")
+    geo: bool = option(
+        False, flags="--geo", help="Also write the masks as GeoTIFF with the georeference of their images (geo/)"
+    )
     shard: Shard | None = option(
         None,
         parse=parse_shard,

@@ -282,6 +282,41 @@ def test_import_folders_finds_channels_and_depth(five: Path, typed: Type, caplog
     assert np.array_equal(data.read_image(data.train[2]), scene(2)[0])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "nodata"), [("float32", "nan"), ("int32", "-9999"), ("int16", "-9999"), ("uint8", "200"), ("int8", "")]
+)
+def test_import_folders_takes_masks_of_gis(five: Path, typed: Type, dtype: str, nodata: str) -> None:
+    expected = {}
+    (five / "gis").mkdir()
+    for number in range(6):
+        mask = scene(number)[1].copy()
+        stored = mask.astype(dtype)
+        if nodata:
+            stored[:, :10] = float(nodata)
+            mask[:, :10] = 255
+        tags = [(42113, "s", 0, nodata, True)] if nodata else []
+        tifffile.imwrite(five / "gis" / f"{number}.tif", stored, metadata=None, extratags=tags)
+        expected[str(number)] = mask
+    for number in (6, 7):
+        (five / "images" / f"{number}.tif").unlink()
+    done(typed, "import folders --images five/images --masks five/gis --classes ground,box,other -o data")
+    data = load_dataset(Path("data"))
+    for record in data.train:
+        assert np.array_equal(data.read_mask(record), expected[record.image_id])
+
+
+def test_a_folder_of_photos_has_the_kind_of_the_run(five: Path, typed: Type) -> None:
+    done(typed, f"{TRAIN} -o run")
+    done(typed, "predict five --run run -o listed --threads 1")
+    (five / "photos").mkdir()
+    for number in (6, 7):
+        (five / "images" / f"{number}.tif").rename(five / "photos" / f"{number}.tif")
+    done(typed, "predict five/photos --run run -o found --threads 1")
+    for image_id in ("6", "7"):
+        first, second = (read_probs(Path(name) / "probs" / f"{image_id}.b2nd") for name in ("listed", "found"))
+        assert np.array_equal(first, second)
+
+
 def test_one_file_for_each_band(five: Path, typed: Type) -> None:
     rows = []
     for number in range(6):
