@@ -70,9 +70,9 @@ def _match(settings: ImportFoldersSettings, classes: Sequence[str]) -> MatchedIm
     """List and match the files without reading pixels."""
     out, regex = settings.output.out, settings.pairing.group_regex
     if settings.masks is None:
-        test = folders.find_files(settings.images, [out])
+        test = folders.find_images(settings.images, [out])
         groups = folders.find_groups(test, regex, required=False)
-        return MatchedImages((), tuple(Record(name, path, group=groups[name]) for name, path in test.items()), {}, {})
+        return MatchedImages((), _records(test, groups), {}, {})
     train, masks = _pair(settings, settings.images, settings.masks, classes)
     groups = folders.find_groups(train, regex)
     folds: dict[str, int] = {}
@@ -85,13 +85,23 @@ def _match(settings: ImportFoldersSettings, classes: Sequence[str]) -> MatchedIm
         train |= {prefix + name: path for name, path in valid.items()}
         masks |= {prefix + name: files for name, files in valid_masks.items()}
         groups |= {prefix + name: group for name, group in valid_groups.items()}
-    test = folders.find_files(settings.test_images, _others(settings)) if settings.test_images else {}
+    test = folders.find_images(settings.test_images, _others(settings)) if settings.test_images else {}
     test_groups = folders.find_groups(test, regex, required=False)
     return MatchedImages(
-        tuple(Record(name, path, mask_path(out, name), groups[name]) for name, path in train.items()),
-        tuple(Record(name, path, group=test_groups[name]) for name, path in test.items()),
+        _records(train, groups, out),
+        _records(test, test_groups),
         masks,
         folds,
+    )
+
+
+def _records(
+    files: Mapping[str, Sequence[Path]], groups: Mapping[str, str], out: Path | None = None
+) -> tuple[Record, ...]:
+    """Return the records of images, with masks in `out`."""
+    return tuple(
+        Record(name, paths[0], mask_path(out, name) if out else None, groups[name], more=tuple(paths[1:]))
+        for name, paths in files.items()
     )
 
 
@@ -103,27 +113,31 @@ def _others(settings: ImportFoldersSettings) -> list[Path]:
 
 def _pair(
     settings: ImportFoldersSettings, pictures_in: Path, masks_in: Path, classes: Sequence[str]
-) -> tuple[dict[str, Path], dict[str, list[MaskFile]]]:
-    """Return the images and, for each, its masks."""
+) -> tuple[dict[str, tuple[Path, ...]], dict[str, list[MaskFile]]]:
+    """Return the files of each image, and its masks."""
     others, suffix = _others(settings), settings.pairing.mask_suffix
-    pictures = folders.find_files(pictures_in, others)
+    files = folders.find_images(pictures_in, others)
+    pictures = {name: paths[0] for name, paths in files.items()}
     if settings.pairing.masks_per_image:
-        return pictures, folders.group_masks(pictures, masks_in, classes, others)
+        return files, folders.group_masks(pictures, masks_in, classes, others)
     masks = folders.find_files(masks_in, others)
     if suffix:
         masks = folders.with_suffix(masks, suffix, masks_in)
         own = set(masks.values())
         pictures = {name: path for name, path in pictures.items() if path not in own}
-    return pictures, {name: [MaskFile(path)] for name, path in folders.match_masks(pictures, masks).items()}
+    matched = {name: [MaskFile(path)] for name, path in folders.match_masks(pictures, masks).items()}
+    return {name: files[name] for name in pictures}, matched
 
 
-def _valid_prefix(train: Mapping[str, Path], valid: Mapping[str, Path]) -> str:
+def _valid_prefix(train: Mapping[str, Sequence[Path]], valid: Mapping[str, Sequence[Path]]) -> str:
     """Return a prefix for validation ids that makes them differ from training ids."""
     same = [name for name in valid if name in train]
     if not same:
         return ""
     if conflicts := [name for name in valid if f"valid/{name}" in train]:
-        raise SegtoolError(f"{train[f'valid/{conflicts[0]}']} and {valid[conflicts[0]]} would have the same image_id")
+        raise SegtoolError(
+            f"{train[f'valid/{conflicts[0]}'][0]} and {valid[conflicts[0]][0]} would have the same image_id"
+        )
     log.info("%d validation ids are also training ids, such as %r: all get the prefix valid/", len(same), same[0])
     return "valid/"
 
@@ -135,9 +149,9 @@ def _inputs(settings: ImportFoldersSettings, matched: MatchedImages) -> dict[str
     # Unlike Path.is_file, this accepts text that is too long for a file name.
     given = {name: Path(text) for name, text in files.items() if text and os.path.isfile(text)}  # noqa: PTH113
     return {
-        "images": digest_stats(record.image for record in matched.train),
+        "images": digest_stats(path for record in matched.train for path in record.files),
         "masks": digest_stats(matched.mask_paths),
-        "test-images": digest_stats(record.image for record in matched.test),
+        "test-images": digest_stats(path for record in matched.test for path in record.files),
         "validation": repr(sorted(matched.folds.values()).count(0)),
         **{name: digest_file(path) for name, path in given.items()},
     }

@@ -72,6 +72,24 @@ def common_kind(paths: Iterable[Path]) -> tuple[int, Depth]:
     return 3, "uint8"
 
 
+def kind_of_bands(images_of: Iterable[Sequence[Path]]) -> tuple[int, Depth]:
+    """Return the channels and the depth of images whose bands are in several files, from their headers.
+
+    Raises:
+        SegtoolError: a broken file, or images with different numbers of bands.
+    """
+    counts: dict[int, Path] = {}
+    depths: set[Depth] = set()
+    for files in images_of:
+        headers = [_header(path) for path in files]
+        counts.setdefault(sum(header.channels for header in headers), files[0])
+        depths |= {rasters.depth_of(header.dtype) for header in headers}
+        if len(counts) > 1:
+            (one, path), (other, other_path) = counts.items()
+            raise SegtoolError(f"images differ: {path} has {one} channels with its other bands, {other_path} {other}")
+    return next(iter(counts)), max(depths, key=DEPTHS.index)
+
+
 def _described(kinds: Mapping[tuple[int, Depth], Path]) -> str:
     """Describe images of two kinds."""
     named = [f"{path} ({channels} channels of {dtype})" for (channels, dtype), path in kinds.items()]

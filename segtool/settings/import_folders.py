@@ -104,7 +104,8 @@ class ImportFoldersSettings:
     """Make a data set from images and masks in folders, matched by name.
 
     Images and masks are folders, or patterns in quotes: {id} is the image_id, * anything within a name, as in
-    --images 'train/{id}/images/*.png' --masks 'train/{id}/masks/*.png'.
+    --images 'train/{id}/images/*.png' --masks 'train/{id}/masks/*.png'; {band} is one of several files of an image, as
+    in --images 'bands/{id}_{band}.tif'.
     """
 
     output: OutputSettings

@@ -502,3 +502,20 @@ def test_membrane_is_binary(data_dir: Path, tmp_path: Path) -> None:
     dataset = run(tmp_path, "membrane,cell", images=folder / "image", masks=folder / "label")
     source = np.array(Image.open(folder / "label" / "7.png"))
     assert np.array_equal(dataset.read_mask(dataset.by_id["7"]), source // 255)
+
+
+def test_a_file_for_each_band(tmp_path: Path) -> None:
+    rows, columns = SIZE
+    (tmp_path / "bands").mkdir()
+    for number in (1, 2, 10):
+        values = np.full((rows, columns), 1000 * number, np.uint16)
+        Image.fromarray(values).save(tmp_path / "bands" / f"a_b_{number}.png")
+    mask(tmp_path / "masks" / "a_b.png", np.ones(SIZE, np.uint8))
+    dataset = run(tmp_path, images=tmp_path / "bands" / "{id}_{band}.png", masks=tmp_path / "masks")
+    (record,) = dataset.train
+    assert (record.image_id, dataset.channels, dataset.dtype) == ("a_b", 3, "uint16")
+    assert dataset.read_image(record)[0, 0].tolist() == [1000, 2000, 10000]
+    assert read_csv(tmp_path / "out" / "train.csv")[0]["image_3"] == "../bands/a_b_10.png"
+    (tmp_path / "bands" / "c_1.png").write_bytes((tmp_path / "bands" / "a_b_1.png").read_bytes())
+    with pytest.raises(SegtoolError, match="image 'c' has no band '2', which others have"):
+        run(tmp_path, images=tmp_path / "bands" / "{id}_{band}.png", masks=tmp_path / "masks", overwrite=True)

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import replace
 
-from segtool.core.bands import common_kind, has_transparency
+from segtool.core.bands import common_kind, has_transparency, kind_of_bands
 from segtool.core.dataset.dataset import Dataset
 
 log = logging.getLogger(__name__)
@@ -18,8 +18,10 @@ def with_image_kind(dataset: Dataset) -> Dataset:
     Raises:
         SegtoolError: an image is missing or broken, or images differ.
     """
-    paths = [record.image for record in (*dataset.train, *dataset.test)]
-    channels, dtype = common_kind(paths)
+    records = (*dataset.train, *dataset.test)
+    paths = [record.image for record in records]
+    several = any(record.more for record in records)
+    channels, dtype = kind_of_bands([record.files for record in records]) if several else common_kind(paths)
     if (channels, dtype) != (3, "uint8"):
         log.info("images of %d channel(s) of %s: dataset.yaml says so", channels, dtype)
     elif odd := next(filter(has_transparency, paths[:LOOKED_AT]), None):

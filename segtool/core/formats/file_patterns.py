@@ -22,6 +22,7 @@ class Found(NamedTuple):
     path: Path
     image_id: str
     class_name: str
+    band: str
 
 
 def is_pattern(where: Path) -> bool:
@@ -58,8 +59,8 @@ def find(
     """Find the image files that fit a pattern.
 
     Args:
-        pattern: `{id}` is the image_id, which may include folders; `{class}` a class name; `*` anything within a name,
-            `**/` any folders. The suffix may be in upper or lower case.
+        pattern: `{id}` is the image_id, which may include folders; `{class}` a class name; `{band}` a band, each in a
+            file of its own; `*` anything within a name, `**/` any folders. The suffix may be in upper or lower case.
         others: folders to skip.
         ids: known image_ids, which decide where a file could have several.
         classes: class names; without them `{class}` is not allowed.
@@ -73,15 +74,16 @@ def find(
     root = Path(fixed[: fixed.rfind("/") + 1] or ".")
     rest = text[fixed.rfind("/") + 1 :]
     alternatives = "|".join(map(re.escape, sorted(classes, key=len, reverse=True)))
-    forms = [_compile(rest, alternatives, greedy) for greedy in ("", "?")]
+    # A band is what is behind the last separator: `a_b_1` is band 1 of a_b.
+    forms = [_compile(rest, alternatives, greedy) for greedy in ("", "?") if not greedy or "{band}" not in rest]
     any_class = _compile(rest, alternatives and "[^/]+")
     found = []
     for path in walk(root, others):
         name = unicodedata.normalize("NFC", path.relative_to(root).as_posix())
         if fits := {m["id"]: m for form in forms if (m := form.fullmatch(name))}:
             image_id = _choose(list(fits), ids, path)
-            class_name = fits[image_id].groupdict().get("class", "")
-            found.append(Found(path, check_image_id(image_id, path), class_name))
+            fields = fits[image_id].groupdict("")
+            found.append(Found(path, check_image_id(image_id, path), fields.get("class", ""), fields.get("band", "")))
         elif other := any_class.fullmatch(name):
             raise SegtoolError(
                 f"{path} is of the class {other['class']!r}, which is not among the classes; name it in --classes, and"
@@ -90,6 +92,34 @@ def find(
     if not found:
         raise SegtoolError(f"no image file fits {str(pattern)!r}")
     return found
+
+
+def find_bands(pattern: Path, others: Collection[Path] = ()) -> tuple[list[str], dict[str, list[Path]]]:
+    """Find images each of whose bands is a file of its own, by a pattern with `{band}`.
+
+    Returns:
+        The bands in the order of their numbers, or of their names; and the files of each image in that order, by id.
+
+    Raises:
+        UsageError: the pattern is malformed.
+        SegtoolError: nothing fits it, or an image lacks a band, or has one twice.
+    """
+    files: dict[str, dict[str, Path]] = {}
+    for found in find(pattern, others):
+        of_image = files.setdefault(found.image_id, {})
+        if found.band in of_image:
+            raise SegtoolError(f"{of_image[found.band]} and {found.path} are both band {found.band!r} of one image")
+        of_image[found.band] = found.path
+    bands = sorted({band for of_image in files.values() for band in of_image}, key=_natural)
+    for image_id, of_image in files.items():
+        if lacking := [band for band in bands if band not in of_image]:
+            raise SegtoolError(f"image {image_id!r} has no band {lacking[0]!r}, which others have ({pattern})")
+    return bands, {image_id: [of_image[band] for band in bands] for image_id, of_image in files.items()}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts `B2` before `B10`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split("([0-9]+)", name)]
 
 
 def has_folder(pattern: Path, image_id: str) -> bool:
@@ -103,6 +133,7 @@ def _compile(pattern: str, classes: str, greedy: str = "") -> re.Pattern[str]:
     forms = {
         "{id}": f"(?P<id>.+{greedy})",
         "{class}": f"(?P<class>{classes})" if classes else None,
+        "{band}": None if classes else "(?P<band>[^/]+?)",
         "*": "[^/]*",
         "**/": "(?:.*/)?",
     }
@@ -113,7 +144,7 @@ def _compile(pattern: str, classes: str, greedy: str = "") -> re.Pattern[str]:
     for part in FIELD.split(stem):
         form = forms.get(part, re.escape(part))
         if form is None or (part.startswith("{") and part not in forms):
-            known = "{id} and {class}" if classes else "{id}"
+            known = "{id} and {class}" if classes else "{id}, {band}"
             raise UsageError(f"{pattern!r}: {part} is unknown here; a pattern has {known}, * and **/")
         again = part.startswith("{") and form in expression
         expression += f"(?P={part[1:-1]})" if again else form

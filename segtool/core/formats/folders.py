@@ -1,5 +1,6 @@
 """Find images and masks in folders or by patterns, and match them by name."""
 
+import logging
 import os
 import re
 import unicodedata
@@ -13,6 +14,8 @@ from segtool.core.files import read_text
 from segtool.core.formats import file_patterns
 from segtool.core.formats.mask_codings import MaskFile
 from segtool.errors import SegtoolError, UsageError
+
+log = logging.getLogger(__name__)
 
 # Largest file of class names, in bytes.
 LARGEST_NAMES = 1 << 20
@@ -66,6 +69,15 @@ def find_files(where: Path, others: Collection[Path] = ()) -> dict[str, Path]:
             )
         files[found.image_id] = found.path
     return files
+
+
+def find_images(where: Path, others: Collection[Path] = ()) -> dict[str, tuple[Path, ...]]:
+    """Find the files of each image by id: several where the pattern has `{band}`; errors as those of `find_files`."""
+    if "{band}" in where.as_posix() and file_patterns.is_pattern(where):
+        bands, files = file_patterns.find_bands(where, others)
+        log.info("%s: %d bands, in this order: %s", where, len(bands), ", ".join(bands))
+        return {image_id: tuple(paths) for image_id, paths in files.items()}
+    return {image_id: (path,) for image_id, path in find_files(where, others).items()}
 
 
 def list_images(folder: Path, others: Collection[Path] = ()) -> dict[str, Path]:

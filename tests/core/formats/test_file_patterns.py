@@ -59,7 +59,7 @@ def test_classes_in_folders_and_names(tmp_path: Path) -> None:
     ("pattern", "error", "line"),
     [
         ("*.png", UsageError, r"does not say where the image_id is: write \{id\}"),
-        ("{id}_{frame}.png", UsageError, r"\{frame\} is unknown here; a pattern has \{id\}, \* and \*\*/"),
+        ("{id}_{frame}.png", UsageError, r"\{frame\} is unknown here; a pattern has \{id\}, \{band\}, \* and \*\*/"),
         ("{class}/{id}.png", UsageError, r"\{class\} is unknown here"),
         ("{id}.tif", SegtoolError, "no image file fits"),
         ("none/{id}.png", SegtoolError, "none does not exist"),
@@ -85,3 +85,15 @@ def test_a_folder_with_braces_in_its_name_is_no_pattern(tmp_path: Path) -> None:
     (tmp_path / "{id}").mkdir()
     assert not file_patterns.is_pattern(tmp_path / "{id}")
     assert file_patterns.is_pattern(tmp_path / "{id}.png")
+
+
+def test_bands_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{name}_{band}.tif" for name in ("a_b", "c") for band in ("B10", "B2", "B1")))
+    bands, files = file_patterns.find_bands(tmp_path / "{id}_{band}.tif")
+    assert bands == ["B1", "B2", "B10"]
+    assert {name: [path.name for path in paths] for name, paths in files.items()} == {
+        name: [f"{name}_{band}.tif" for band in bands] for name in ("a_b", "c")
+    }
+    (tmp_path / "c_B2.tif").unlink()
+    with pytest.raises(SegtoolError, match="image 'c' has no band 'B2', which others have"):
+        file_patterns.find_bands(tmp_path / "{id}_{band}.tif")
