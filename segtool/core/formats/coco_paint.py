@@ -14,6 +14,8 @@ from segtool.values import Size
 
 # pycocotools scales coordinates by 5 into C ints and allocates memory along every edge; no image is this large.
 FARTHEST = 1e6
+# Groups of 5 bits in a run's length: more do not fit into 64 bits.
+LONGEST = 12
 # In images of no more pixels, coordinates from 0 to 1 may be pixels.
 SMALL = 4
 
@@ -51,11 +53,13 @@ def paint(
     Raises:
         SegtoolError: a segmentation is malformed, or has another size.
     """
-    # Fortran order, like pycocotools' own arrays.
-    mask = np.zeros(size, np.uint8, order="F")
+    # Down the columns, as the runs are: work grows with the regions, not with the image times their number.
+    flat = np.zeros(size.height * size.width, np.uint8)
     for value, rle in regions(annotations, class_ids, size, rules):
-        np.copyto(mask, value, where=coco_mask.decode(rle).view(bool))
-    return np.ascontiguousarray(mask)
+        ends = np.cumsum(run_lengths(rle["counts"].decode()))
+        for start, end in ends[: ends.size // 2 * 2].reshape(-1, 2).tolist():
+            flat[start:end] = value
+    return np.ascontiguousarray(flat.reshape(size.width, size.height).T)
 
 
 def regions(
@@ -143,17 +147,21 @@ def run_lengths(counts: str) -> list[int]:
     Each run is written in 5-bit groups, lowest first, with a continuation and a sign bit, and from the fourth on as the
     difference from the last but one (`rleToString` in pycocotools' maskApi.c).
     """
-    runs: list[int] = []
-    run = shift = 0
-    for code in counts.encode(errors="replace"):
-        group = code - 48
-        run |= (group & 31) << shift
-        shift += 5
-        if not group & 32:
-            run -= (1 << shift) if group & 16 else 0
-            runs.append(run + (runs[-2] if len(runs) > 2 else 0))
-            run = shift = 0
-    return runs
+    groups = np.frombuffer(counts.encode(errors="replace"), np.uint8).astype(np.int64) - 48
+    lasts = np.flatnonzero(groups & 32 == 0)
+    if not lasts.size:
+        return []
+    starts = np.concatenate([[0], lasts[:-1] + 1])
+    lengths = lasts + 1 - starts
+    if lengths.max() > LONGEST:
+        return [-1]
+    shifts = 5 * (np.arange(lasts[-1] + 1) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((groups[: lasts[-1] + 1] & 31) << shifts, starts)
+    runs -= np.where(groups[lasts] & 16, 1 << 5 * lengths, 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    found: list[int] = runs.tolist()
+    return found
 
 
 def _polygons_to_rle(polygons: list[Any], size: Size, name: str, relative: bool) -> Rle:
