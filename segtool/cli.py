@@ -12,8 +12,10 @@ from segtool.settings.ensemble import EnsembleSettings
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.settings.import_coco import ImportCocoSettings
 from segtool.settings.import_folders import ImportFoldersSettings
+from segtool.settings.import_labelme import ImportLabelmeSettings
 from segtool.settings.import_preds import ImportPredsSettings
 from segtool.settings.import_rle import ImportRleSettings
+from segtool.settings.import_yolo import ImportYoloSettings
 from segtool.settings.inspect import InspectSettings
 from segtool.settings.noise_rank import NoiseRankSettings
 from segtool.settings.plan import PlanSettings
@@ -52,6 +54,8 @@ bind.add_command(app, "demo", "segtool.commands.demo", DemoSettings)
 bind.add_command(imports, "folders", "segtool.commands.import_folders", ImportFoldersSettings)
 bind.add_command(imports, "coco", "segtool.commands.import_coco", ImportCocoSettings)
 bind.add_command(imports, "rle", "segtool.commands.import_rle", ImportRleSettings)
+bind.add_command(imports, "labelme", "segtool.commands.import_labelme", ImportLabelmeSettings)
+bind.add_command(imports, "yolo", "segtool.commands.import_yolo", ImportYoloSettings)
 bind.add_command(imports, "preds", "segtool.commands.import_preds", ImportPredsSettings)
 bind.add_command(app, "inspect", "segtool.commands.inspect", InspectSettings)
 bind.add_command(app, "split", "segtool.commands.split", SplitSettings)

@@ -107,6 +107,13 @@ def write_others(here: Path, dataset: catalog.Dataset, records: list[catalog.Rec
     counts = {"id": 2, "image_id": 1, "category_id": 2, "segmentation": {"size": [16, 12], "counts": [3, 4, 185]}}
     names = [{"id": n, "name": name} for n, name in enumerate(CLASSES)]
     write_json(here / "coco.json", {"images": entries, "annotations": [region, counts], "categories": names})
+    outline = {"label": "box", "points": [[1, 1], [6, 1], [6, 4]], "shape_type": "polygon", "group_id": None}
+    size = {"imagePath": "i0.png", "imageHeight": 16, "imageWidth": 12}
+    (here / "labelme").mkdir()
+    write_json(here / "labelme" / "i0.json", {"shapes": [outline], **size})
+    (here / "tiny" / "labels").mkdir()
+    (here / "tiny" / "labels" / "i0.txt").write_text("1 0.1 0.1 0.5 0.1 0.5 0.3\n2 0.5 0.5 0.9 0.9 0.5 0.9\n")
+    (here / "data.yaml").write_text("train: tiny/images\nnames: [ground, box, stripe]\n")
     write_json(here / "boxes.json", [{"image_id": "i0", "category_id": 1, "bbox": [1, 1, 5, 5], "score": 0.5}])
     (here / "recipe.yaml").write_text("n-folds: 2\nseed: 3\nkind: kfold\noverwrite: true\n")
     (here / "names.txt").write_text("\n".join(CLASSES))
@@ -144,6 +151,9 @@ COMMANDS = {
     "rle.csv": "import rle rle.csv --images tiny/images",
     "sample.csv": "submit preds --format rle --sample sample.csv",
     "colors.csv": "submit preds --format png --colors colors.csv",
+    "labelme/i0.json": "import labelme labelme --images tiny/images",
+    "tiny/labels/i0.txt": "import yolo tiny/labels --images tiny/images --classes ground,box,stripe",
+    "data.yaml": "import yolo data.yaml --unlisted drop",
     "boxes.json": "roi crop tiny --boxes boxes.json --subset train",
     "preds/done.json": "submit preds",
     "preds/meta.json": "evaluate tiny preds",

@@ -111,7 +111,7 @@ def _tell_overlaps(painter: Painter) -> None:
             "%d pixels in %d images, such as %r, are of several classes: %s is above (--paint %s)",
             sum(painter.overlaps.values()),
             len(painter.overlaps),
-            next(iter(painter.overlaps)),
+            min(painter.overlaps),
             above,
             painter.order,
         )

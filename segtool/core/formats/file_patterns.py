@@ -30,8 +30,8 @@ def is_pattern(where: Path) -> bool:
     return bool(FIELD.search(where.as_posix())) and not where.exists()
 
 
-def walk(folder: Path, others: Collection[Path] = ()) -> Iterator[Path]:
-    """Yield the image files in a folder and its subfolders, sorted, without the folders in `others`.
+def walk(folder: Path, others: Collection[Path] = (), suffixes: Collection[str] = images.SUFFIXES) -> Iterator[Path]:
+    """Yield the files with these suffixes in a folder and its subfolders, sorted, without the folders in `others`.
 
     Skip other files, hidden files and folders, and what archives of macOS hold beside their content.
 
@@ -49,7 +49,7 @@ def walk(folder: Path, others: Collection[Path] = ()) -> Iterator[Path]:
         here = Path(root)
         subfolders[:] = sorted(name for name in subfolders if is_wanted(here, name))
         for name in sorted(names):
-            if name[0] != "." and Path(name).suffix.lower() in images.SUFFIXES:
+            if name[0] != "." and Path(name).suffix.lower() in suffixes:
                 yield here / name
 
 

@@ -23,11 +23,11 @@ LARGEST_NAMES = 1 << 20
 LONGEST_SHOWN = 100
 
 
-def class_names(text: str) -> tuple[str, ...]:
+def class_names(text: str, least: int = 2) -> tuple[str, ...]:
     """Read class names from `a,b,c`, from a file with one per line, or from another `dataset.yaml`.
 
     Raises:
-        UsageError: there are fewer than 2 names, or an empty or duplicate one.
+        UsageError: there are fewer than `least` names, or an empty or duplicate one.
         SegtoolError: the file cannot be read.
     """
     # Unlike Path.is_file, this accepts a list of names that is too long for a file name.
@@ -43,11 +43,13 @@ def class_names(text: str) -> tuple[str, ...]:
         raise UsageError(f"--classes {shown}: a class name is empty")
     if duplicates := [name for name, times in Counter(names).items() if times > 1]:
         raise UsageError(f"--classes {shown}: duplicate class {duplicates[0]!r}")
-    if len(names) < 2:
+    if len(names) < least:
         raise UsageError(
             f"--classes {shown}: {len(names)} class names; segtool takes 2 to {images.MAX_CLASSES}, including the"
             " background (and a FILE must exist)"
         )
+    if len(names) == 1 and not is_file and Path(text).suffix:
+        raise UsageError(f"--classes {shown}: there is no such file")
     return tuple(names)
 
 

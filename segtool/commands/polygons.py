@@ -1,0 +1,145 @@
+"""What `import labelme` and `import yolo` share: paint the objects of each image and write the data set."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from segtool.core import images
+from segtool.core.artifacts.output import Output
+from segtool.core.dataset.class_map import read_class_map
+from segtool.core.dataset.dataset import Dataset, Record, write_dataset
+from segtool.core.dataset.folds import ALWAYS_TRAIN, write_folds
+from segtool.core.dataset.masks import Tally, mask_path, write_masks
+from segtool.core.files import digest_file, digest_stats
+from segtool.core.formats import coco_paint
+from segtool.core.formats.coco import make_classes
+from segtool.core.formats.folders import find_groups
+from segtool.core.formats.labelled_images import LabelledImage, LabelledImages
+from segtool.core.reporting.progress import tracker
+from segtool.core.reporting.tables import Result, Table
+from segtool.errors import SegtoolError
+from segtool.settings.common import OutputSettings
+from segtool.settings.polygons import PolygonSettings
+from segtool.values import Size
+
+OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv", "folds.csv")
+
+
+class Settings(Protocol):
+    """The settings that both commands have."""
+
+    @property
+    def output(self) -> OutputSettings: ...
+    @property
+    def polygons(self) -> PolygonSettings: ...
+
+
+def import_polygons(command: str, settings: Settings, content: LabelledImages, *, relative: bool = False) -> Result:
+    """Write the data set.
+
+    Args:
+        command: its name in the stamp.
+        content: the images and what is marked in them.
+        relative: coordinates are shares of width and height instead of pixels.
+    """
+    out = settings.output.out
+    classes, own_ids = make_classes(content.names)
+    mapped = read_class_map(settings.polygons.map, classes)
+    if len(mapped.classes) < 2:
+        raise SegtoolError("nothing is labelled: there is no class beside the background")
+    prefix = _valid_prefix(content)
+    labelled = {**content.train, **{prefix + name: found for name, found in content.valid.items()}}
+    records, test = _records(content, prefix, settings)
+    output = Output(settings.output, command, owns=OWNS)
+    with output.writing(settings, _inputs(content, labelled, settings), resolved={"classes": list(classes)}):
+        if output.done:
+            return output.up_to_date()
+        class_ids = [mapped.ids[own] for own in own_ids]
+        tally = _write_masks(records, labelled, class_ids, len(mapped.classes), settings, relative)
+        for record in test:
+            images.image_size(record.image)
+        dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(records), test=tuple(test))
+        editable = write_dataset(out, dataset)
+        if content.valid:
+            folds = {**dict.fromkeys(content.train, ALWAYS_TRAIN), **{prefix + name: 0 for name in content.valid}}
+            write_folds(out / "folds.csv", folds)
+            editable.append(out / "folds.csv")
+        output.finish([mask_path(out, record.image_id) for record in records], editable)
+    return _result(out, content, tally, mapped.classes)
+
+
+def _valid_prefix(content: LabelledImages) -> str:
+    """Return a prefix for validation ids that makes them differ from training ids.
+
+    Raises:
+        SegtoolError: an image is in both parts, or even with the prefix two ids are equal.
+    """
+    own = {found.image.resolve() for found in content.train.values()}
+    if twice := [found.image for found in content.valid.values() if found.image.resolve() in own]:
+        raise SegtoolError(f"{twice[0]} is in training and in validation ({len(twice)} such images)")
+    if not any(name in content.train for name in content.valid):
+        return ""
+    if same := [name for name in content.valid if f"valid/{name}" in content.train]:
+        raise SegtoolError(f"the image_id 'valid/{same[0]}' is in training and in validation; rename a folder")
+    return "valid/"
+
+
+def _records(content: LabelledImages, prefix: str, settings: Settings) -> tuple[list[Record], list[Record]]:
+    """Return the records of training (and validation), and of test."""
+    out, regex = settings.output.out, settings.polygons.group_regex
+    records = []
+    for part, before in ((content.train, ""), (content.valid, prefix)):
+        # By the ids without prefix: a scene is the same group in both sets.
+        groups = find_groups(part, regex)
+        records += [
+            Record(before + name, found.image, mask_path(out, before + name), groups[name])
+            for name, found in part.items()
+        ]
+    test_groups = find_groups(content.test, regex, required=False)
+    return records, [Record(name, path, group=test_groups[name]) for name, path in content.test.items()]
+
+
+def _inputs(content: LabelledImages, labelled: Mapping[str, LabelledImage], settings: Settings) -> dict[str, str]:
+    chosen = settings.polygons.map
+    return {
+        "annotations": digest_stats(found.labels for found in labelled.values() if found.labels),
+        "images": digest_stats(found.image for found in labelled.values()),
+        "test-images": digest_stats(content.test.values()),
+        "validation": repr(len(content.valid)),
+        **({"map": digest_file(chosen)} if chosen else {}),
+    }
+
+
+def _write_masks(
+    records: Sequence[Record],
+    labelled: Mapping[str, LabelledImage],
+    class_ids: Sequence[int | None],
+    classes: int,
+    settings: Settings,
+    relative: bool,
+) -> Tally:
+    rules = coco_paint.Painting(settings.polygons.paint, relative=relative)
+
+    def make(record: Record, size: Size) -> images.Array:
+        found = labelled[record.image_id]
+        if found.size:
+            images.check_size(record.image, found.size, str(found.labels))
+        return coco_paint.paint(found.read(size), class_ids, size, rules)
+
+    return write_masks(records, classes, make, tracker(settings.output.quiet))
+
+
+def _result(out: Path, content: LabelledImages, tally: Tally, classes: Sequence[str]) -> Result:
+    parts = {"training": content.train, "validation (fold 0)": content.valid}
+    rows = [
+        {"part": part, "images": len(found), "masks": len(found), "objects": sum(one.count for one in found.values())}
+        for part, found in parts.items()
+        if found
+    ]
+    rows += [{"part": "test", "images": len(content.test), "masks": 0, "objects": 0}] if content.test else []
+    empty = sum(not one.count for found in parts.values() for one in found.values())
+    counts = f"{len(content.train)} training images ({empty} without objects)"
+    counts += f", {len(content.valid)} validation (fold 0)" if content.valid else ""
+    counts += f", {len(content.test)} test" if content.test else ""
+    summary = f"{out / 'dataset.yaml'}: {counts}, {len(classes)} classes"
+    return Result(summary, [tally.table(classes), Table("Images", rows)])

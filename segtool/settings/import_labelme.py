@@ -1,0 +1,38 @@
+"""Settings of `segtool import labelme`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from segtool.settings.common import OutputSettings
+from segtool.settings.options import option
+from segtool.settings.polygons import PolygonSettings
+
+
+@dataclass(frozen=True)
+class ImportLabelmeSettings:
+    """Make a data set from labelme's JSON files: polygons, rectangles, circles and masks become index masks."""
+
+    output: OutputSettings
+    annotations: tuple[Path, ...] = option(
+        argument=True, metavar="FOLDER...", help="Folders of labelme JSON files, one for each image"
+    )
+    images: Path | None = option(
+        None, help="Folder of the images (default: where the JSON files say, or beside them under the same name)"
+    )
+    classes: str | None = option(
+        None,
+        metavar="a,b,c|FILE",
+        file_or_word=True,
+        help="Labels in the order of their class ids, after the background, or a file with one per line (default: all"
+        " labels in alphabetical order)",
+    )
+    valid: tuple[Path, ...] = option(
+        (), help="Folder of JSON files of the official validation images, which become fold 0 of folds.csv; repeatable"
+    )
+    valid_images: Path | None = option(None, needs=("valid",), help="Folder of the images of --valid")
+    test_images: Path | None = option(None, help="Folder of test images")
+    unlisted: Literal["drop", "empty"] = option(
+        "drop", help="Leave out images without a JSON file, or give them an empty mask"
+    )
+    polygons: PolygonSettings = PolygonSettings()
