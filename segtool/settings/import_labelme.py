@@ -31,7 +31,7 @@ class ImportLabelmeSettings:
         (), help="Folder of JSON files of the official validation images, which become fold 0 of folds.csv; repeatable"
     )
     valid_images: Path | None = option(None, needs=("valid",), help="Folder of the images of --valid")
-    test_images: Path | None = option(None, help="Folder of test images")
+    test_images: Path | None = option(None, help="Folder or pattern of test images")
     unlisted: Literal["drop", "empty"] = option(
         "drop", help="Leave out images without a JSON file, or give them an empty mask"
     )

@@ -19,7 +19,9 @@ class ImportYoloSettings:
         help="data.yaml, whose `val` becomes fold 0 of folds.csv; or a folder that holds it, or images/ and labels/, or"
         " with --images the .txt files",
     )
-    images: Path | None = option(None, help="Folder of the training images; DATA then holds their .txt files")
+    images: Path | None = option(
+        None, help="Folder or pattern of the training images; DATA then holds their .txt files"
+    )
     classes: str | None = option(
         None,
         metavar="a,b,c|FILE",
@@ -27,7 +29,7 @@ class ImportYoloSettings:
         help="Names of YOLO's classes from 0 on, without the background, or a file with one per line (default: those in"
         " data.yaml or classes.txt)",
     )
-    test_images: Path | None = option(None, help="Folder of test images (default: `test` of data.yaml)")
+    test_images: Path | None = option(None, help="Folder or pattern of test images (default: `test` of data.yaml)")
     unlisted: Literal["empty", "drop"] = option(
         "empty", help="Give images without a .txt file an empty mask, or leave them out"
     )

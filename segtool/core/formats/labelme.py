@@ -162,7 +162,9 @@ def _outline(shape: Shape) -> Points:
 def _mask_runs(shape: Shape, size: Size, path: Path) -> dict[str, Any]:
     """Return the run-lengths of a shape that is a picture of its pixels, whose corners are its points."""
     where = f"shape {shape.number} ({shape.label!r}) in {path}"
-    left, top, right, bottom = shape.points.astype(int).ravel()
+    left, top, right, bottom = shape.points.astype(int).ravel().tolist()
+    if left < 0 or top < 0 or right >= size.width or bottom >= size.height:
+        raise SegtoolError(f"{where}: its mask leaves the image, which is {size} (HxW)")
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape.mask or "", validate=True))) as picture:
             if picture.size != (right - left + 1, bottom - top + 1):
@@ -173,8 +175,6 @@ def _mask_runs(shape: Shape, size: Size, path: Path) -> dict[str, Any]:
     # Decoders raise more kinds of errors on broken pictures than they document.
     except Exception as error:
         raise SegtoolError(f"{where}: its mask is no PNG in base64 ({error})") from error
-    if left < 0 or top < 0 or right >= size.width or bottom >= size.height:
-        raise SegtoolError(f"{where}: its mask leaves the image, which is {size} (HxW)")
     mask = np.zeros(size, np.uint8, order="F")
     mask[top : bottom + 1, left : right + 1] = pixels
     return {"size": list(size), "counts": coco_mask.encode(mask)["counts"].decode()}
