@@ -9,6 +9,7 @@ from segtool.core.artifacts.output import Output
 from segtool.core.dataset.class_map import read_class_map
 from segtool.core.dataset.dataset import Dataset, Record, write_dataset
 from segtool.core.dataset.folds import ALWAYS_TRAIN, write_folds
+from segtool.core.dataset.image_kind import with_image_kind
 from segtool.core.dataset.masks import Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import coco_paint
@@ -59,7 +60,7 @@ def import_polygons(command: str, settings: Settings, content: LabelledImages, *
         for record in test:
             images.image_size(record.image)
         dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(records), test=tuple(test))
-        editable = write_dataset(out, dataset)
+        editable = write_dataset(out, with_image_kind(dataset))
         if content.valid:
             folds = {**dict.fromkeys(content.train, ALWAYS_TRAIN), **{prefix + name: 0 for name in content.valid}}
             write_folds(out / "folds.csv", folds)

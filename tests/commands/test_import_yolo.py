@@ -138,6 +138,13 @@ def test_images_and_text_files_in_folders_of_any_name(given: Path, caplog: pytes
     assert len(dataset.test) == 1
 
 
+def test_images_of_other_depths_and_bands(given: Path) -> None:
+    for path in (given / "set/images").rglob("*.png"):
+        Image.new("I;16", (10, 5), 1000).save(path)
+    dataset = run(given)
+    assert (dataset.channels, dataset.dtype) == (1, "uint16")
+
+
 def test_a_class_named_twice_is_one(given: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(given / "set/data.yaml", "train: images/train\nnames: [cat, cat]\n")
     assert run(given).classes == ("Background", "cat")
@@ -179,7 +186,7 @@ def test_the_same_call_again_does_nothing(given: Path, capsys: pytest.CaptureFix
         (lambda here: write(here / "data.yaml", "names: [a"), r"data\.yaml is not YAML"),
         (lambda here: write(here / "data.yaml", "train: images\nval: images/val\nnames: [a, b]"), "in validation"),
         (lambda here: shutil.rmtree(here), r"set does not exist"),
-        (lambda here: (here / "data.yaml").unlink() or shutil.rmtree(here / "images"), "holds neither data.yaml nor"),
+        (lambda here: (here.rename(here.with_name("x")).parent / "set").mkdir(), "holds neither data.yaml nor"),
         (lambda here: write(here / "data.yaml", "train: labels\nnames: [a]"), "contains no images"),
     ],
 )
