@@ -218,6 +218,13 @@ def test_bad_files(given: Path, change: Any, line: str) -> None:
     assert not (given / "out/dataset.yaml").exists()
 
 
+def test_a_file_that_holds_its_image(given: Path) -> None:
+    content = json.loads((given / "set/s1/a.json").read_text())
+    (given / "set/s1/c.json").write_text(json.dumps({**content, "imagePath": "c.png", "imageData": "iVBO"}))
+    with pytest.raises(SegtoolError, match=r"'c\.png' is neither .* write the copies in the files by labelme's"):
+        run(given)
+
+
 def test_bad_options(given: Path) -> None:
     with pytest.raises(SegtoolError, match=r"shape 1 in .*a\.json has the label 'dog', which is not in --classes; add"):
         run(given, classes="cat")

@@ -48,12 +48,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class LabelmeFile:
-    """The content of a JSON file: path and size of the image as it has them, and shapes."""
+    """The content of a JSON file: path and size of the image as it has them, shapes, and whether it holds the image."""
 
     path: Path
     image_path: str
     size: Size | None
     shapes: tuple[Shape, ...]
+    holds_image: bool
 
     @property
     def objects(self) -> list[list[Shape]]:
@@ -87,7 +88,7 @@ def read(path: Path) -> LabelmeFile | None:
     height, width = (int(side or 0) for side in sides)
     size = Size(height, width) if height and width else None
     read_shapes = tuple(_shape(shape, number, path) for number, shape in enumerate(shapes, 1))
-    return LabelmeFile(path, image_path, size, read_shapes)
+    return LabelmeFile(path, image_path, size, read_shapes, bool(content.get("imageData")))
 
 
 def class_name(label: str) -> str:

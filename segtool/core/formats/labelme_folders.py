@@ -121,10 +121,10 @@ def _beside(file: LabelmeFile) -> Path:
     for path in (*candidates, *same_stem):
         if path.is_file():
             return path
-    raise SegtoolError(
-        f"{file.path}: its image {file.image_path!r} is neither where it says nor beside it; say by --images where the"
-        " images are"
-    )
+    remedy = "say by --images where the images are"
+    if file.holds_image:
+        remedy += ", or write the copies in the files by labelme's labelme_export_json"
+    raise SegtoolError(f"{file.path}: its image {file.image_path!r} is neither where it says nor beside it; {remedy}")
 
 
 def _in_folder(files: Mapping[str, LabelmeFile], folder: Path) -> dict[str, Path]:
