@@ -158,6 +158,7 @@ def test_annotations_that_are_left_out_are_reported(tmp_path: Path, caplog: pyte
         ({"segmentation": {"size": [6, 8], "counts": [-2, 50]}}, "annotation 40 in .* add up to 6 x 8"),
         ({"segmentation": {"size": [6, 8], "counts": ""}}, "annotation 40 in .* add up to 6 x 8"),
         ({"segmentation": {"size": [6, 8], "counts": "d0:한"}}, "annotation 40 in .* add up to 6 x 8"),
+        ({"segmentation": {"size": [6, 8], "counts": "o" * 30 + "0"}}, "annotation 40 in .* add up to 6 x 8"),
     ],
 )
 def test_bad_annotations(tmp_path: Path, annotation: dict[str, Any], line: str) -> None:
