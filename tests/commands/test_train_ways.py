@@ -272,7 +272,8 @@ def test_what_looks_at_validation_needs_it(options: str, tiny: Path, typed: Type
 
 
 def test_pictures_of_the_same_images_after_each_epoch(tiny: Path, typed: Type) -> None:
-    assert typed(f"{TRAIN} --save-images 1 --lr 0.01 -o run").status == 0
+    # At a smaller rate the predictions of all three epochs may be one class, depending on the processor.
+    assert typed(f"{TRAIN} --save-images 1 --lr 0.05 -o run").status == 0
     paths = sorted((tiny.parent / "run" / "images").iterdir())
     assert [path.name for path in paths] == ["epoch_001.png", "epoch_002.png", "epoch_003.png"]
     sheets = [np.array(Image.open(path)) for path in paths]

