@@ -1,4 +1,4 @@
-"""How probabilities become a mask: a threshold and a minimum object area per class, and the file that holds them.
+"""How probabilities become a mask: thresholds, and what is taken out after them; and the file that holds the rule.
 
 A class with a threshold T takes a pixel where its stored probability q reaches it, q >= floor(T * 65535). Where several
 classes reach theirs, the one takes it whose weight * (q - floor(T * 65535)) is highest, the lowest id of equals. The
@@ -10,11 +10,18 @@ if all classes have one, to the most probable class.
 So in two classes, with a threshold for the foreground alone, the background takes what does not reach it. Thresholds
 and weights that are equal for all classes, or no thresholds at all, are the arg-max.
 
-Then the 8-connected components of a class with fewer pixels than its minimum area are taken out: each of their pixels
-goes to the class that would have taken it if that class had not been there. In two classes that is the other one.
+Then objects are taken out, the 8-connected components of a class: those with fewer pixels than its minimum area, and
+those in which no pixel reaches its seed, a probability above the threshold (hysteresis: only sure pixels begin an
+object, and less sure ones let it grow). Each of their pixels goes to the class that would have taken it if theirs had
+not been there. In two classes that is the other one.
+
+Last, a class is taken out of an image where fewer pixels than its min_pixels are left to it, or where its probability
+nowhere reaches its min_peak. These pixels go to the class that would have taken them if none of the classes that the
+image has lost had been there; class 0 takes what no class is left for.
 
     {"classes": {"ground": {"threshold": null, "weight": 1, "min_area": 0},
-                 "box": {"threshold": 0.43, "weight": 1, "min_area": 12}}, ...}
+                 "box": {"threshold": 0.2, "weight": 1, "min_area": 12, "seed": 0.7,
+                         "min_pixels": 90, "min_peak": 0.8}}, ...}
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -61,12 +68,24 @@ class Decision:
         weights: of each class, above 0; only their ratios count.
         min_areas: pixels of each class's smallest object; 0 and 1 keep all.
         fit: how the rule was fitted, where it was; the arg-max is not.
+        seeds: the probability that each class's objects must reach somewhere; 0 keeps all. Of all classes or, like
+            the next two, empty: that keeps all, too.
+        min_pixels: pixels that each class must have in an image to stay there; 0 and 1 keep all.
+        min_peaks: the probability that each class must reach somewhere in an image to stay there; 0 keeps all.
     """
 
     thresholds: tuple[float | None, ...]
     weights: tuple[float, ...]
     min_areas: tuple[int, ...]
     fit: Fit | None = None
+    seeds: tuple[float, ...] = ()
+    min_pixels: tuple[int, ...] = ()
+    min_peaks: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "min_pixels", "min_peaks"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (0,) * len(self.thresholds))
 
     @classmethod
     def argmax(cls, classes: int) -> "Decision":
@@ -75,19 +94,32 @@ class Decision:
 
     @cached_property
     def cleans(self) -> bool:
-        """Whether some class has a minimum area."""
-        return max(self.min_areas) > 1
+        """Whether objects may be taken out."""
+        return max(self.min_areas) > 1 or self.grows
 
-    def choose(self, levels: Levels, without: Array | None = None) -> Array:
+    @cached_property
+    def grows(self) -> bool:
+        """Whether some class has a seed."""
+        return max(self.seeds) > 0
+
+    @cached_property
+    def drops(self) -> bool:
+        """Whether classes may be taken out of an image."""
+        return max(self.min_pixels) > 1 or max(self.min_peaks) > 0
+
+    def choose(self, levels: Levels, without: Array | None = None, absent: Collection[int] = ()) -> Array:
         """Return the class that takes each pixel, uint8 (...).
 
         Args:
             levels: stored probabilities, uint16 (C, ...).
             without: a class for each pixel, uint8 (...), that must not take it.
+            absent: classes that must take none.
         """
         best = np.full(levels.shape[1:], -np.inf, np.float32)
         chosen = np.zeros(best.shape, np.uint8)
         for index in range(len(levels)):
+            if index in absent:
+                continue
             scores = self._scores(levels[index], index)
             if without is not None:
                 scores[without == index] = -np.inf
@@ -113,15 +145,34 @@ class Decision:
         np.copyto(scores, excess, where=levels >= lowest)
         return scores
 
-    def small_objects(self, mask: Array) -> npt.NDArray[np.bool_]:
-        """Return where a whole image's choice, uint8 (H, W), has objects below their class's minimum area."""
-        runs = component_runs(mask)
-        least = np.array(self.min_areas)[mask.reshape(-1)[runs.starts]]
-        return np.repeat(runs.areas < least, runs.lengths).reshape(mask.shape)
+    def reach_seeds(self, levels: Levels, chosen: Array) -> npt.NDArray[np.bool_]:
+        """Return which pixels reach the seed of the class that took them; bool, like `chosen`, uint8 (rows, W)."""
+        seeds = np.array([lowest_level(seed) for seed in self.seeds], np.uint16)
+        return own_levels(levels, chosen) >= seeds[chosen]
 
-    def clean(self, first: Array, second: Array) -> Array:
-        """Return a whole image's choice without small objects, uint8 (H, W); `second` is the choice without `first`."""
-        return np.where(self.small_objects(first), second, first)
+    def lost_objects(self, mask: Array, seeds: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
+        """Return the pixels of the objects that are taken out of a whole image's choice, bool (H, W).
+
+        Args:
+            mask: uint8 (H, W).
+            seeds: what `reach_seeds` gives for it, bool (H, W); None: no class has a seed.
+        """
+        runs = component_runs(mask)
+        lost = runs.areas < np.array(self.min_areas)[mask.reshape(-1)[runs.starts]]
+        if seeds is not None:
+            lost |= ~runs.highest(seeds)
+        return np.repeat(lost, runs.lengths).reshape(mask.shape)
+
+    def absent(self, mask: Array, peaks: Levels) -> list[int]:
+        """Return the classes that are taken out of an image.
+
+        Args:
+            mask: the whole image, without lost objects, uint8 (H, W).
+            peaks: the highest stored probability of each class in it, uint16 (C,).
+        """
+        pixels = np.bincount(mask.reshape(-1), minlength=len(self.thresholds))
+        low = peaks < np.array([lowest_level(peak) for peak in self.min_peaks])
+        return np.flatnonzero((pixels > 0) & (low | (pixels < np.array(self.min_pixels)))).tolist()
 
     def read(self, path: Path, size: Size, whose: object) -> Array:
         """The mask of stored probabilities, uint8 (H, W).
@@ -152,12 +203,61 @@ def read_masks(reader: ProbReader, decisions: Collection[Decision]) -> dict[Deci
             for decision, mask in masks.items():
                 mask.reshape(-1)[all_places] = decision.choose(contested_levels)
             places, waiting = [], []
-    small = {decision: decision.small_objects(mask) for decision, mask in masks.items() if decision.cleans}
-    for rows, levels in reader.bands() if small else ():
-        for decision, where in small.items():
+    _take_out(reader, masks)
+    return masks
+
+
+def _take_out(reader: ProbReader, masks: Mapping[Decision, Array]) -> None:
+    """Take objects out of the choices of decisions, and then classes out of the image."""
+    lost = _lost_objects(reader, masks)
+    # What lost its class twice must get neither; elsewhere the second class is the only one that a pixel lost.
+    first = {decision: masks[decision].copy() for decision in lost if decision.drops}
+    for rows, levels in reader.bands() if lost else ():
+        for decision, where in lost.items():
             pixels, mask = np.flatnonzero(where[rows]), masks[decision][rows].reshape(-1)
             mask[pixels] = decision.choose(_at(levels, pixels), without=mask[pixels])
-    return masks
+    absent = _absent_classes(reader, masks)
+    for rows, levels in reader.bands() if absent else ():
+        for decision, classes in absent.items():
+            mask = masks[decision][rows].reshape(-1)
+            pixels = np.flatnonzero(np.isin(mask, classes))
+            before = first.get(decision, masks[decision])[rows].reshape(-1)[pixels]
+            mask[pixels] = decision.choose(_at(levels, pixels), without=before, absent=classes)
+
+
+def _lost_objects(reader: ProbReader, masks: Mapping[Decision, Array]) -> dict[Decision, npt.NDArray[np.bool_]]:
+    """Return the pixels of the objects that decisions take out, bool (H, W), of those that may take some out."""
+    seeds = {decision: np.empty(mask.shape, np.bool_) for decision, mask in masks.items() if decision.grows}
+    for rows, levels in reader.bands() if seeds else ():
+        for decision, reached in seeds.items():
+            reached[rows] = decision.reach_seeds(levels, masks[decision][rows])
+    return {
+        decision: decision.lost_objects(mask, seeds.get(decision))
+        for decision, mask in masks.items()
+        if decision.cleans
+    }
+
+
+def _absent_classes(reader: ProbReader, masks: Mapping[Decision, Array]) -> dict[Decision, list[int]]:
+    """Return the classes that decisions take out of the image, of those that take some out."""
+    dropping = [decision for decision in masks if decision.drops]
+    if not dropping:
+        return {}
+    peaks = highest_levels(reader)
+    absent = {decision: decision.absent(masks[decision], peaks) for decision in dropping}
+    return {decision: classes for decision, classes in absent.items() if classes}
+
+
+def highest_levels(reader: ProbReader) -> Levels:
+    """Return the highest stored probability of each class in an image, uint16 (C,)."""
+    return np.max([levels.max((1, 2)) for _, levels in reader.bands()], axis=0)
+
+
+def own_levels(levels: Levels, chosen: Array) -> Levels:
+    """Return the stored probability of the class that took each pixel, uint16 (rows, W), of (C, rows, W)."""
+    places = chosen.reshape(-1).astype(np.intp) * chosen.size
+    places += np.arange(chosen.size)
+    return levels.reshape(-1).take(places).reshape(chosen.shape)
 
 
 def _contested(levels: Levels, decisions: Sequence[Decision]) -> tuple[Array, npt.NDArray[np.intp]]:
@@ -185,12 +285,18 @@ def _at(levels: Levels, pixels: npt.NDArray[np.intp]) -> Levels:
 
 
 class GrowingMask:
-    """One image's mask, decided band by band (without a decision by the arg-max); objects are whole only at its end."""
+    """One image's mask, decided band by band (without a decision by the arg-max); objects are whole only at its end.
+
+    Not for a decision that drops classes: where one is gone, all probabilities are needed once more. `Decision.read`
+    takes them from their file.
+    """
 
     def __init__(self, decision: Decision | None, size: Size) -> None:
+        assert decision is None or not decision.drops
         self.decision = decision
         self.first = np.empty(size, np.uint8)
         self.second = np.empty(size, np.uint8) if decision and decision.cleans else None
+        self.seeds = np.empty(size, np.bool_) if decision and decision.grows else None
 
     def add_probs(self, top: int, probs: Probs) -> None:
         """Decide the rows from `top` on, float32 (C, rows, W); by a decision as if they had been stored."""
@@ -203,15 +309,17 @@ class GrowingMask:
         """Decide the rows from `top` on, uint16 (C, rows, W)."""
         assert self.decision is not None
         rows = slice(top, top + levels.shape[1])
-        self.first[rows] = self.decision.choose(levels)
+        self.first[rows] = chosen = self.decision.choose(levels)
         if self.second is not None:
-            self.second[rows] = self.decision.choose(levels, without=self.first[rows])
+            self.second[rows] = self.decision.choose(levels, without=chosen)
+        if self.seeds is not None:
+            self.seeds[rows] = self.decision.reach_seeds(levels, chosen)
 
     def finish(self) -> Array:
         """The mask, uint8 (H, W)."""
         if self.decision is None or self.second is None:
             return self.first
-        return self.decision.clean(self.first, self.second)
+        return np.where(self.decision.lost_objects(self.first, self.seeds), self.second, self.first)
 
 
 def shortest(level: int) -> float:
@@ -226,9 +334,14 @@ def shortest(level: int) -> float:
 def file_rows(classes: Sequence[str], decision: Decision) -> dict[str, dict[str, Any]]:
     """What the file says of the classes."""
     rows = zip(classes, decision.thresholds, decision.weights, decision.min_areas, strict=True)
-    return {
+    content: dict[str, dict[str, Any]] = {
         name: {"threshold": threshold, "weight": weight, "min_area": area} for name, threshold, weight, area in rows
     }
+    for key, values in (("seed", decision.seeds), ("min_pixels", decision.min_pixels), ("min_peak", decision.min_peaks)):
+        for row, value in zip(content.values(), values, strict=True):
+            if value:
+                row[key] = value
+    return content
 
 
 class ClassRule(TypedDict, total=False):
@@ -237,6 +350,9 @@ class ClassRule(TypedDict, total=False):
     threshold: float | None
     weight: float
     min_area: float
+    seed: float
+    min_pixels: float
+    min_peak: float
 
 
 class DecisionFile(TypedDict, total=False):
@@ -258,12 +374,15 @@ def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
     rows = content["classes"]
     if tuple(rows) != tuple(classes):
         raise SegtoolError(f"{path} is for the classes {', '.join(rows)}; here they are {', '.join(classes)}")
-    made = [
-        (_threshold(row, name, path), _weight(row, name, path), _area(row, name, path)) for name, row in rows.items()
-    ]
-    thresholds, weights, areas = zip(*made, strict=True)
-    decision = Decision(thresholds, weights, areas)
-    fitted = decision.cleans or any(threshold is not None for threshold in thresholds)
+    decision = Decision(
+        tuple(_threshold(row, name, path) for name, row in rows.items()),
+        tuple(_weight(row, name, path) for name, row in rows.items()),
+        tuple(_pixels(row, "min_area", name, path) for name, row in rows.items()),
+        seeds=tuple(_probability(row, "seed", name, path) for name, row in rows.items()),
+        min_pixels=tuple(_pixels(row, "min_pixels", name, path) for name, row in rows.items()),
+        min_peaks=tuple(_probability(row, "min_peak", name, path) for name, row in rows.items()),
+    )
+    fitted = decision.cleans or decision.drops or any(threshold is not None for threshold in decision.thresholds)
     return replace(decision, fit=_fit(content, path) if fitted else None)
 
 
@@ -299,8 +418,15 @@ def _weight(row: Mapping[str, Any], name: str, path: Path) -> float:
     return float(value)
 
 
-def _area(row: Mapping[str, Any], name: str, path: Path) -> int:
-    value = row.get("min_area", 0)
+def _pixels(row: Mapping[str, Any], key: str, name: str, path: Path) -> int:
+    value = row.get(key, 0)
     if value < 0 or value != int(value):
-        raise SegtoolError(f"{path}: the min_area of {name} is {value!r}; write a whole number of pixels from 0")
+        raise SegtoolError(f"{path}: the {key} of {name} is {value!r}; write a whole number of pixels from 0")
     return int(value)
+
+
+def _probability(row: Mapping[str, Any], key: str, name: str, path: Path) -> float:
+    value = row.get(key, 0)
+    if not 0 <= value <= 1:
+        raise SegtoolError(f"{path}: the {key} of {name} is {value!r}; write a number from 0 to 1")
+    return float(value)

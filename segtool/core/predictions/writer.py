@@ -63,7 +63,8 @@ class PredictionWriter:
         self.palette = [list(colour) for colour in palette] if palette else None
         self.pool = ThreadPoolExecutor(1)
         self.waiting: deque[Future[None]] = deque()
-        self.growing: dict[str, tuple[GrowingMask, ProbWriter | None]] = {}
+        # Without a mask it is decided at the end, by the probabilities as they are stored by then.
+        self.growing: dict[str, tuple[GrowingMask | None, ProbWriter | None]] = {}
         self.aside: dict[str, ProbWriter] = {}
 
     def write(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None = None) -> None:
@@ -91,11 +92,10 @@ class PredictionWriter:
 
     def _add(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None) -> None:
         if top == 0:
-            path = probs_path(self.folder, image_id)
-            stored = ProbWriter(path, (len(probs), *size)) if self.keep_probs else None
-            self.growing[image_id] = GrowingMask(self.decision, size), stored
+            self.growing[image_id] = self._begin(image_id, size, len(probs))
         mask, stored = self.growing[image_id]
-        mask.add_probs(top, probs)
+        if mask:
+            mask.add_probs(top, probs)
         if stored:
             stored.write(probs)
         if top + probs.shape[1] == size.height:
@@ -105,7 +105,24 @@ class PredictionWriter:
             # The mask last: where it is whole, so are the probabilities. What the head says of the image goes with it.
             said = "" if presence is None else " ".join(f"{value:.6f}" for value in presence)
             notes = {PRESENCE: said} if said else {}
-            images.write_mask(mask_path(self.folder, image_id), mask.finish(), self.palette, notes)
+            whole = mask.finish() if mask else self._decided_again(image_id, size)
+            images.write_mask(mask_path(self.folder, image_id), whole, self.palette, notes)
+
+    def _begin(self, image_id: str, size: Size, classes: int) -> tuple[GrowingMask | None, ProbWriter | None]:
+        again = self.decision is not None and self.decision.drops
+        stored = ProbWriter(self._stored_path(image_id), (classes, *size)) if self.keep_probs or again else None
+        return None if again else GrowingMask(self.decision, size), stored
+
+    def _decided_again(self, image_id: str, size: Size) -> images.Array:
+        assert self.decision is not None
+        path = self._stored_path(image_id)
+        mask = self.decision.read(path, size, image_id)
+        if not self.keep_probs:
+            path.unlink()
+        return mask
+
+    def _stored_path(self, image_id: str) -> Path:
+        return probs_path(self.folder, image_id) if self.keep_probs else self._aside_path(image_id, "decided")
 
     def _gated(self, probs: Probs, presence: Presence | None) -> Probs:
         assert presence is not None and self.gate_below is not None
@@ -126,9 +143,10 @@ class PredictionWriter:
             self._add(image_id, size, top, self._gated(reader.probs(top, top + step), presence), presence)
         path.unlink()
 
-    def _aside_path(self, image_id: str) -> Path:
-        path = probs_path(self.folder, image_id)
-        return path.with_name(f".tmp-{os.getpid()}-{digest_bytes(image_id.encode())}.b2nd")
+    def _aside_path(self, image_id: str, purpose: str = "gated") -> Path:
+        # Not in the folder of probabilities, which says by being there that they are kept.
+        path = mask_path(self.folder, image_id)
+        return path.with_name(f".tmp-{purpose}-{os.getpid()}-{digest_bytes(image_id.encode())}.b2nd")
 
     def __enter__(self) -> "PredictionWriter":
         return self

@@ -2,7 +2,8 @@
 
 A pixel is predicted as the class when its level, 0 to 65535, is at least some bound. Two histograms of levels, of all
 scored pixels and of the class's own, therefore hold the score for each of the 65,536 bounds, exactly. Levels are stored
-probabilities, or the areas of the objects that pixels belong to: to keep objects of some size is the same.
+probabilities, or of the objects that pixels belong to the areas or the highest probabilities: to keep objects from
+some size on is the same.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.images import IGNORE, Array
-from segtool.core.scoring.components import component_runs
+from segtool.core.scoring.components import Runs, component_runs
 from segtool.core.tuning.objective import Floats, Metric
 
 LEVELS = 65536
@@ -42,17 +43,39 @@ def area_histograms(mask: Array, truth: Array, indices: Sequence[int]) -> list[H
     An object's area is that of its 8-connected component in the mask, ignored pixels included: where nobody looks,
     nobody knows what to ignore.
     """
-    starts, lengths, areas = component_runs(mask, truth)
-    predicted, true = mask.reshape(-1)[starts], truth.reshape(-1)[starts]
-    levels = np.minimum(areas, LEVELS - 1)
+    runs = component_runs(mask, truth)
+    return _object_histograms(runs, np.minimum(runs.areas, LEVELS - 1), mask, truth, indices)
+
+
+def peak_histograms(
+    mask: Array, own: npt.NDArray[np.uint16], truth: Array, indices: Sequence[int], min_areas: Sequence[int]
+) -> list[Histogram]:
+    """The pixels of each of some classes by the highest probability in the object they are predicted in; 0: in none.
+
+    Args:
+        own: the stored probability of each pixel's class in the mask, uint16 (H, W).
+        min_areas: of each class; smaller objects are none.
+    """
+    runs = component_runs(mask, truth)
+    # An object of probability 0 is still one.
+    peaks = np.maximum(runs.highest(own), 1).astype(np.int64)
+    small = runs.areas < np.array(min_areas)[mask.reshape(-1)[runs.starts]]
+    return _object_histograms(runs, np.where(small, 0, peaks), mask, truth, indices)
+
+
+def _object_histograms(
+    runs: Runs, levels: npt.NDArray[np.int64], mask: Array, truth: Array, indices: Sequence[int]
+) -> list[Histogram]:
+    """The pixels of each of some classes by the level of the run they are predicted in, (R,); 0: in none."""
+    predicted, true = mask.reshape(-1)[runs.starts], truth.reshape(-1)[runs.starts]
     histograms = []
     for index in indices:
         histogram = np.zeros((2, LEVELS), np.int64)
         for row, counted in zip(histogram, (true == index, true != IGNORE), strict=True):
             inside = counted & (predicted == index)
             # Pixels are summed up as float64: exact up to 2^53.
-            row[:] = np.bincount(levels[inside], lengths[inside], LEVELS)
-            row[0] = lengths[counted].sum() - lengths[inside].sum()
+            row[:] = np.bincount(levels[inside], runs.lengths[inside], LEVELS)
+            row[0] = runs.lengths[counted].sum() - row[1:].sum()
         histograms.append(histogram)
     return histograms
 

@@ -37,8 +37,9 @@ def chosen(decision: Decision, *pixels: tuple[int, ...]) -> list[int]:
 
 
 def cleaned(decision: Decision, stored: np.ndarray) -> np.ndarray:
-    first = decision.choose(stored)
-    return decision.clean(first, decision.choose(stored, without=first))
+    growing = GrowingMask(decision, Size(*stored.shape[1:]))
+    growing.add(0, stored)
+    return growing.finish()
 
 
 def probs(seed: int, size: tuple[int, int] = (40, 50), classes: int = 3) -> np.ndarray:
