@@ -1,4 +1,4 @@
-"""`segtool threshold`: decision thresholds and minimum areas, fitted on out-of-fold predictions."""
+"""`segtool threshold`: decision thresholds and what is taken out after them, fitted on out-of-fold predictions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,8 +22,9 @@ from segtool.core.scoring.fits import told_fits
 from segtool.core.scoring.scores import METRIC_NAMES
 from segtool.core.tables import write_table
 from segtool.core.tuning import threshold_report as report
+from segtool.core.tuning.coordinate_ascent import Images
 from segtool.core.tuning.objective import Metric, metric
-from segtool.core.tuning.thresholds import Fitted, Images, fit_decision
+from segtool.core.tuning.thresholds import Fitted, fit_decision
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.threshold import ThresholdSettings
 
@@ -40,7 +41,7 @@ def run(settings: ThresholdSettings) -> Result:
         wanted = metric(settings.metric, dataset.classes, settings.exclude)
         folds, groups = inner_parts(records, settings.cv_folds), number_groups(records)
         images = Images(_reader(dataset, preds, records), folds, groups, tracker(settings.output.quiet))
-        fitted = fit_decision(images, wanted, areas=settings.areas)
+        fitted = fit_decision(images, wanted, areas=settings.areas, seeds=settings.seeds, empty=settings.empty)
         if np.isnan(fitted.curves).all():
             names = ", ".join(dataset.classes[index] for index in wanted.fitted)
             raise SegtoolError(f"{dataset.path}: no scored pixel of these images is {names}; there is nothing to fit")

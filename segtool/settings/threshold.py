@@ -11,7 +11,7 @@ from segtool.settings.options import option
 
 @dataclass(frozen=True)
 class ThresholdSettings:
-    """Fit decision thresholds and minimum object areas on out-of-fold predictions, and measure what they gain."""
+    """Fit decision thresholds and what to take out, such as small objects, on out-of-fold predictions."""
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
@@ -23,6 +23,12 @@ class ThresholdSettings:
     )
     exclude: tuple[str, ...] = option((), help="Class to leave out of the means; repeatable")
     areas: bool = option(True, help="Also fit a minimum object area for each class")
+    seeds: bool = option(
+        False, help="Also fit seed and grow: a high probability that each object must reach, above a low threshold"
+    )
+    empty: bool = option(
+        False, help="Also fit when a class is dropped from an image: too few pixels, or no probability high enough"
+    )
     cv_folds: int = option(
         5, min=2, max=1000, formerly="parts", help="Folds of the nested cross-validation, groups kept together"
     )

@@ -125,17 +125,17 @@ def test_a_lost_picture_is_drawn_again_and_an_edited_file_stays(typed: Type, pre
 
 def test_where_the_fit_does_not_hold_the_argmax_is_kept(typed: Type, predict: Make, monkeypatch: Any) -> None:
     from segtool.core.scoring.bootstrap import Difference
-    from segtool.core.tuning import thresholds as threshold_fit
+    from segtool.core.tuning import coordinate_ascent
 
     predict()
-    monkeypatch.setattr(threshold_fit, "paired_difference", lambda *_, **__: Difference(-0.01, -0.02, 0.003))
+    monkeypatch.setattr(coordinate_ascent, "paired_difference", lambda *_, **__: Difference(-0.01, -0.02, 0.003))
     told = typed("threshold tiny preds -o t.json").stdout
     assert "-0.0100 (-0.0200 to +0.0030): the fit does not hold on images it has not seen; the arg-max is kept" in told
     assert content()["classes"]["stripe"] == {"threshold": None, "weight": 1.0, "min_area": 0}
     assert typed("evaluate tiny preds -o plain").status == 0
     assert typed("evaluate tiny preds --thresholds t.json -o decided").status == 0
     assert content("plain/summary.json") == content("decided/summary.json")
-    monkeypatch.setattr(threshold_fit, "paired_difference", lambda *_, **__: Difference(0.01, -0.02, 0.03))
+    monkeypatch.setattr(coordinate_ascent, "paired_difference", lambda *_, **__: Difference(0.01, -0.02, 0.03))
     assert "within noise" in typed("threshold tiny preds -o u.json").stdout
     assert content("u.json")["classes"]["stripe"]["threshold"] is not None
 

@@ -337,7 +337,11 @@ def file_rows(classes: Sequence[str], decision: Decision) -> dict[str, dict[str,
     content: dict[str, dict[str, Any]] = {
         name: {"threshold": threshold, "weight": weight, "min_area": area} for name, threshold, weight, area in rows
     }
-    for key, values in (("seed", decision.seeds), ("min_pixels", decision.min_pixels), ("min_peak", decision.min_peaks)):
+    for key, values in (
+        ("seed", decision.seeds),
+        ("min_pixels", decision.min_pixels),
+        ("min_peak", decision.min_peaks),
+    ):
         for row, value in zip(content.values(), values, strict=True):
             if value:
                 row[key] = value

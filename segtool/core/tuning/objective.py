@@ -66,7 +66,7 @@ class Metric:
         """The score of images' counts, int64 (N, 3, C)."""
         return float(self.of_sums(self.additive(counts).sum(0)))
 
-    def curve(self, hits: Floats, predicted: Floats, truth: float, pixels: float) -> Floats:
+    def curve(self, hits: Floats, predicted: Floats, truth: Floats | float, pixels: float) -> Floats:
         """One class against the rest at every level, float64 (L,).
 
         Args:

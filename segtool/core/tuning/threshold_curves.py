@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.images import IGNORE, Array
+from segtool.core.predictions.probability_maps import SCALE
 from segtool.core.scoring.components import Runs, component_runs
 from segtool.core.tuning.objective import Floats, Metric
 
 LEVELS = 65536
+# The level from which of two classes the more probable one is at least as probable.
+HALF = SCALE // 2 + 1
 
 # int64 (2, LEVELS): the class's own pixels, and all that are scored, by level.
 Histogram = npt.NDArray[np.int64]

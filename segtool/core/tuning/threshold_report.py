@@ -1,7 +1,7 @@
 """What `segtool threshold` tells of a fit: its file, its tables, its verdict."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from segtool.core.predictions.probability_maps import lowest_level
 from segtool.core.reporting.tables import Table
 from segtool.core.scoring.scores import METRIC_NAMES
 from segtool.core.tuning.objective import Metric
-from segtool.core.tuning.thresholds import Fitted
+from segtool.core.tuning.thresholds import Fitted, Step
 
 # The steps of the table of curves.
 STEPS = 100
@@ -35,7 +35,7 @@ def scores(fitted: Fitted, metric: Metric) -> dict[str, float | None]:
         "gain_low": fitted.gain.low,
         "gain_high": fitted.gain.high,
     }
-    return {name: None if math.isnan(value) else value for name, value in found.items()}
+    return _plain(found)
 
 
 def content(
@@ -47,19 +47,21 @@ def content(
         "metric": metric.name,
         "excluded": [classes[index] for index in metric.exclude],
         "scores": scores(fitted, metric),
+        "steps": [_plain({"step": step.name, **_numbers(step), "kept": step.kept}) for step in fitted.steps],
         "predictions": source,
         "fitted_on": list(ids),
     }
 
 
 def tables(fitted: Fitted, metric: Metric, classes: Sequence[str]) -> list[Table]:
-    """One row per class, and the scores of the decision between all of them."""
+    """One row per class, what each step brings, and the scores of the decision between all classes."""
     decision = fitted.decision
     columns = {
         "class": classes,
         "threshold": np.array(decision.thresholds, float),
         "weight": decision.weights,
         "min area": [area or "-" for area in decision.min_areas],
+        **_rules(decision),
         "argmax": metric.per_class(fitted.plain.sum(0)),
         "fitted": metric.per_class(fitted.fitted.sum(0)),
         "nested": metric.per_class(fitted.nested.sum(0)),
@@ -71,15 +73,45 @@ def tables(fitted: Fitted, metric: Metric, classes: Sequence[str]) -> list[Table
     found = scores(fitted, metric)
     values = {"score": [name.replace("_", " ") for name in found], "value": np.array(list(found.values()), float)}
     title = f"Classes: {score} of all pixels by the arg-max, by what was fitted on all images, and nested"
-    return [Table(title, columns), Table(f"Scores: {told}", values)]
+    return [Table(title, columns), Table(f"Steps: {told}", _steps(fitted, metric)), Table(f"Scores: {told}", values)]
+
+
+def _rules(decision: Decision) -> dict[str, list[float | str]]:
+    """The columns of what is taken out by more than areas, of those that take something out."""
+    columns = {"seed": decision.seeds, "min pixels": decision.min_pixels, "min peak": decision.min_peaks}
+    return {name: [value or "-" for value in values] for name, values in columns.items() if any(values)}
+
+
+def _steps(fitted: Fitted, metric: Metric) -> list[dict[str, Any]]:
+    """The rows of the table of steps, which begins with the arg-max."""
+    plain = metric.score(fitted.plain)
+    first = {"decided by": "argmax", "fitted": plain, "nested": plain, "gain": math.nan}
+    steps = [
+        {"decided by": f"{'+ ' if nth else ''}{step.name}", **_numbers(step), "kept": "yes" if step.kept else "no"}
+        for nth, step in enumerate(fitted.steps)
+    ]
+    return [{**dict.fromkeys(steps[0], math.nan), **first, "kept": "-"}, *steps]
+
+
+def _numbers(step: Step) -> dict[str, float]:
+    gain = {"gain": step.gain.value, "gain low": step.gain.low, "gain high": step.gain.high}
+    return {"fitted": step.fitted, "nested": step.nested, **gain}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON holds them, with None for NaN."""
+    return {
+        name.replace(" ", "_"): None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in values.items()
+    }
 
 
 def verdict(fitted: Fitted) -> str:
     """What the gain means."""
     gain = fitted.gain
     shown = f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
-    if all(threshold is None for threshold in fitted.decision.thresholds) and not fitted.decision.cleans:
-        return "no threshold and no area beats the arg-max; it is kept"
+    if fitted.decision == Decision.argmax(len(fitted.decision.thresholds)):
+        return "nothing that was tried beats the arg-max; it is kept"
     if gain.value <= 0:
         return f"nested gain {shown}: the fit does not hold on images it has not seen; the arg-max is kept"
     if gain.low <= 0:

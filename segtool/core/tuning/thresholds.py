@@ -1,69 +1,43 @@
-"""Thresholds and minimum areas fitted to a score, and what they are worth on images they were not fitted on.
-
-Nested cross-validation: the images are in K folds; for each fold a decision is fitted on the others, and the fold is
-scored by it. One more is fitted on all images. These K + 1 fits run side by side, so that every pass over the images
-serves them all; a fit sees nothing but the images outside its fold, in any of its steps.
+"""The rule that makes masks, fitted to a score, and what it is worth on images it was not fitted on.
 
 1. Thresholds, each the best of its class against the rest.
 2. Classes that lose by that in the decision between all of them get no threshold, so that they take what is left.
 3. Minimum areas, each the best of its class against the rest.
+4. Seeds, and then bounds below which a class is dropped from an image, if they are wanted. Each of the two builds on
+   what has gained so far in nested cross-validation, and is taken back where it gains nothing there itself.
 
-Each step is taken where it raises the score of the actual decision on the images it is fitted on.
+How each step is taken, and what nested means, says `coordinate_ascent`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from segtool.core.images import Array
 from segtool.core.predictions.decision import Decision, read_masks, shortest
-from segtool.core.predictions.probability_maps import SCALE, ProbReader
-from segtool.core.reporting.progress import Track, silent
-from segtool.core.scoring.bootstrap import Difference, paired_difference
-from segtool.core.scoring.confusion import confusion
-from segtool.core.scoring.scores import class_counts
+from segtool.core.scoring.bootstrap import Difference
+from segtool.core.tuning.coordinate_ascent import CoordinateAscent, Images, measure
+from segtool.core.tuning.empty_images import fit_empty
 from segtool.core.tuning.objective import Counts, Floats, Metric
-from segtool.core.tuning.threshold_curves import LEVELS, ThresholdCurves, add_levels, area_histograms, best_levels
-
-# The level from which of two classes the more probable one is at least as probable.
-HALF = SCALE // 2 + 1
+from segtool.core.tuning.seeds import fit_seeds
+from segtool.core.tuning.threshold_curves import HALF, LEVELS, ThresholdCurves, add_levels, area_histograms, best_levels
 
 
-@dataclass(frozen=True)
-class Images:
-    """What is fitted on.
+class Step(NamedTuple):
+    """What a step brings.
 
     Attributes:
-        read: the number of an image → its stored probabilities, and its truth, uint8 (H, W) with 255 = ignore.
-        folds: the fold of each image, int64 (N,) from 0.
-        groups: the group of each image, likewise, for the interval.
+        fitted, nested: the score after it on the images it was fitted on, and by nested cross-validation.
+        gain: of the nested score over the one before it.
+        kept: whether the fit has it.
     """
 
-    read: Callable[[int], tuple[ProbReader, Array]]
-    folds: npt.NDArray[np.int64]
-    groups: npt.NDArray[np.int64]
-    track: Track = silent
-
-    @property
-    def count(self) -> int:
-        """The number of folds."""
-        return int(self.folds.max()) + 1
-
-    @property
-    def left_out(self) -> list[int | None]:
-        """The fold that each fit leaves out; None: it sees all images."""
-        return [*range(self.count), None]
-
-    def used(self, fold: int | None) -> npt.NDArray[np.bool_]:
-        """Return which images the fit without this fold sees, bool (N,)."""
-        return np.ones(len(self.folds), np.bool_) if fold is None else self.folds != fold
-
-    def each(self, label: str) -> Iterator[tuple[int, ProbReader, Array]]:
-        """Every image's number, probabilities and truth."""
-        for number in self.track(range(len(self.folds)), total=len(self.folds), label=label):
-            yield number, *self.read(number)
+    name: str
+    fitted: float
+    nested: float
+    gain: Difference
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +50,7 @@ class Fitted:
         plain, fitted, nested: int64 (N, 3, C), every image's hits, truth and predicted pixels by the arg-max, by
             `decision`, and by the decision fitted without the image's fold.
         gain: of nested over plain.
+        steps: what the parts of the decision bring, one after the other.
     """
 
     decision: Decision
@@ -84,16 +59,18 @@ class Fitted:
     fitted: Counts
     nested: Counts
     gain: Difference
+    steps: Sequence[Step]
 
 
-def fit_decision(images: Images, metric: Metric, *, areas: bool) -> Fitted:
+def fit_decision(images: Images, metric: Metric, *, areas: bool, seeds: bool = False, empty: bool = False) -> Fitted:
     """Fit on all images, and on all but each fold."""
     by_fold = level_curves(images, metric)
     curves = [by_fold.curves([other for other in range(images.count) if other != fold]) for fold in images.left_out]
     plain = Decision.argmax(metric.classes)
     thresholds = [_with_thresholds(plain, curve, metric) for curve in curves]
     base, *proposed = measure(images, [plain, *thresholds], metric.classes)
-    ascent = _CoordinateAscent(images, metric, plain, base)
+    ascent = CoordinateAscent(images, metric, plain, base)
+    first = ascent.state
     ascent.step(thresholds, proposed)
     if metric.classes > 2:
         ascent.measured_step(
@@ -104,46 +81,48 @@ def fit_decision(images: Images, metric: Metric, *, areas: bool) -> Fitted:
                 )
             ]
         )
+    steps = [_told(ascent, "thresholds", base)]
     if areas:
-        by_fit = area_curves(images, metric, ascent.decisions)
-        ascent.measured_step(
-            [
-                replace(current, min_areas=_areas(by_fit.curves([fit]), metric))
-                for fit, current in enumerate(ascent.decisions)
-            ]
-        )
-    # The fit number K leaves out the fold K, and the last one none.
-    nested = ascent.counts[images.folds, np.arange(len(images.folds))]
-    gain = paired_difference(metric.additive(base), metric.additive(nested), images.groups, score=metric.of_sums)
-    return Fitted(ascent.decisions[-1], curves[-1][:, 0], base, ascent.counts[-1], nested, gain)
+        before = ascent.nested
+        _fit_areas(ascent)
+        steps.append(_told(ascent, "minimum areas", before))
+    gains = ascent.gain(base).value > 0
+    steps = [step._replace(kept=gains) for step in steps]
+    wanted = [("seeds", fit_seeds)] * seeds + [("empty images", fit_empty)] * empty
+    if wanted and not gains:
+        ascent.go_back(first)
+    steps += [_fit_where_it_gains(ascent, name, fit) for name, fit in wanted]
+    return Fitted(
+        ascent.decisions[-1], curves[-1][:, 0], base, ascent.counts[-1], ascent.nested, ascent.gain(base), steps
+    )
 
 
-class _CoordinateAscent:
-    """Better decisions, one kind of parameter after the other, for all fits.
+def _fit_areas(ascent: CoordinateAscent) -> None:
+    """Take minimum areas where they are better."""
+    by_fit = area_curves(ascent.images, ascent.metric, ascent.decisions)
+    ascent.measured_step(
+        [
+            replace(current, min_areas=_areas(by_fit.curves([fit]), ascent.metric))
+            for fit, current in enumerate(ascent.decisions)
+        ]
+    )
 
-    Attributes:
-        used: bool (N,) for each fit, the images that it sees.
-        decisions: of each fit so far.
-        counts: what these make of every image, int64 (fits, N, 3, C).
-    """
 
-    def __init__(self, images: Images, metric: Metric, first: Decision, counts: Counts) -> None:
-        """`counts`: what the decision that all fits begin with makes of every image, int64 (N, 3, C)."""
-        self.images, self.metric = images, metric
-        self.used = [images.used(fold) for fold in images.left_out]
-        self.decisions = [first] * len(self.used)
-        self.counts = np.stack([counts] * len(self.used))
+def _fit_where_it_gains(ascent: CoordinateAscent, name: str, fit: Callable[[CoordinateAscent], None]) -> Step:
+    """Fit, and go back where that gains nothing on images that it was not fitted on."""
+    before = ascent.state
+    nested = ascent.nested
+    fit(ascent)
+    step = _told(ascent, name, nested)
+    if not step.kept:
+        ascent.go_back(before)
+    return step
 
-    def step(self, proposed: Sequence[Decision], counts: Sequence[Counts]) -> None:
-        """Take what is better on the images each fit sees."""
-        for fit, used in enumerate(self.used):
-            if self.metric.score(counts[fit][used]) > self.metric.score(self.counts[fit, used]):
-                self.decisions[fit], self.counts[fit] = proposed[fit], counts[fit]
 
-    def measured_step(self, proposed: Sequence[Decision]) -> None:
-        """`step` by decisions that are still to be measured, if any is new."""
-        if list(proposed) != self.decisions:
-            self.step(proposed, list(measure(self.images, proposed, self.metric.classes)))
+def _told(ascent: CoordinateAscent, name: str, before: Counts) -> Step:
+    """Return what the last step has brought over `before`, the nested counts, int64 (N, 3, C)."""
+    score, gain = ascent.metric.score, ascent.gain(before)
+    return Step(name, score(ascent.counts[-1]), score(ascent.nested), gain, gain.value > 0)
 
 
 def level_curves(images: Images, metric: Metric) -> ThresholdCurves:
@@ -167,18 +146,6 @@ def area_curves(images: Images, metric: Metric, decisions: Sequence[Decision]) -
             if slots:
                 curves.add(slots, area_histograms(mask, truth, metric.fitted))
     return curves
-
-
-def measure(images: Images, decisions: Sequence[Decision], classes: int) -> Counts:
-    """What each decision makes of each image: int64 (decisions, N, 3, C) hits, truth and predicted pixels."""
-    counts = np.zeros((len(decisions), len(images.folds), 3, classes), np.int64)
-    for number, reader, truth in images.each("decisions"):
-        found = {
-            decision: class_counts(confusion(truth, mask, classes))
-            for decision, mask in read_masks(reader, decisions).items()
-        }
-        counts[:, number] = [found[decision] for decision in decisions]
-    return counts
 
 
 def _with_thresholds(plain: Decision, curves: Floats, metric: Metric) -> Decision:

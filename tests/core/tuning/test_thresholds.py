@@ -12,8 +12,9 @@ from segtool.core.files import digest_bytes
 from segtool.core.images import IGNORE
 from segtool.core.predictions.decision import Decision, shortest
 from segtool.core.predictions.probability_maps import ProbReader, write_probs
+from segtool.core.tuning.coordinate_ascent import Images, measure
 from segtool.core.tuning.objective import Metric
-from segtool.core.tuning.thresholds import Images, fit_decision, measure
+from segtool.core.tuning.thresholds import fit_decision
 
 Pair = tuple[np.ndarray, np.ndarray]
 

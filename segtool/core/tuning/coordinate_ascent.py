@@ -1,0 +1,125 @@
+"""Decisions that are fitted side by side, on all images and on all but each fold, one kind of parameter after another.
+
+Nested cross-validation: the images are in K folds; for each fold a decision is fitted on the others, and the fold is
+scored by it. One more is fitted on all images. Every pass over the images serves these K + 1 fits; a fit sees nothing
+but the images outside its fold, in any of its steps. A step is taken where it raises the score of the actual decision
+on the images it is fitted on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.images import Array
+from segtool.core.predictions.decision import Decision, read_masks
+from segtool.core.predictions.probability_maps import ProbReader
+from segtool.core.reporting.progress import Track, silent
+from segtool.core.scoring.bootstrap import Difference, paired_difference
+from segtool.core.scoring.confusion import confusion
+from segtool.core.scoring.scores import class_counts
+from segtool.core.tuning.objective import Counts, Metric
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is fitted on.
+
+    Attributes:
+        read: the number of an image → its stored probabilities, and its truth, uint8 (H, W) with 255 = ignore.
+        folds: the fold of each image, int64 (N,) from 0.
+        groups: the group of each image, likewise, for the interval.
+    """
+
+    read: Callable[[int], tuple[ProbReader, Array]]
+    folds: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    track: Track = silent
+
+    @property
+    def count(self) -> int:
+        """The number of folds."""
+        return int(self.folds.max()) + 1
+
+    @property
+    def left_out(self) -> list[int | None]:
+        """The fold that each fit leaves out; None: it sees all images."""
+        return [*range(self.count), None]
+
+    def used(self, fold: int | None) -> npt.NDArray[np.bool_]:
+        """Return which images the fit without this fold sees, bool (N,)."""
+        return np.ones(len(self.folds), np.bool_) if fold is None else self.folds != fold
+
+    def each(self, label: str) -> Iterator[tuple[int, ProbReader, Array]]:
+        """Every image's number, probabilities and truth."""
+        for number in self.track(range(len(self.folds)), total=len(self.folds), label=label):
+            yield number, *self.read(number)
+
+
+class State(NamedTuple):
+    """What the fits have come to: the decision of each, and its counts, int64 (fits, N, 3, C)."""
+
+    decisions: tuple[Decision, ...]
+    counts: Counts
+
+
+class CoordinateAscent:
+    """Better decisions, one kind of parameter after the other, for all fits.
+
+    Attributes:
+        used: bool (N,) for each fit, the images that it sees.
+        decisions: of each fit so far.
+        counts: what these make of every image, int64 (fits, N, 3, C).
+    """
+
+    def __init__(self, images: Images, metric: Metric, first: Decision, counts: Counts) -> None:
+        """`counts`: what the decision that all fits begin with makes of every image, int64 (N, 3, C)."""
+        self.images, self.metric = images, metric
+        self.used = [images.used(fold) for fold in images.left_out]
+        self.decisions = [first] * len(self.used)
+        self.counts = np.stack([counts] * len(self.used))
+
+    @property
+    def nested(self) -> Counts:
+        """What is made of each image by the fit that does not see it, int64 (N, 3, C)."""
+        # The fit number K leaves out the fold K, and the last one none.
+        return self.counts[self.images.folds, np.arange(len(self.images.folds))]
+
+    @property
+    def state(self) -> State:
+        """The decisions and their counts."""
+        return State(tuple(self.decisions), self.counts.copy())
+
+    def go_back(self, state: State) -> None:
+        """Take an earlier state for the present one."""
+        self.decisions, self.counts = list(state.decisions), state.counts.copy()
+
+    def gain(self, before: Counts) -> Difference:
+        """Return what nested scores gain over counts of every image, int64 (N, 3, C), with an interval."""
+        first, second = (self.metric.additive(counts) for counts in (before, self.nested))
+        return paired_difference(first, second, self.images.groups, score=self.metric.of_sums)
+
+    def step(self, proposed: Sequence[Decision], counts: Sequence[Counts]) -> None:
+        """Take what is better on the images each fit sees."""
+        for fit, used in enumerate(self.used):
+            if self.metric.score(counts[fit][used]) > self.metric.score(self.counts[fit, used]):
+                self.decisions[fit], self.counts[fit] = proposed[fit], counts[fit]
+
+    def measured_step(self, proposed: Sequence[Decision]) -> None:
+        """`step` by decisions that are still to be measured, if any is new."""
+        if list(proposed) != self.decisions:
+            self.step(proposed, list(measure(self.images, proposed, self.metric.classes)))
+
+
+def measure(images: Images, decisions: Sequence[Decision], classes: int) -> Counts:
+    """What each decision makes of each image: int64 (decisions, N, 3, C) hits, truth and predicted pixels."""
+    counts = np.zeros((len(decisions), len(images.folds), 3, classes), np.int64)
+    for number, reader, truth in images.each("decisions"):
+        found = {
+            decision: class_counts(confusion(truth, mask, classes))
+            for decision, mask in read_masks(reader, decisions).items()
+        }
+        counts[:, number] = [found[decision] for decision in decisions]
+    return counts
