@@ -164,7 +164,7 @@ class Decision:
         return np.repeat(lost, runs.lengths).reshape(mask.shape)
 
     def absent(self, mask: Array, peaks: Levels) -> list[int]:
-        """Return the classes that are taken out of an image.
+        """Return the classes that are taken out of an image, if any of its pixels has one of them.
 
         Args:
             mask: the whole image, without lost objects, uint8 (H, W).
@@ -172,7 +172,8 @@ class Decision:
         """
         pixels = np.bincount(mask.reshape(-1), minlength=len(self.thresholds))
         low = peaks < np.array([lowest_level(peak) for peak in self.min_peaks])
-        return np.flatnonzero((pixels > 0) & (low | (pixels < np.array(self.min_pixels)))).tolist()
+        absent = np.flatnonzero(low | (pixels < np.array(self.min_pixels)))
+        return absent.tolist() if pixels[absent].any() else []
 
     def read(self, path: Path, size: Size, whose: object) -> Array:
         """The mask of stored probabilities, uint8 (H, W).

@@ -6,6 +6,7 @@ neither hits nor predicted pixels. So every image's counts hold the score of the
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +17,28 @@ from segtool.core.tuning.objective import Counts, Floats, Metric
 
 Ints = npt.NDArray[np.int64]
 
+# Scores of so little difference are equal: sums of images' scores are rounded.
+ROUNDING = 1e-12
+
+
+class Gap(NamedTuple):
+    """Two neighbouring values of a statistic with the best bound above `low`, up to `high`, and the score there."""
+
+    score: float
+    low: int
+    high: int
+
 
 def fit_empty(ascent: CoordinateAscent) -> None:
-    """Take the fewest pixels of each class in an image, then its lowest peak, where they are better."""
+    """Take the better of the two bounds of each class, and then the other one too, where that is better."""
     pixels, peaks = image_statistics(ascent.images, ascent.decisions, ascent.metric.classes)
-    ascent.measured_step(
-        [
-            replace(decision, min_pixels=_min_pixels(ascent.metric, ascent.counts[fit, used], pixels[fit, used]))
-            for fit, (decision, used) in enumerate(zip(ascent.decisions, ascent.used, strict=True))
-        ]
-    )
-    ascent.measured_step(
-        [
-            replace(decision, min_peaks=_min_peaks(ascent.metric, ascent.counts[fit, used], peaks[used]))
-            for fit, (decision, used) in enumerate(zip(ascent.decisions, ascent.used, strict=True))
-        ]
-    )
+    for _ in range(2):
+        ascent.measured_step(
+            [
+                _bounded(decision, ascent.metric, ascent.counts[fit, used], pixels[fit, used], peaks[used])
+                for fit, (decision, used) in enumerate(zip(ascent.decisions, ascent.used, strict=True))
+            ]
+        )
 
 
 def image_statistics(images: Images, decisions: Sequence[Decision], classes: int) -> tuple[Ints, Ints]:
@@ -46,35 +53,34 @@ def image_statistics(images: Images, decisions: Sequence[Decision], classes: int
     return pixels, peaks
 
 
-def _min_pixels(metric: Metric, counts: Counts, pixels: Ints) -> tuple[int, ...]:
-    """Return the lowest of the best bounds of each class, 0 where it is best kept."""
-    return tuple(gap[0] + 1 if gap else 0 for gap in _gaps(metric, counts, pixels))
-
-
-def _min_peaks(metric: Metric, counts: Counts, peaks: Ints) -> tuple[float, ...]:
-    """Return the middle of the best bounds of each class, 0 where it is best kept."""
-    return tuple(shortest((gap[0] + 1 + gap[1]) // 2) if gap else 0 for gap in _gaps(metric, counts, peaks))
-
-
-def _gaps(metric: Metric, counts: Counts, statistic: Ints) -> list[tuple[int, int] | None]:
-    """Return for each class two neighbours of its statistic with the best bound above the first, up to the second.
-
-    None for a class that is best kept everywhere, and for one that is not fitted.
+def _bounded(decision: Decision, metric: Metric, counts: Counts, pixels: Ints, peaks: Ints) -> Decision:
+    """Return it with one bound more of each fitted class, or none where the class is best kept.
 
     Args:
         counts: int64 (n, 3, C), hits, truth and predicted pixels of the images.
-        statistic: int64 (n, C).
+        pixels, peaks: int64 (n, C).
     """
-    gaps: list[tuple[int, int] | None] = [None] * metric.classes
-    scored = counts[:, 1].sum(1)
+    min_pixels, min_peaks, scored = list(decision.min_pixels), list(decision.min_peaks), counts[:, 1].sum(1)
     for index in metric.fitted:
-        values, scores = image_curve(metric, counts[:, :, index], scored, statistic[:, index])
-        # Sums of images' scores are rounded. Without a true pixel nothing is higher than NaN.
-        better = np.flatnonzero(scores > scores[0] + 1e-12)
-        if better.size:
-            best = int(np.flatnonzero(scores >= scores.max() - 1e-12)[0])
-            gaps[index] = int(values[best - 1]), int(values[best])
-    return gaps
+        few, low = (
+            best_gap(*image_curve(metric, counts[:, :, index], scored, statistic[:, index]))
+            for statistic in (pixels, peaks)
+        )
+        if few and (not low or few.score >= low.score - ROUNDING):
+            # The fewest, so that no more is dropped than gains.
+            min_pixels[index] = few.low + 1
+        elif low:
+            min_peaks[index] = shortest((low.low + 1 + low.high) // 2)
+    return replace(decision, min_pixels=tuple(min_pixels), min_peaks=tuple(min_peaks))
+
+
+def best_gap(values: Ints, scores: Floats) -> Gap | None:
+    """Return the gap of the lowest of the best bounds among ascending values; None where the first is best."""
+    # Without a true pixel nothing is higher than NaN.
+    if not (scores > scores[0] + ROUNDING).any():
+        return None
+    best = int(np.flatnonzero(scores >= scores.max() - ROUNDING)[0])
+    return Gap(float(scores[best]), int(values[best - 1]), int(values[best]))
 
 
 def image_curve(metric: Metric, counts: Counts, scored: Ints, statistic: Ints) -> tuple[Ints, Floats]:
@@ -91,10 +97,10 @@ def image_curve(metric: Metric, counts: Counts, scored: Ints, statistic: Ints) -
     if not truth.any():
         return values, np.full(len(values), np.nan)
     if metric.name != "image_dice":
-        kept = (np.cumsum(some[::-1])[::-1][first] for some in (hits, predicted))
-        return values, metric.curve(*kept, truth.sum(), float(scored.sum()))
-    there = scored[order] > 0
-    with_it, without = (
-        np.where(there, metric.curve(*some, truth, 0), 0) for some in ((hits, predicted), (hits * 0, hits * 0))
-    )
-    return values, (np.cumsum(with_it[::-1])[::-1] + np.cumsum(without) - without)[first] / there.sum()
+        left_hits, left = (np.cumsum(some[::-1])[::-1][first] for some in (hits, predicted))
+        return values, metric.curve(left_hits, left, truth.sum(), float(scored.sum()))
+    there, none = scored[order] > 0, np.zeros_like(hits)
+    kept = np.where(there, metric.curve(hits, predicted, truth, 0), 0)
+    dropped = np.where(there, metric.curve(none, none, truth, 0), 0)
+    sums = np.cumsum(kept[::-1])[::-1] + np.cumsum(dropped) - dropped
+    return values, sums[first] / there.sum()

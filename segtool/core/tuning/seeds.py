@@ -6,6 +6,7 @@ and lowered, each time with the best seed of the class against the rest.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -21,25 +22,24 @@ LOWER = (1.0, 0.75, 0.5, 0.25)
 
 
 class Candidate(NamedTuple):
-    """A threshold of a class with its best seed (0: none), and the score of the class against the rest."""
+    """A threshold and a minimum area of a class with the best seed (0: none), and how the class scores with them."""
 
     score: float
     threshold: float | None
+    min_area: int
     seed: float
 
 
 def fit_seeds(ascent: CoordinateAscent) -> None:
-    """Take seeds at the present thresholds, then with the best of the lowered ones, where they are better."""
+    """Take seeds at the present thresholds, then with the best of the lowered ones, where they are better.
+
+    With a seed, small objects may be right, so each is tried without the minimum area, too.
+    """
     present, metric = list(ascent.decisions), ascent.metric
     found = [_candidates(ascent, [_lowered(decision, share, metric) for decision in present]) for share in LOWER]
-    for tried in (found[:1], found):
-        best = [
-            [max(candidates, key=lambda candidate: candidate.score) for candidates in zip(*by_share, strict=True)]
-            for by_share in zip(*tried, strict=True)
-        ]
-        ascent.measured_step(
-            [_with_seeds(decision, chosen, metric) for decision, chosen in zip(present, best, strict=True)]
-        )
+    for shares in (found[:1], found):
+        by_fit = zip(present, zip(*shares, strict=True), strict=True)
+        ascent.measured_step([_with_best(decision, candidates, metric) for decision, candidates in by_fit])
 
 
 def _lowered(decision: Decision, share: float, metric: Metric) -> Decision:
@@ -54,50 +54,60 @@ def _lowered(decision: Decision, share: float, metric: Metric) -> Decision:
     )
 
 
-def _candidates(ascent: CoordinateAscent, decisions: Sequence[Decision]) -> list[list[Candidate]]:
-    """Return for each fit the candidate of each fitted class at the thresholds of a decision."""
-    curves = peak_curves(ascent, decisions)
-    return [
+def _candidates(ascent: CoordinateAscent, decisions: Sequence[Decision]) -> list[list[list[Candidate]]]:
+    """Return for each fit those of each fitted class at the thresholds of a decision, with and without its areas."""
+    tried = [*decisions, *map(_keeping_small, decisions)]
+    curves = peak_curves(ascent, tried)
+    by_try = [
         [
-            _candidate(curve, decision.thresholds[index])
-            for index, curve in zip(ascent.metric.fitted, curves.curves([fit])[:, 0], strict=True)
+            _candidate(curve, decision.thresholds[index], decision.min_areas[index])
+            for index, curve in zip(ascent.metric.fitted, curves.curves([slot])[:, 0], strict=True)
         ]
-        for fit, decision in enumerate(decisions)
+        for slot, decision in enumerate(tried)
     ]
+    fits = len(decisions)
+    return [[list(pair) for pair in zip(*by_try[fit::fits], strict=True)] for fit in range(fits)]
 
 
-def _candidate(curve: Floats, threshold: float | None) -> Candidate:
+def _keeping_small(decision: Decision) -> Decision:
+    return replace(decision, min_areas=(0,) * len(decision.min_areas))
+
+
+def _candidate(curve: Floats, threshold: float | None, area: int) -> Candidate:
     """The middle of the best seeds; none where all objects are best kept, which the level 1 does."""
     if not (best := best_levels(curve[1:], 0)):
-        return Candidate(-np.inf, threshold, 0)
+        return Candidate(-np.inf, threshold, area, 0)
     seed = shortest(sum(best) // 2 + 1) if best[0] else 0
-    return Candidate(float(np.nanmax(curve[1:])), threshold, seed)
+    return Candidate(float(np.nanmax(curve[1:])), threshold, area, seed)
 
 
 def peak_curves(ascent: CoordinateAscent, decisions: Sequence[Decision]) -> ThresholdCurves:
-    """Return the curves over seeds, by one pass over the objects of every fit; a slot for each fit."""
+    """Return the curves over seeds, by one pass over the objects of some decisions for each fit; a slot for each."""
     curves = ThresholdCurves(ascent.metric, len(decisions))
     # Objects are those of the choice, of which those below the minimum areas count as none.
-    bare = [replace(decision, min_areas=(0,) * ascent.metric.classes) for decision in decisions]
+    bare = {decision: _keeping_small(decision) for decision in decisions}
     for number, reader, truth in ascent.images.each("seeds"):
-        masks = read_masks(reader, bare)
+        masks = read_masks(reader, list(dict.fromkeys(bare.values())))
         own = {decision: np.empty(mask.shape, np.uint16) for decision, mask in masks.items()}
         for rows, levels in reader.bands():
             for decision, mask in masks.items():
                 own[decision][rows] = own_levels(levels, mask[rows])
-        slots: dict[Decision, list[int]] = {}
-        for fit, decision in enumerate(decisions):
-            if ascent.used[fit][number]:
-                slots.setdefault(decision, []).append(fit)
-        for decision, fits in slots.items():
-            first = bare[fits[0]]
-            curves.add(fits, peak_histograms(masks[first], own[first], truth, ascent.metric.fitted, decision.min_areas))
+        for decision, first in bare.items():
+            slots = [
+                slot
+                for slot, one in enumerate(decisions)
+                if one == decision and ascent.used[slot % len(ascent.used)][number]
+            ]
+            if slots:
+                histograms = peak_histograms(masks[first], own[first], truth, ascent.metric.fitted, decision.min_areas)
+                curves.add(slots, histograms)
     return curves
 
 
-def _with_seeds(decision: Decision, chosen: Sequence[Candidate], metric: Metric) -> Decision:
-    """Return it with the thresholds and seeds that were chosen for the fitted classes."""
-    thresholds, seeds = list(decision.thresholds), list(decision.seeds)
-    for index, candidate in zip(metric.fitted, chosen, strict=True):
-        thresholds[index], seeds[index] = candidate.threshold, candidate.seed
-    return replace(decision, thresholds=tuple(thresholds), seeds=tuple(seeds))
+def _with_best(decision: Decision, by_share: Sequence[Sequence[Sequence[Candidate]]], metric: Metric) -> Decision:
+    """Return it with the best candidate of each fitted class, which are listed by share and class."""
+    thresholds, areas, seeds = list(decision.thresholds), list(decision.min_areas), list(decision.seeds)
+    for index, candidates in zip(metric.fitted, zip(*by_share, strict=True), strict=True):
+        best = max(chain.from_iterable(candidates), key=lambda candidate: candidate.score)
+        _, thresholds[index], areas[index], seeds[index] = best
+    return replace(decision, thresholds=tuple(thresholds), min_areas=tuple(areas), seeds=tuple(seeds))

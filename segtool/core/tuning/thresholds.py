@@ -88,7 +88,7 @@ def fit_decision(images: Images, metric: Metric, *, areas: bool, seeds: bool = F
         steps.append(_told(ascent, "minimum areas", before))
     gains = ascent.gain(base).value > 0
     steps = [step._replace(kept=gains) for step in steps]
-    wanted = [("seeds", fit_seeds)] * seeds + [("empty images", fit_empty)] * empty
+    wanted = [("seeds", _fit_objects if areas else fit_seeds)] * seeds + [("empty images", fit_empty)] * empty
     if wanted and not gains:
         ascent.go_back(first)
     steps += [_fit_where_it_gains(ascent, name, fit) for name, fit in wanted]
@@ -97,9 +97,17 @@ def fit_decision(images: Images, metric: Metric, *, areas: bool, seeds: bool = F
     )
 
 
+def _fit_objects(ascent: CoordinateAscent) -> None:
+    """Take seeds, and then other minimum areas, where they are better."""
+    fit_seeds(ascent)
+    if any(decision.grows for decision in ascent.decisions):
+        _fit_areas(ascent)
+
+
 def _fit_areas(ascent: CoordinateAscent) -> None:
     """Take minimum areas where they are better."""
-    by_fit = area_curves(ascent.images, ascent.metric, ascent.decisions)
+    bare = [replace(decision, min_areas=(0,) * ascent.metric.classes) for decision in ascent.decisions]
+    by_fit = area_curves(ascent.images, ascent.metric, bare)
     ascent.measured_step(
         [
             replace(current, min_areas=_areas(by_fit.curves([fit]), ascent.metric))

@@ -1,6 +1,8 @@
 """The rule that makes masks of probabilities, and its file."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from hypothesis.extra import numpy as hnp
 
 from segtool.core.dataset.masks import mask_path
 from segtool.core.images import read_indices
-from segtool.core.predictions.decision import Decision, GrowingMask, read_decision, read_masks, shortest
+from segtool.core.predictions.decision import Decision, GrowingMask, file_rows, read_decision, read_masks, shortest
 from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import ProbReader, decide, lowest_level, quantise, write_probs
 from segtool.core.predictions.writer import PredictionWriter
+from segtool.core.scoring.objects import components
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
@@ -142,6 +145,153 @@ def test_a_minimum_area_of_the_background_fills_holes() -> None:
     assert cleaned(decision, stored).all()
 
 
+def test_an_object_without_a_pixel_at_its_seed_goes_to_the_next_choice() -> None:
+    """Three objects above the threshold, one of which has a pixel of the seed, and one a pixel just below it."""
+    stored = np.zeros((3, 3, 7), np.uint16)
+    stored[0], stored[2] = 20000, 15000
+    stored[1, :, 0] = 30000
+    stored[1, 1, 1] = lowest_level(0.7)  # joined by an edge
+    stored[1, 0, 3:5] = 30000, lowest_level(0.7) - 1
+    stored[1, 2, 6] = 30000
+    stored[2, 2, 6] = 25000  # the next choice of one pixel
+    decision = replace(rule(None, 0.4, None), seeds=(0, 0.7, 0))
+    expected = np.zeros((3, 7), np.uint8)
+    expected[:, 0] = expected[1, 1] = 1
+    expected[2, 6] = 2
+    assert np.array_equal(cleaned(decision, stored), expected)
+    assert (cleaned(replace(decision, seeds=(0, 0.4, 0)), stored) == 1).sum() == 7
+
+
+def test_a_seed_is_reached_by_the_probability_of_the_objects_own_class() -> None:
+    """Another class has a high probability there, but its own threshold is higher still."""
+    stored = levels((0, 30000, 40000), (0, 30000, 10))
+    assert chosen(rule(0.9, 0.4, 0.9), (0, 30000, 40000)) == [1]
+    decision = replace(rule(0.9, 0.4, 0.9), seeds=(0, 0.5, 0))
+    assert cleaned(decision, stored).tolist() == [[2, 2]]
+
+
+def decided(folder: Path, decision: Decision, stored: np.ndarray) -> np.ndarray:
+    write_probs(folder / "a.b2nd", stored.astype(np.float32) / 65535)
+    return decision.read(folder / "a.b2nd", Size(*stored.shape[1:]), "x")
+
+
+def test_a_class_is_dropped_below_its_pixels_or_its_peak(tmp_path: Path) -> None:
+    stored = np.zeros((2, 4, 5), np.uint16)
+    stored[0] = 30000
+    stored[1, 0, :3] = stored[1, 3, 4] = 50000  # four pixels in two objects
+    stored[1, 2, 2] = 55000  # and a fifth that is the highest
+    for few, peak, left in (
+        (0, 0, 5), (1, 0, 5), (5, 0, 5), (6, 0, 0), (0, 55000 / 65535, 5), (0, 55001.5 / 65535, 0), (6, 0.1, 0),
+    ):  # fmt: skip
+        decision = replace(rule(None, 0.5), min_pixels=(0, few), min_peaks=(0, peak))
+        assert (decided(tmp_path, decision, stored) == 1).sum() == left
+    # Objects that are taken out count no more: only three pixels are left.
+    few_left = replace(rule(None, 0.5, areas=(0, 2)), min_pixels=(0, 4))
+    assert not decided(tmp_path, few_left, stored).any()
+    assert (decided(tmp_path, replace(few_left, min_pixels=(0, 3)), stored) == 1).sum() == 3
+
+
+def test_dropped_classes_leave_their_pixels_to_those_that_stay(tmp_path: Path) -> None:
+    """Of four classes two are dropped: no pixel of one goes to the other."""
+    stored = levels(
+        (10, 300, 200, 100),  # 1, then 2, then 3
+        (10, 300, 100, 200),  # 1, then 3
+        (10, 200, 300, 100),  # 2, then 1, then 3
+        (200, 10, 300, 100),  # 2, then 0
+        (100, 10, 20, 300),
+    )
+    assert chosen(rule(*[None] * 4), *stored[:, 0].T) == [1, 1, 2, 2, 3]
+    decision = replace(rule(*[None] * 4), min_pixels=(0, 3, 3, 0))
+    assert decided(tmp_path, decision, stored).tolist() == [[3, 3, 3, 0, 3]]
+    # What an object has lost does not come back by a class that is dropped: a pixel had 1, then 2.
+    lost = replace(decision, min_areas=(0, 3, 0, 0), min_pixels=(0, 0, 9, 0))
+    assert decided(tmp_path, lost, stored).tolist() == [[3, 3, 1, 0, 3]]
+    # A class that the image lacks takes no pixels of others, not even where it would be next.
+    pixels = levels((10, 300, 0, 0), (10, 300, 0, 0), (10, 0, 20, 300))
+    rare = replace(rule(*[None] * 4), min_pixels=(0, 0, 2, 2))
+    assert decided(tmp_path, rare, pixels).tolist() == [[1, 1, 0]]
+    assert decided(tmp_path, replace(rare, min_pixels=(0, 0, 0, 2)), pixels).tolist() == [[1, 1, 2]]
+    # Where none is left, class 0.
+    assert not decided(tmp_path, replace(decision, min_pixels=(9,) * 4), stored).any()
+
+
+def by_hand(decision: Decision, stored: np.ndarray) -> np.ndarray:
+    """The definition, class by class and pixel by pixel."""
+    mask = decision.choose(stored)
+    first, lost = mask.copy(), np.zeros(mask.shape, bool)
+    for index in range(len(stored)):
+        labels, areas = components(first == index)
+        for label in range(1, len(areas)):
+            where, peak = labels == label, stored[index][labels == label].max()
+            if areas[label] < decision.min_areas[index] or peak < lowest_level(decision.seeds[index]):
+                lost |= where
+    for y, x in np.argwhere(lost):
+        mask[y, x] = decision.choose(stored[:, [y], [x]], without=first[[y], [x]])[0]
+    absent = [
+        index
+        for index in range(len(stored))
+        if (mask == index).sum() < decision.min_pixels[index]
+        or stored[index].max() < lowest_level(decision.min_peaks[index])
+    ]
+    for y, x in np.argwhere(np.isin(mask, absent)):
+        gone = {*absent, int(first[y, x])} if lost[y, x] else set(absent)
+        mask[y, x] = decision.choose(stored[:, [y], [x]], absent=gone)[0]
+    return mask
+
+
+@given(
+    st.integers(0, 999),
+    st.lists(st.sampled_from([None, 0.0, 0.2, 0.4]), min_size=4, max_size=4),
+    st.lists(st.sampled_from([0, 2, 5]), min_size=4, max_size=4),
+    st.lists(st.sampled_from([0.0, 0.4, 0.7, 1.0]), min_size=4, max_size=4),
+    st.lists(st.sampled_from([0, 30, 60, 150]), min_size=4, max_size=4),
+    st.lists(st.sampled_from([0.0, 0.6, 0.8, 0.97]), min_size=4, max_size=4),
+    st.integers(1, 20),
+)
+@settings(max_examples=40, deadline=None)
+def test_all_rules_in_bands_of_any_height_are_those_of_the_definition(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    thresholds: list[float | None],
+    areas: list[int],
+    seeds: list[float],
+    few: list[int],
+    peaks: list[float],
+    height: int,
+) -> None:
+    folder, given_ = tmp_path_factory.mktemp("maps"), probs(seed, (19, 23), 4)
+    stored = quantise(given_)
+    both = replace(rule(*thresholds, areas=tuple(areas)), seeds=tuple(seeds))
+    dropping = replace(both, min_pixels=tuple(few), min_peaks=tuple(peaks))
+    write_probs(folder / "a.b2nd", given_)
+    reader = SmallBands(folder / "a.b2nd", height)
+    expected = {decision: by_hand(decision, stored) for decision in (both, dropping)}
+    for decision, mask in read_masks(reader, list(expected)).items():
+        assert np.array_equal(mask, expected[decision])
+    for keep in (False, True):
+        for decision, mask in expected.items():
+            with PredictionWriter(folder / str(keep), keep_probs=keep, palette=None, decision=decision) as writer:
+                for top in range(0, 19, height):
+                    rows = np.ascontiguousarray(given_[:, top : top + height])
+                    writer.write("a", Size(19, 23), top, rows)
+            assert np.array_equal(read_indices(mask_path(folder / str(keep), "a")), mask)
+        assert (folder / str(keep) / "probs").exists() == keep
+        assert not list(folder.rglob(".tmp-*"))
+
+
+class SmallBands(ProbReader):
+    """Gives bands of some height, whatever the file's chunks are."""
+
+    def __init__(self, path: Path, height: int) -> None:
+        super().__init__(path)
+        self.height = height
+
+    def bands(self, multiple: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+        for top in range(0, self.shape[1], self.height):
+            rows = slice(top, min(top + self.height, self.shape[1]))
+            yield rows, self.levels(rows.start, rows.stop)
+
+
 def test_bands_stored_levels_and_probabilities_agree(tmp_path: Path) -> None:
     given_, decision = probs(0, (90, 70)), rule(0.5, 0.2, 0.4, weights=(0.3, 1, 0.5), areas=(5, 9, 0))
     whole = cleaned(decision, quantise(given_))
@@ -195,6 +345,19 @@ def test_a_file_written_by_hand_is_enough(tmp_path: Path) -> None:
     assert read_decision(None, CLASSES) is None
 
 
+def test_the_file_holds_every_rule_and_says_nothing_of_those_without_effect(tmp_path: Path) -> None:
+    plain = rule(None, 0.25, 0.5, areas=(0, 12, 0))
+    assert file_rows(CLASSES, plain)["box"] == {"threshold": 0.25, "weight": 1.0, "min_area": 12}
+    decision = replace(plain, seeds=(0, 0.75, 0), min_pixels=(0, 0, 40), min_peaks=(0, 0.8, 0.9))
+    rows = file_rows(CLASSES, decision)
+    assert rows["ground"] == {"threshold": None, "weight": 1.0, "min_area": 0}
+    assert rows["box"] == {"threshold": 0.25, "weight": 1.0, "min_area": 12, "seed": 0.75, "min_peak": 0.8}
+    assert rows["stripe"] == {"threshold": 0.5, "weight": 1.0, "min_area": 0, "min_pixels": 40, "min_peak": 0.9}
+    for made in (plain, decision):
+        (tmp_path / "t.json").write_text(json.dumps({"classes": file_rows(CLASSES, made)}))
+        assert read_decision(tmp_path / "t.json", CLASSES) == made
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -206,6 +369,11 @@ def test_a_file_written_by_hand_is_enough(tmp_path: Path) -> None:
         ({"min_area": -1}, "the min_area of box is -1; write a whole number of pixels"),
         ({"min_area": 2.5}, "the min_area of box is 2.5"),
         ({"min_area": None}, "`classes.box.min_area` must be a number, not None"),
+        ({"seed": 1.2}, "the seed of box is 1.2; write a number from 0 to 1"),
+        ({"seed": None}, "`classes.box.seed` must be a number, not None"),
+        ({"min_pixels": 0.5}, "the min_pixels of box is 0.5; write a whole number of pixels from 0"),
+        ({"min_peak": -0.1}, "the min_peak of box is -0.1; write a number from 0 to 1"),
+        ({"min_peak": "0.5"}, "`classes.box.min_peak` must be a number, not '0.5'"),
     ],
 )
 def test_what_makes_no_sense_in_a_file_is_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:

@@ -45,3 +45,11 @@ def test_a_spiral_is_one_component() -> None:
         top, left, bottom, right = top + 2, left + 2, bottom - 2, right - 2
     runs = component_runs(mask)
     assert set(runs.areas[mask.reshape(-1)[runs.starts] == 1]) == {np.count_nonzero(mask)}
+
+
+def test_the_highest_value_of_each_component() -> None:
+    mask = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [1, 0, 0, 1]], np.uint8)
+    values = np.array([[2, 9, 4, 5], [3, 1, 0, 6], [7, 8, 0, 1]], np.uint16)
+    runs = component_runs(mask)
+    assert runs.highest(values).tolist() == [7, 9, 5, 9, 7, 9, 7, 9, 1]
+    assert runs.highest(values == 5).tolist() == [False, False, True, *[False] * 6]

@@ -9,7 +9,14 @@ from segtool.core.images import IGNORE
 from segtool.core.scoring.objects import components
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tuning.objective import Metric
-from segtool.core.tuning.threshold_curves import LEVELS, ThresholdCurves, add_levels, area_histograms, best_levels
+from segtool.core.tuning.threshold_curves import (
+    LEVELS,
+    ThresholdCurves,
+    add_levels,
+    area_histograms,
+    best_levels,
+    peak_histograms,
+)
 
 METRICS = ("miou", "dice", "image_dice")
 KEYS = {"miou": "miou", "dice": "dice", "image_dice": "image_dice"}
@@ -146,3 +153,26 @@ def test_the_best_levels_are_neighbours_and_nearest_to_what_is_preferred() -> No
     assert best_levels(curve, 7) == (4, 6)
     assert best_levels(curve, 5) == (5, 5)  # as good as any: it stays
     assert best_levels(np.full(4, np.nan), 0) is None
+
+
+def test_peaks_at_every_seed() -> None:
+    """Each bound against masks of which the objects without a pixel that reaches it are gone, and those too small."""
+    random = np.random.default_rng(2)
+    images = []
+    for _ in range(3):
+        mask, truth = random.integers(0, 2, (2, 9, 9)).astype(np.uint8)
+        truth[0] = IGNORE
+        images.append((mask, random.choice([0, 3, 40, 65535], (9, 9)).astype(np.uint16), truth))
+    for name in METRICS:
+        sweep = ThresholdCurves(Metric(name, 2), 1)
+        for mask, own, truth in images:
+            sweep.add([0], peak_histograms(mask, own, truth, [1], [0, 3]))
+        curve = sweep.curves([0])[0, 0]
+        for seed in (1, 3, 4, 40, 41, 65535):
+            board = ScoreBoard(("no", "yes"))
+            for number, (mask, own, truth) in enumerate(images):
+                labels, areas = components(mask == 1)
+                peaks = np.array([own[labels == label].max() for label in range(len(areas))])
+                kept = (areas >= 3) & (np.maximum(peaks, 1) >= seed)
+                board.add_pair(str(number), truth, (kept[labels] & (labels > 0)).astype(np.uint8))
+            assert curve[seed] == pytest.approx(board.summary()[KEYS[name]])
