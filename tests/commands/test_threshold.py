@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -312,3 +314,90 @@ def test_all_who_take_the_file_decide_alike(typed: Type, tiny: Path) -> None:
     write_json(Path("o.json"), {"classes": {"a": {"threshold": 0.5}, "b": {"threshold": None}}})
     ended = typed(f"{predict} --thresholds o.json -o new")
     assert (ended.status, "is for the classes a, b" in ended.stderr, Path("new").exists()) == (1, True, False)
+
+
+def test_all_who_take_a_file_with_every_rule_decide_alike(typed: Type, predict: Make, tiny: Path) -> None:
+    """predict, with and without probabilities, ensemble, submit and evaluate."""
+    assert typed(f"train tiny {NETWORK} --batch 2 --epochs 1 -o run").status == 0
+    rules = {
+        "ground": {"threshold": 0.3, "seed": 0.38},
+        "box": {"threshold": 0.3, "min_area": 4, "min_pixels": 200},
+        "stripe": {"threshold": 0.2, "min_peak": 0.36},
+    }
+    write_json(Path("r.json"), {"classes": rules})
+    run = "predict tiny --run run --subset valid --threads 1"
+    for line in (
+        f"{run} -o plain",
+        f"{run} --thresholds r.json -o decided",
+        f"{run} --thresholds r.json --no-probs -o masks",
+        "ensemble plain -o merged --thresholds r.json",
+        "ensemble plain -o few --thresholds r.json --no-probs",
+    ):
+        ended = typed(line)
+        assert ended.status == 0, ended.stderr
+    plain, decided = open_predictions(Path("plain")), open_predictions(Path("decided"))
+    for name in ("masks", "merged", "few"):
+        preds = open_predictions(Path(name))
+        assert preds.has_probs == (name == "merged")
+        assert all(np.array_equal(preds.read_mask(one), decided.read_mask(one)) for one in plain.ids)
+    write_json(Path("f.json"), {"classes": {name: {"threshold": row["threshold"]} for name, row in rules.items()}})
+    for name in ("r", "f"):
+        assert typed(f"submit plain --thresholds {name}.json -o {name}.csv").status == 0
+    assert Path("f.csv").read_bytes() != Path("r.csv").read_bytes()
+    assert typed("submit masks -o b.csv").status == 0
+    assert Path("b.csv").read_bytes() == Path("r.csv").read_bytes()
+    for line in ("plain --thresholds r.json -o a", "masks -o b"):
+        assert typed(f"evaluate tiny {line}").status == 0
+    assert content("a/summary.json") == content("b/summary.json")
+
+
+def empty_half(folder: Path) -> None:
+    """A data set of two classes; every image has a spot that looks like an object, which it is beside others alone."""
+    random, ids, lines = np.random.default_rng(0), [f"i{number}" for number in range(12)], ["image_id,image,mask"]
+    with PredictionWriter(Path("two"), keep_probs=True, palette=None) as writer:
+        for number, image_id in enumerate(ids):
+            seen = np.zeros((32, 32), np.uint8)
+            seen[4 : 9 + number % 3, 20:27] = 1
+            if number % 2:
+                seen[16:30, 4:14] = 1
+            write_mask(folder / f"{image_id}.png", seen * np.uint8(255 * (number % 2)))
+            yes = np.where(seen, 0.8, random.uniform(0, 0.2, seen.shape)).astype(np.float32)
+            writer.write(image_id, SIZE, 0, np.stack([1 - yes, yes]))
+            lines.append(f"{image_id},{image_id}.png,{image_id}.png")
+    (folder / "train.csv").write_text("\n".join(lines))
+    (folder / "dataset.yaml").write_text("classes: ['no', 'yes']\nchannels: 1\ntrain: train.csv\n")
+    write_index(Path("two"), dict.fromkeys(ids, SIZE), ids, classes=("no", "yes"), subset="oof", members=[])
+    write_json(Path("two/done.json"), {"command": "predict"})
+
+
+def test_more_rules_are_told_step_by_step_and_kept_where_they_gain(typed: Type, tmp_path: Path) -> None:
+    empty_half(tmp_path / "d")
+    assert typed("threshold d two -o t.json --metric image_dice").status == 0
+    before = content()
+    assert list(before["classes"]["yes"]) == ["threshold", "weight", "min_area"]
+    ended = typed("threshold d two -o u.json --metric image_dice --seeds --empty")
+    assert ended.status == 0, ended.stderr
+    made = content("u.json")
+    kept = {step["step"]: step["kept"] for step in made["steps"]}
+    assert (kept["seeds"], kept["empty images"]) == (False, True)
+    assert made["steps"][:2] == before["steps"]
+    yes = made["classes"]["yes"]
+    assert yes["min_pixels"] == math.isqrt(50 * (140 + 35)) and "seed" not in yes
+    assert made["classes"]["no"] == {"threshold": None, "weight": 1.0, "min_area": 0}
+    assert made["scores"]["nested"] == made["steps"][-1]["nested"] == pytest.approx(1)
+    assert re.search(r"\+ empty images +1\.0000 +1\.0000 .* yes\n", ended.stdout)
+    assert "min pixels" in ended.stdout and "min pixels" not in typed("threshold d two -o v.json").stdout
+    assert typed("evaluate d two --thresholds u.json -o s").status == 0
+    assert content("s/summary.json")["image_dice"] == pytest.approx(made["scores"]["fitted"], abs=1e-12)
+    ended = typed("threshold d two -o u.json --metric image_dice")
+    assert (ended.status, "seeds (True, now False), empty (True, now False)" in ended.stderr) == (2, True)
+
+
+def test_a_stamp_from_before_the_options_is_up_to_date(typed: Type, predict: Make) -> None:
+    predict()
+    assert typed("threshold tiny preds -o t.json").status == 0
+    stamp = content("t.json.done.json")
+    for name in ("seeds", "empty"):
+        del stamp["settings"][name]
+    write_json(Path("t.json.done.json"), stamp)
+    assert typed("threshold tiny preds -o t.json").stdout == "t.json is up to date\n"

@@ -7,6 +7,7 @@ on the images it is fitted on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -95,6 +96,12 @@ class CoordinateAscent:
     def go_back(self, state: State) -> None:
         """Take an earlier state for the present one."""
         self.decisions, self.counts = list(state.decisions), state.counts.copy()
+
+    def restarted(self, decisions: Sequence[Decision], counts: Counts) -> "CoordinateAscent":
+        """Return another ascent of the same fits, from these decisions and what they make of every image."""
+        other = copy(self)
+        other.decisions, other.counts = list(decisions), counts.copy()
+        return other
 
     def gain(self, before: Counts) -> Difference:
         """Return what nested scores gain over counts of every image, int64 (N, 3, C), with an interval."""

@@ -4,6 +4,7 @@ Both are numbers of an image. A class that is dropped from the images in which i
 neither hits nor predicted pixels. So every image's counts hold the score of the class against the rest for every bound.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core.predictions.decision import Decision, highest_levels, read_masks, shortest
+from segtool.core.scoring.confusion import confusion
+from segtool.core.scoring.scores import class_counts
 from segtool.core.tuning.coordinate_ascent import CoordinateAscent, Images
 from segtool.core.tuning.objective import Counts, Floats, Metric
+from segtool.core.tuning.seeds import LOWER, lowered
 
 Ints = npt.NDArray[np.int64]
 
@@ -30,27 +34,51 @@ class Gap(NamedTuple):
 
 
 def fit_empty(ascent: CoordinateAscent) -> None:
-    """Take the better of the two bounds of each class, and then the other one too, where that is better."""
-    pixels, peaks = image_statistics(ascent.images, ascent.decisions, ascent.metric.classes)
+    """Take bounds where they are better, at the present thresholds and areas or at lowered ones without areas.
+
+    High thresholds and areas may have done, at the cost of faint and small objects, what bounds for whole images do
+    better: where many images are empty, the best threshold alone may be one that nothing reaches.
+    """
+    present = list(ascent.decisions)
+    bare = [replace(decision, min_areas=(0,) * ascent.metric.classes) for decision in present]
+    starts = [present, *([lowered(decision, share, ascent.metric) for decision in bare] for share in LOWER)]
+    for decisions in starts if bare != present else starts[:1] + starts[2:]:
+        other = _with_bounds(ascent, decisions)
+        ascent.step(other.decisions, list(other.counts))
+
+
+def _with_bounds(ascent: CoordinateAscent, decisions: Sequence[Decision]) -> CoordinateAscent:
+    """Return another ascent, from these decisions: the better of the two bounds of each class, then the other one."""
+    counts, pixels, peaks = image_statistics(ascent.images, decisions, ascent.metric.classes)
+    other = ascent.restarted(decisions, counts)
     for _ in range(2):
-        ascent.measured_step(
+        other.measured_step(
             [
-                _bounded(decision, ascent.metric, ascent.counts[fit, used], pixels[fit, used], peaks[used])
-                for fit, (decision, used) in enumerate(zip(ascent.decisions, ascent.used, strict=True))
+                _bounded(decision, other.metric, other.counts[fit, used], pixels[fit, used], peaks[used])
+                for fit, (decision, used) in enumerate(zip(other.decisions, other.used, strict=True))
             ]
         )
+    return other
 
 
-def image_statistics(images: Images, decisions: Sequence[Decision], classes: int) -> tuple[Ints, Ints]:
-    """Return the pixels of each class in each image by each decision, int64 (decisions, N, C), and its peak, (N, C)."""
-    pixels = np.zeros((len(decisions), len(images.folds), classes), np.int64)
-    peaks = np.zeros(pixels.shape[1:], np.int64)
-    for number, reader, _ in images.each("images"):
-        masks = read_masks(reader, decisions)
-        counts = {decision: np.bincount(mask.reshape(-1), minlength=classes) for decision, mask in masks.items()}
-        pixels[:, number] = [counts[decision] for decision in decisions]
+def image_statistics(images: Images, decisions: Sequence[Decision], classes: int) -> tuple[Counts, Ints, Ints]:
+    """Look at every image by each decision.
+
+    Returns:
+        counts: int64 (decisions, N, 3, C), hits, truth and predicted pixels, of those that are scored.
+        pixels: int64 (decisions, N, C), predicted pixels, of all.
+        peaks: int64 (N, C), the highest stored probability of each class.
+    """
+    counts = np.zeros((len(decisions), len(images.folds), 3, classes), np.int64)
+    pixels, peaks = np.zeros_like(counts[:, :, 0]), np.zeros_like(counts[0, :, 0])
+    for number, reader, truth in images.each("images"):
+        masks = read_masks(reader, list(dict.fromkeys(decisions)))
+        found = {decision: class_counts(confusion(truth, mask, classes)) for decision, mask in masks.items()}
+        all_pixels = {decision: np.bincount(mask.reshape(-1), minlength=classes) for decision, mask in masks.items()}
+        counts[:, number] = [found[decision] for decision in decisions]
+        pixels[:, number] = [all_pixels[decision] for decision in decisions]
         peaks[number] = highest_levels(reader)
-    return pixels, peaks
+    return counts, pixels, peaks
 
 
 def _bounded(decision: Decision, metric: Metric, counts: Counts, pixels: Ints, peaks: Ints) -> Decision:
@@ -67,8 +95,8 @@ def _bounded(decision: Decision, metric: Metric, counts: Counts, pixels: Ints, p
             for statistic in (pixels, peaks)
         )
         if few and (not low or few.score >= low.score - ROUNDING):
-            # The fewest, so that no more is dropped than gains.
-            min_pixels[index] = few.low + 1
+            # Sizes differ by factors: the geometric middle is as far from what is dropped as from what is kept.
+            min_pixels[index] = math.isqrt((few.low + 1) * few.high)
         elif low:
             min_peaks[index] = shortest((low.low + 1 + low.high) // 2)
     return replace(decision, min_pixels=tuple(min_pixels), min_peaks=tuple(min_peaks))

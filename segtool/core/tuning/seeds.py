@@ -36,13 +36,13 @@ def fit_seeds(ascent: CoordinateAscent) -> None:
     With a seed, small objects may be right, so each is tried without the minimum area, too.
     """
     present, metric = list(ascent.decisions), ascent.metric
-    found = [_candidates(ascent, [_lowered(decision, share, metric) for decision in present]) for share in LOWER]
+    found = [_candidates(ascent, [lowered(decision, share, metric) for decision in present]) for share in LOWER]
     for shares in (found[:1], found):
         by_fit = zip(present, zip(*shares, strict=True), strict=True)
         ascent.measured_step([_with_best(decision, candidates, metric) for decision, candidates in by_fit])
 
 
-def _lowered(decision: Decision, share: float, metric: Metric) -> Decision:
+def lowered(decision: Decision, share: float, metric: Metric) -> Decision:
     """Return it with a share of its thresholds; of two classes the arg-max has one, too: a half."""
     if share == 1:
         return decision

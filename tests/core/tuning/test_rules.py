@@ -15,7 +15,7 @@ from segtool.core.predictions.probability_maps import ProbReader, write_probs
 from segtool.core.tuning.coordinate_ascent import CoordinateAscent, Images, measure
 from segtool.core.tuning.empty_images import fit_empty, image_statistics
 from segtool.core.tuning.objective import Metric
-from segtool.core.tuning.seeds import LOWER, fit_seeds
+from segtool.core.tuning.seeds import LOWER, fit_seeds, lowered
 from segtool.core.tuning.thresholds import Fitted, fit_decision
 
 METRICS = ("miou", "dice", "image_dice")
@@ -100,8 +100,12 @@ def check_bounds(folder: Path, pairs: list[Pair], name: str, field: str, bounds:
     start = replace(Decision.argmax(2), thresholds=(None, shortest(32768)))
     ascent = ascent_from(images, metric, start)
     fit_empty(ascent)
-    pixels, _ = image_statistics(images, [start], 2)
-    grid = [replace(start, **{field: (0, bound)}) for bound in bounds if field != "min_pixels" or bound <= pixels.max()]
+    grid = []
+    for share in LOWER:
+        at = lowered(start, share, metric)
+        pixels = image_statistics(images, [at], 2)[1]
+        last = pixels.max() if field == "min_pixels" else 1
+        grid += [replace(at, **{field: (0, bound)}) for bound in bounds if bound <= last]
     assert metric.score(ascent.counts[-1]) == pytest.approx(max(scores(images, metric, grid)))
     other = "min_peaks" if field == "min_pixels" else "min_pixels"
     assert not any(getattr(ascent.decisions[-1], other))
@@ -113,7 +117,8 @@ def test_the_statistics_of_images(tmp_path: Path) -> None:
     probs[0, :4], probs[4, 5], probs[2, 2] = 0.6, 0.75, 0.4
     images = stored(tmp_path, [(probs, np.full((5, 6), IGNORE, np.uint8))] * 2)
     plain = Decision.argmax(2)
-    pixels, peaks = image_statistics(images, [plain, replace(plain, min_areas=(0, 2))], 2)
+    counts, pixels, peaks = image_statistics(images, [plain, replace(plain, min_areas=(0, 2))], 2)
+    assert not counts.any()
     assert pixels[:, 0, 1].tolist() == [5, 4]
     assert peaks[0].tolist() == [round(0.9 * 65535), round(0.75 * 65535)]
 
