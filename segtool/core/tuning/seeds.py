@@ -85,22 +85,20 @@ def peak_curves(ascent: CoordinateAscent, decisions: Sequence[Decision]) -> Thre
     """Return the curves over seeds, by one pass over the objects of some decisions for each fit; a slot for each."""
     curves = ThresholdCurves(ascent.metric, len(decisions))
     # Objects are those of the choice, of which those below the minimum areas count as none.
-    bare = {decision: _keeping_small(decision) for decision in decisions}
+    alike: dict[Decision, dict[Decision, list[int]]] = {}
+    for slot, decision in enumerate(decisions):
+        alike.setdefault(_keeping_small(decision), {}).setdefault(decision, []).append(slot)
     for number, reader, truth in ascent.images.each("seeds"):
-        masks = read_masks(reader, list(dict.fromkeys(bare.values())))
+        masks = read_masks(reader, alike)
         own = {decision: np.empty(mask.shape, np.uint16) for decision, mask in masks.items()}
         for rows, levels in reader.bands():
             for decision, mask in masks.items():
                 own[decision][rows] = own_levels(levels, mask[rows])
-        for decision, first in bare.items():
-            slots = [
-                slot
-                for slot, one in enumerate(decisions)
-                if one == decision and ascent.used[slot % len(ascent.used)][number]
-            ]
-            if slots:
-                histograms = peak_histograms(masks[first], own[first], truth, ascent.metric.fitted, decision.min_areas)
-                curves.add(slots, histograms)
+        for bare, mask in masks.items():
+            areas = [decision.min_areas for decision in alike[bare]]
+            histograms = peak_histograms(mask, own[bare], truth, ascent.metric.fitted, areas)
+            for slots, histogram in zip(alike[bare].values(), histograms, strict=True):
+                curves.add([slot for slot in slots if ascent.used[slot % len(ascent.used)][number]], histogram)
     return curves
 
 

@@ -6,7 +6,7 @@ probabilities, or of the objects that pixels belong to the areas or the highest 
 some size on is the same.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -51,19 +51,20 @@ def area_histograms(mask: Array, truth: Array, indices: Sequence[int]) -> list[H
 
 
 def peak_histograms(
-    mask: Array, own: npt.NDArray[np.uint16], truth: Array, indices: Sequence[int], min_areas: Sequence[int]
-) -> list[Histogram]:
+    mask: Array, own: npt.NDArray[np.uint16], truth: Array, indices: Sequence[int], min_areas: Iterable[Sequence[int]]
+) -> Iterator[list[Histogram]]:
     """The pixels of each of some classes by the highest probability in the object they are predicted in; 0: in none.
 
     Args:
         own: the stored probability of each pixel's class in the mask, uint16 (H, W).
-        min_areas: of each class; smaller objects are none.
+        min_areas: of each class; smaller objects are none. Several, for histograms of each.
     """
     runs = component_runs(mask, truth)
     # An object of probability 0 is still one.
     peaks = np.maximum(runs.highest(own), 1).astype(np.int64)
-    small = runs.areas < np.array(min_areas)[mask.reshape(-1)[runs.starts]]
-    return _object_histograms(runs, np.where(small, 0, peaks), mask, truth, indices)
+    for areas in min_areas:
+        small = runs.areas < np.array(areas)[mask.reshape(-1)[runs.starts]]
+        yield _object_histograms(runs, np.where(small, 0, peaks), mask, truth, indices)
 
 
 def _object_histograms(

@@ -166,7 +166,7 @@ def test_peaks_at_every_seed() -> None:
     for name in METRICS:
         sweep = ThresholdCurves(Metric(name, 2), 1)
         for mask, own, truth in images:
-            sweep.add([0], peak_histograms(mask, own, truth, [1], [0, 3]))
+            sweep.add([0], *peak_histograms(mask, own, truth, [1], [[0, 3]]))
         curve = sweep.curves([0])[0, 0]
         for seed in (1, 3, 4, 40, 41, 65535):
             board = ScoreBoard(("no", "yes"))
