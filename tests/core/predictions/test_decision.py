@@ -279,6 +279,22 @@ def test_all_rules_in_bands_of_any_height_are_those_of_the_definition(
         assert not list(folder.rglob(".tmp-*"))
 
 
+def test_a_large_image_is_gated_before_classes_are_dropped(tmp_path: Path) -> None:
+    """Both keep its probabilities aside until its end; the class that is gated is the one that would have stayed."""
+    given_, presence = probs(3, (30, 20)), np.float32([1, 0, 1])
+    decision = replace(rule(None, None, None), min_pixels=(0, 0, 30 * 20))
+    for name, keep in (("kept", True), ("masks", False)):
+        with PredictionWriter(
+            tmp_path / name, keep_probs=keep, palette=None, gate_below=0.5, decision=decision
+        ) as writer:
+            for top in (0, 10, 20):
+                rows = np.ascontiguousarray(given_[:, top : top + 10])
+                writer.write("a", Size(30, 20), top, rows, presence if top == 20 else None)
+        assert not read_indices(mask_path(tmp_path / name, "a")).any()
+        assert not list(tmp_path.rglob(".tmp-*"))
+    assert not (tmp_path / "masks" / "probs").exists()
+
+
 class SmallBands(ProbReader):
     """Gives bands of some height, whatever the file's chunks are."""
 
