@@ -88,10 +88,12 @@ def fit_decision(images: Images, metric: Metric, *, areas: bool, seeds: bool = F
         steps.append(_told(ascent, "minimum areas", before))
     gains = ascent.gain(base).value > 0
     steps = [step._replace(kept=gains) for step in steps]
-    wanted = [("seeds", _fit_objects if areas else fit_seeds)] * seeds + [("empty images", fit_empty)] * empty
-    if wanted and not gains:
+    if (seeds or empty) and not gains:
         ascent.go_back(first)
-    steps += [_fit_where_it_gains(ascent, name, fit) for name, fit in wanted]
+    if seeds:
+        steps.append(_fit_where_it_gains(ascent, "seeds", _fit_objects if areas else fit_seeds))
+    if empty:
+        steps.append(_fit_where_it_gains(ascent, "empty images", fit_empty))
     return Fitted(
         ascent.decisions[-1], curves[-1][:, 0], base, ascent.counts[-1], ascent.nested, ascent.gain(base), steps
     )
