@@ -11,7 +11,7 @@ from segtool.core.dataset.splits import inner_parts, number_groups
 from segtool.core.files import digest_file, write_json
 from segtool.core.images import read_palette
 from segtool.core.predictions.blending import Blend, bands
-from segtool.core.predictions.decision import decision_digest, read_decision
+from segtool.core.predictions.decision_file import decision_digest, read_decision
 from segtool.core.predictions.ensembles import CHOICE, check_alike, check_order, read_choice, write_choice
 from segtool.core.predictions.folder import Predictions, open_predictions
 from segtool.core.predictions.ground_truth import refuse_seen, scorable

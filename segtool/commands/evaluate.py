@@ -7,7 +7,7 @@ from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_stats, write_json
 from segtool.core.images import Array
-from segtool.core.predictions.decision import decision_digest, read_decision
+from segtool.core.predictions.decision_file import decision_digest, read_decision
 from segtool.core.predictions.folder import find_predictions, open_mask_folder, open_predictions, read_class_ids
 from segtool.core.predictions.ground_truth import check_excluded, refuse_seen, scorable, seen_images, with_truth
 from segtool.core.reporting.progress import tracker

@@ -21,7 +21,7 @@ from segtool.core.inference.job import read_job
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.runs import digests as run_digests
 from segtool.core.inference.runs import open_runs
-from segtool.core.predictions.decision import decision_digest, read_decision
+from segtool.core.predictions.decision_file import decision_digest, read_decision
 from segtool.core.reporting.tables import Result
 from segtool.core.runtime.launch import process_count
 from segtool.core.training.inputs import digests, how_to_train_on, read_images

@@ -16,7 +16,8 @@ from segtool.core.inference.members import load_members
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
-from segtool.core.predictions.decision import Decision, decision_digest, read_decision
+from segtool.core.predictions.decision import Decision
+from segtool.core.predictions.decision_file import decision_digest, read_decision
 from segtool.core.predictions.folder import read_class_ids
 from segtool.core.predictions.writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import silent, tracker

@@ -18,7 +18,8 @@ from segtool.core.formats import coco_regions, legends, mask_zip
 from segtool.core.formats.run_lengths import Numbering
 from segtool.core.formats.submission_rows import Layout, make_layout, read_sample
 from segtool.core.formats.submissions import Regions, write_pixels, write_rle
-from segtool.core.predictions.decision import Decision, Levels, decision_digest, read_decision
+from segtool.core.predictions.decision import Decision, Levels
+from segtool.core.predictions.decision_file import decision_digest, read_decision
 from segtool.core.predictions.folder import Predictions, open_predictions
 from segtool.core.predictions.probability_maps import SCALE
 from segtool.core.reporting.progress import tracker

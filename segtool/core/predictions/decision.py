@@ -1,4 +1,4 @@
-"""How probabilities become a mask: thresholds, and what is taken out after them; and the file that holds the rule.
+"""How probabilities become a mask: thresholds, and what is taken out after them. Its file: `decision_file`.
 
 A class with a threshold T takes a pixel where its stored probability q reaches it, q >= floor(T * 65535). Where several
 classes reach theirs, the one takes it whose weight * (q - floor(T * 65535)) is highest, the lowest id of equals. The
@@ -18,23 +18,16 @@ not been there. In two classes that is the other one.
 Last, a class is taken out of an image where fewer pixels than its min_pixels are left to it, or where its probability
 nowhere reaches its min_peak. These pixels go to the class that would have taken them if none of the classes that the
 image has lost had been there; class 0 takes what no class is left for.
-
-    {"classes": {"ground": {"threshold": null, "weight": 1, "min_area": 0},
-                 "box": {"threshold": 0.2, "weight": 1, "min_area": 12, "seed": 0.7,
-                         "min_pixels": 90, "min_peak": 0.8}}, ...}
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Required, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.documents import read_json
-from segtool.core.files import digest_file
 from segtool.core.images import Array
 from segtool.core.predictions.probability_maps import (
     SCALE,
@@ -47,8 +40,7 @@ from segtool.core.predictions.probability_maps import (
     quantise,
 )
 from segtool.core.scoring.components import component_runs
-from segtool.core.scoring.fits import THRESHOLDS, Fit, read_fits
-from segtool.errors import SegtoolError
+from segtool.core.scoring.fits import Fit
 from segtool.values import Size
 
 Levels = npt.NDArray[np.uint16]
@@ -330,108 +322,3 @@ def shortest(level: int) -> float:
     32768
     """
     return -(-level * 10**5 // SCALE) / 10**5
-
-
-def file_rows(classes: Sequence[str], decision: Decision) -> dict[str, dict[str, Any]]:
-    """What the file says of the classes."""
-    rows = zip(classes, decision.thresholds, decision.weights, decision.min_areas, strict=True)
-    content: dict[str, dict[str, Any]] = {
-        name: {"threshold": threshold, "weight": weight, "min_area": area} for name, threshold, weight, area in rows
-    }
-    for key, values in (
-        ("seed", decision.seeds),
-        ("min_pixels", decision.min_pixels),
-        ("min_peak", decision.min_peaks),
-    ):
-        for row, value in zip(content.values(), values, strict=True):
-            if value:
-                row[key] = value
-    return content
-
-
-class ClassRule(TypedDict, total=False):
-    """What the file says of a class."""
-
-    threshold: float | None
-    weight: float
-    min_area: float
-    seed: float
-    min_pixels: float
-    min_peak: float
-
-
-class DecisionFile(TypedDict, total=False):
-    """What stands in a file of `segtool threshold`."""
-
-    classes: Required[dict[str, ClassRule]]
-    fitted_on: list[str] | None
-
-
-def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
-    """The rule of a file of `segtool threshold`, None where there is no file.
-
-    Raises:
-        SegtoolError: it is missing, is no such file, or is for other classes.
-    """
-    if path is None:
-        return None
-    content = read_json(path, DecisionFile)
-    rows = content["classes"]
-    if tuple(rows) != tuple(classes):
-        raise SegtoolError(f"{path} is for the classes {', '.join(rows)}; here they are {', '.join(classes)}")
-    decision = Decision(
-        tuple(_threshold(row, name, path) for name, row in rows.items()),
-        tuple(_weight(row, name, path) for name, row in rows.items()),
-        tuple(_pixels(row, "min_area", name, path) for name, row in rows.items()),
-        seeds=tuple(_probability(row, "seed", name, path) for name, row in rows.items()),
-        min_pixels=tuple(_pixels(row, "min_pixels", name, path) for name, row in rows.items()),
-        min_peaks=tuple(_probability(row, "min_peak", name, path) for name, row in rows.items()),
-    )
-    fitted = decision.cleans or decision.drops or any(threshold is not None for threshold in decision.thresholds)
-    return replace(decision, fit=_fit(content, path) if fitted else None)
-
-
-def _fit(content: Mapping[str, Any], path: Path) -> Fit | None:
-    """How the file says that it was fitted, None where it says nothing (it may be written by hand)."""
-    if not (ids := content.get("fitted_on")):
-        return None
-    fit = {"kind": THRESHOLDS, "source": str(path), "images": ids, "metric": content.get("metric", "miou")}
-    scores = content.get("scores")
-    nested = scores.get("nested") if isinstance(scores, dict) else None
-    return read_fits([{**fit, "exclude": content.get("excluded", []), "nested": nested}], path)[0]
-
-
-def decision_digest(path: Path | None) -> dict[str, str]:
-    """The digest of the file among a command's inputs."""
-    return {"thresholds": digest_file(path)} if path else {}
-
-
-def _threshold(row: Mapping[str, Any], name: str, path: Path) -> float | None:
-    value = row.get("threshold")
-    if value is None:
-        return None
-    if not 0 <= value <= 1:
-        raise SegtoolError(f"{path}: the threshold of {name} is {value!r}; write a number from 0 to 1, or null")
-    return float(value)
-
-
-def _weight(row: Mapping[str, Any], name: str, path: Path) -> float:
-    value = row.get("weight", 1)
-    # Outside this, float32 would run out.
-    if not 1e-12 <= value <= 1e12:
-        raise SegtoolError(f"{path}: the weight of {name} is {value!r}; write a number above 0, such as 1")
-    return float(value)
-
-
-def _pixels(row: Mapping[str, Any], key: str, name: str, path: Path) -> int:
-    value = row.get(key, 0)
-    if value < 0 or value != int(value):
-        raise SegtoolError(f"{path}: the {key} of {name} is {value!r}; write a whole number of pixels from 0")
-    return int(value)
-
-
-def _probability(row: Mapping[str, Any], key: str, name: str, path: Path) -> float:
-    value = row.get(key, 0)
-    if not 0 <= value <= 1:
-        raise SegtoolError(f"{path}: the {key} of {name} is {value!r}; write a number from 0 to 1")
-    return float(value)

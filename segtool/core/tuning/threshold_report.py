@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segtool.core.predictions.decision import Decision, file_rows
+from segtool.core.predictions.decision import Decision
+from segtool.core.predictions.decision_file import file_rows
 from segtool.core.predictions.probability_maps import lowest_level
 from segtool.core.reporting.tables import Table
 from segtool.core.scoring.scores import METRIC_NAMES

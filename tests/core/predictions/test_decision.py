@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from segtool.core.dataset.masks import mask_path
 from segtool.core.images import read_indices
-from segtool.core.predictions.decision import Decision, GrowingMask, file_rows, read_decision, read_masks, shortest
+from segtool.core.predictions.decision import Decision, GrowingMask, read_masks, shortest
+from segtool.core.predictions.decision_file import file_rows, read_decision
 from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import ProbReader, decide, lowest_level, quantise, write_probs
 from segtool.core.predictions.writer import PredictionWriter
