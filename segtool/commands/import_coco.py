@@ -60,7 +60,7 @@ def run(settings: ImportCocoSettings) -> Result:
     ) as output:
         if output.done:
             return output.up_to_date()
-        tally = _write_masks(settings, records, labelled, _class_ids(joined, mapped))
+        tally = _write_masks(settings, records, labelled, _class_ids(joined, mapped), mapped.unmarked)
         for image_id, picture in test.pictures.items():
             _check_size(test.files[image_id], picture, settings.test)
         dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(records), test=tuple(test_records))
@@ -122,9 +122,13 @@ def _inputs(settings: ImportCocoSettings, labelled: Part, test: Part) -> dict[st
 
 
 def _write_masks(
-    settings: ImportCocoSettings, records: Sequence[Record], part: Part, class_ids: Sequence[int | None]
+    settings: ImportCocoSettings,
+    records: Sequence[Record],
+    part: Part,
+    class_ids: Sequence[int | None],
+    unmarked: int,
 ) -> Tally:
-    rules = coco_paint.Painting(settings.paint, settings.crowd, settings.relative)
+    rules = coco_paint.Painting(settings.paint, settings.crowd, settings.relative, unmarked)
 
     def make(record: Record, size: Size) -> images.Array:
         picture = part.pictures[record.image_id]

@@ -171,7 +171,7 @@ def _write_masks(settings: ImportFoldersSettings, matched: MatchedImages, meanin
     def make(record: Record, size: Size) -> images.Array:
         files = matched.masks[record.image_id]
         # An image may have no objects, and then no mask to paint.
-        mask = coding.decode(files) if files else np.full(size, meaning.new_value(0), np.uint8)
+        mask = coding.decode(files) if files else np.full(size, meaning.mapped.unmarked, np.uint8)
         if mask.shape != size:
             images.check_size(record.image, Size(*mask.shape), f"mask {files[0].path}")
         return mask

@@ -56,7 +56,8 @@ def import_polygons(command: str, settings: Settings, content: LabelledImages, *
         if output.done:
             return output.up_to_date()
         class_ids = [mapped.ids[own] for own in own_ids]
-        tally = _write_masks(records, labelled, class_ids, len(mapped.classes), settings, relative)
+        rules = coco_paint.Painting(settings.polygons.paint, relative=relative, unmarked=mapped.unmarked)
+        tally = _write_masks(records, labelled, class_ids, len(mapped.classes), settings, rules)
         for record in test:
             images.image_size(record.image)
         dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(records), test=tuple(test))
@@ -117,9 +118,8 @@ def _write_masks(
     class_ids: Sequence[int | None],
     classes: int,
     settings: Settings,
-    relative: bool,
+    rules: coco_paint.Painting,
 ) -> Tally:
-    rules = coco_paint.Painting(settings.polygons.paint, relative=relative)
 
     def make(record: Record, size: Size) -> images.Array:
         found = labelled[record.image_id]

@@ -178,6 +178,11 @@ def test_several_files_an_official_validation_set_groups_and_a_map(given: Path) 
     mapped = run(given, overwrite=True, map=given / "map.yaml")
     assert mapped.classes == ("Background", "metal")
     assert [int(mapped.read_mask(record).max()) for record in mapped.train] == [1, 0, 0]
+    (given / "map.yaml").write_text("Background: ignore\n")
+    held_back = run(given, overwrite=True, map=given / "map.yaml")
+    assert held_back.classes == ("can", "cup")
+    masks = [held_back.read_mask(record) for record in held_back.train]
+    assert [(int(mask[2, 3]), int(mask[0, 0])) for mask in masks] == [(0, 255), (1, 255), (255, 255)]
     with pytest.raises(SegtoolError, match=r"'batch 1/a\.jpg' is a training image, too"):
         run(given, overwrite=True, valid=(given / "train.json",))
     write(given, categories=[{"id": i, "name": str(i)} for i in range(255)])

@@ -19,11 +19,22 @@ DROPPED = "drop"
 class ClassMap:
     """The classes that are left, and for each original class its new id: 255 is ignored, None is dropped.
 
-    Pixels of a dropped class are what they would be if nobody had marked them: what is painted below, or class 0.
+    Pixels of a dropped class are what they would be if nobody had marked them: what is painted below, or else what
+    becomes of class 0.
     """
 
     classes: tuple[str, ...]
     ids: tuple[int | None, ...]
+
+    @property
+    def unmarked(self) -> int:
+        """The value of pixels that nobody marked: what becomes of class 0, which is never dropped."""
+        return self.value(0)
+
+    def value(self, class_id: int) -> int:
+        """Return the mask value of the pixels of an original class, whatever is painted below them."""
+        new = self.ids[class_id]
+        return self.unmarked if new is None else new
 
 
 def read_class_map(path: Path | None, classes: Sequence[str]) -> ClassMap:
@@ -33,11 +44,15 @@ def read_class_map(path: Path | None, classes: Sequence[str]) -> ClassMap:
     ClassMap(classes=('bg', 'animal'), ids=(0, 1, 1, 255))
 
     Raises:
-        SegtoolError: the file is malformed or names an unknown class, or fewer than two classes are left.
+        SegtoolError: the file is malformed, names an unknown class, drops class 0, or leaves fewer than two classes.
     """
     renames = read_renames(path) if path else {}
     if unknown := [name for name in renames if name not in classes]:
         raise SegtoolError(f"{path}: there is no class {unknown[0]!r}{did_you_mean(unknown[0], classes)}")
+    if renames.get(classes[0]) == DROPPED:
+        raise SegtoolError(
+            f"{path}: class 0, {classes[0]!r}, is what dropped classes become, so it cannot be dropped itself; `ignore` it"
+        )
     mapped = apply_renames(classes, renames)
     if path and not 2 <= len(mapped.classes) <= MAX_CLASSES:
         raise SegtoolError(f"{path} leaves {len(mapped.classes)} classes; segtool takes 2 to {MAX_CLASSES}")

@@ -30,11 +30,13 @@ class Painting(NamedTuple):
             `file`, or the smallest `category` id; ties are painted in the order of the file.
         crowd: whether the pixels of a crowd alone are ignored, count as an `object`, or are not painted (`drop`).
         relative: whether coordinates are shares of width and height instead of pixels.
+        unmarked: value of pixels in no annotation.
     """
 
     order: Literal["area", "file", "category"] = "area"
     crowd: Literal["ignore", "object", "drop"] = "ignore"
     relative: bool = False
+    unmarked: int = 0
 
 
 def paint(
@@ -48,13 +50,13 @@ def paint(
         size: size of the image.
 
     Returns:
-        uint8 (H, W): 0 where there is nothing, 255 where only ignored annotations are.
+        uint8 (H, W): `unmarked` where there is nothing, 255 where only ignored annotations are.
 
     Raises:
         SegtoolError: a segmentation is malformed, or has another size.
     """
     # Down the columns, as the runs are: work grows with the regions, not with the image times their number.
-    flat = np.zeros(size.height * size.width, np.uint8)
+    flat = np.full(size.height * size.width, rules.unmarked, np.uint8)
     for value, rle in regions(annotations, class_ids, size, rules):
         ends = np.cumsum(run_lengths(rle["counts"].decode()))
         for start, end in ends[: ends.size // 2 * 2].reshape(-1, 2).tolist():

@@ -75,11 +75,11 @@ class Legend(Generic[Key]):
     ids: Mapping[Key, int]
 
     def mapped(self, class_map: ClassMap) -> "Legend[Key]":
-        """Return the legend of other classes: ids of dropped ones become 0, those of ignored ones IGNORED."""
+        """Return the legend of the classes that are left; ids of ignored ones become IGNORED."""
 
         def new(old: int) -> int:
-            mapped = IGNORE if old == IGNORED else class_map.ids[old]
-            return IGNORED if mapped == IGNORE else mapped or 0
+            mapped = IGNORE if old == IGNORED else class_map.value(old)
+            return IGNORED if mapped == IGNORE else mapped
 
         return Legend(class_map.classes, {key: new(old) for key, old in self.ids.items()})
 

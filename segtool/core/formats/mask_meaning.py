@@ -36,10 +36,6 @@ class Meaning(NamedTuple):
     values: Legend[int]
     colours: Legend[RGB] | None
 
-    def new_value(self, class_id: int) -> int:
-        """Return the value in memory of a given class: 255 if it is ignored, 0 if it is dropped."""
-        return self.mapped.ids[class_id] or 0
-
 
 def read_meaning(classes: str | None, settings: MaskSettings) -> Meaning:
     """Read the classes from --classes, --values or --colors, and the map.
@@ -78,7 +74,7 @@ def choose_coding(
         source = f"--colors {settings.colors}"
         return ColourCoding(colours, settings.nearest_color, reader, source), tuple(colours.keys_of_classes())
     if settings.threshold is not None:
-        below, above = meaning.new_value(0), meaning.new_value(1)
+        below, above = meaning.mapped.value(0), meaning.mapped.value(1)
         return ThresholdCoding(settings.threshold, below, above, reader), None
     values = meaning.values
     if len(meaning.given) == 2 and not settings.values and settings.ignore_index != images.IGNORE:
@@ -101,7 +97,7 @@ def layer_coding(meaning: Meaning, settings: MaskSettings, paint_order: Sequence
     order = [*(name for name in meaning.given if name not in last), *last]
     values = dict(zip(meaning.given, meaning.mapped.ids, strict=True))
     reader = MaskReader(settings.frame, settings.alpha)
-    return LayerCoding(values, order, meaning.new_value(0), reader, settings.threshold)
+    return LayerCoding(values, order, meaning.mapped.unmarked, reader, settings.threshold)
 
 
 def ignores_255(meaning: Meaning, coding: Coding, settings: MaskSettings) -> bool:

@@ -129,7 +129,7 @@ class Painter:
         """Return the mask of one image, uint8 (H, W). Raises SegtoolError if run lengths are malformed."""
         ordered = sorted(regions, key=lambda region: region.class_id) if self.order == "class" else regions
         # Flat, in the order of the runs: work grows with the regions, not with the image times their number.
-        mask = np.full(size.height * size.width, self.mapped.ids[0] or 0, np.uint8)
+        mask = np.full(size.height * size.width, self.mapped.unmarked, np.uint8)
         marked, overlapping = np.zeros((2, mask.size), np.bool_)
         for row, class_id, rle in ordered:
             runs = decode_runs(rle, size, self.numbering.base, f"{self.path}, row {row} (image {image_id!r})")

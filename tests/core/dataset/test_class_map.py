@@ -14,6 +14,8 @@ def test_classes_are_renamed_merged_dropped_and_ignored():
     assert mapped.classes == ("animal", "ignore")
     # A class of that name which the map does not mention stays a class.
     assert mapped.ids == (255, 0, 0, None, 1)
+    # A dropped class becomes what class 0 becomes, not what happens to be class 0 now.
+    assert [mapped.value(class_id) for class_id in range(5)] == [255, 0, 0, 255, 1]
 
 
 def test_an_earlier_class_may_become_a_later_one():
@@ -32,7 +34,8 @@ def test_both_forms_are_read(tmp_path, name, text):
     ("text", "message"),
     [
         ("kat: animal\n", "there is no class 'kat'; did you mean cat"),
-        ("{background: drop, cat: drop, dog: ignore, ignore: x, van: x}\n", "leaves 1 classes"),
+        ("{background: x, cat: drop, dog: ignore, ignore: x, van: x}\n", "leaves 1 classes"),
+        ("background: drop\n", "class 0, 'background', is what dropped classes become"),
         ("cat: no\n", "put it in quotes"),
     ],
 )

@@ -112,6 +112,6 @@ def test_index_legend_and_map() -> None:
     legend = index_legend(("a", "b", "c"), 9)
     assert legend.mask_values() == {0: 0, 1: 1, 2: 2, 9: 255, 255: 255}
     assert index_legend([str(n) for n in range(300)], None).ids[255] == 255
-    mapped = legend.mapped(ClassMap(("x", "y"), (None, 255, 1)))
+    mapped = legend.mapped(ClassMap(("x", "y"), (0, 255, 1)))
     assert mapped.mask_values() == {0: 0, 1: 255, 2: 1, 9: 255, 255: 255}
     assert mapped.keys_of_classes() == [0, 2]
