@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from segtool.commands.polygons import import_polygons
+from segtool.commands.polygons import digest_labels, import_polygons
 from segtool.core.formats import folders, labelme, labelme_folders
 from segtool.core.formats.labelled_images import LabelledImage, LabelledImages
 from segtool.core.reporting.progress import tracker
@@ -32,8 +32,10 @@ def run(settings: ImportLabelmeSettings) -> Result:
     unlisted = _unlisted(settings, found, held, others)
     labelled = _labelled(train, found, names) | {name: LabelledImage(path) for name, path in unlisted.items()}
     test = folders.find_files(test_folder, [settings.output.out]) if test_folder else {}
-    content = LabelledImages(names, labelled, _labelled(valid, held, names), test)
-    return import_polygons("import labelme", settings, content)
+    tests = {name: LabelledImage(path) for name, path in test.items()}
+    content = LabelledImages(names, labelled, _labelled(valid, held, names), tests)
+    resolved = {"classes": list(names)}
+    return import_polygons("import labelme", settings, content, digest_labels(content), resolved=resolved)
 
 
 def _labelled(
@@ -41,7 +43,12 @@ def _labelled(
 ) -> dict[str, LabelledImage]:
     return {
         image_id: LabelledImage(
-            found[image_id], file.path, len(file.objects), partial(labelme.annotations, file, names), file.size
+            found[image_id],
+            file.path,
+            len(file.objects),
+            partial(labelme.annotations, file, names),
+            file.size,
+            str(file.path),
         )
         for image_id, file in files.items()
     }

@@ -1,11 +1,12 @@
 """`segtool import yolo`: convert YOLO's polygon files to a data set."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from segtool.commands.polygons import import_polygons
+from segtool.commands.polygons import digest_labels, import_polygons
 from segtool.core.formats import folders, yolo, yolo_folders
 from segtool.core.formats.coco import Annotation, make_classes
 from segtool.core.formats.labelled_images import LabelledImage, LabelledImages
@@ -28,16 +29,15 @@ def run(settings: ImportYoloSettings) -> Result:
     counts = _check(files, len(names), settings)
     if settings.classes and make_classes(names)[1][0] == 0:
         log.warning("class 0 of the .txt files is %r; leave it out of --classes if it is not meant", names[0])
-    distinct = tuple(dict.fromkeys(names))
-    if len(distinct) < len(names):
-        log.warning("%d of the class names are there more than once: they are one class", len(names) - len(distinct))
-    order = [distinct.index(name) for name in names]
-    train, valid = (_labelled(part, files, counts, order, settings) for part in (files.train, files.valid))
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        log.warning("several classes are called %r: they are one class", twice[0])
+    train, valid = (_labelled(part, files, counts, len(names), settings) for part in (files.train, files.valid))
     if not train:
         raise SegtoolError(f"no image of {settings.data} has a .txt file, such as {next(iter(files.labels.values()))}")
     test = folders.find_files(settings.test_images, [settings.output.out]) if settings.test_images else files.test
-    content = LabelledImages(distinct, train, valid, test)
-    return import_polygons("import yolo", settings, content, relative=True)
+    content = LabelledImages(names, train, valid, {name: LabelledImage(path) for name, path in test.items()})
+    resolved = {"classes": list(names)}
+    return import_polygons("import yolo", settings, content, digest_labels(content), relative=True, resolved=resolved)
 
 
 def _check(files: yolo_folders.YoloFiles, classes: int, settings: ImportYoloSettings) -> dict[Path, int]:
@@ -65,7 +65,7 @@ def _labelled(
     part: Mapping[str, Path],
     files: yolo_folders.YoloFiles,
     counts: Mapping[Path, int],
-    order: Sequence[int],
+    classes: int,
     settings: ImportYoloSettings,
 ) -> dict[str, LabelledImage]:
     """Return the images of a part that have a .txt file, and those that have none, if these are wanted."""
@@ -74,7 +74,7 @@ def _labelled(
         if image not in counts:
             return LabelledImage(image)
         labels = files.labels[image]
-        return LabelledImage(image, labels, counts[image], partial(_read, labels, order, settings.boxes))
+        return LabelledImage(image, labels, counts[image], partial(_read, labels, classes, settings.boxes))
 
     unlisted = [image for image in part.values() if image not in counts]
     if unlisted:
@@ -84,5 +84,5 @@ def _labelled(
     return {image_id: look(image) for image_id, image in part.items() if keep or image in counts}
 
 
-def _read(labels: Path, order: Sequence[int], boxes: bool, size: Size) -> Sequence[Annotation]:
-    return yolo.annotations(labels, order, boxes=boxes)
+def _read(labels: Path, classes: int, boxes: bool, size: Size) -> Sequence[Annotation]:
+    return yolo.annotations(labels, classes, boxes=boxes)

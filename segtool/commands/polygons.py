@@ -1,12 +1,12 @@
-"""What `import labelme` and `import yolo` share: paint the objects of each image and write the data set."""
+"""What `import coco`, `labelme` and `yolo` share: paint the objects of each image and write the data set."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from segtool.core import images
 from segtool.core.artifacts.output import Output
-from segtool.core.dataset.class_map import read_class_map
+from segtool.core.dataset.class_map import ClassMap, read_class_map
 from segtool.core.dataset.dataset import Dataset, Record, write_dataset
 from segtool.core.dataset.folds import ALWAYS_TRAIN, write_folds
 from segtool.core.dataset.image_kind import with_image_kind
@@ -27,7 +27,7 @@ OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv", "folds.csv")
 
 
 class Settings(Protocol):
-    """The settings that both commands have."""
+    """The settings that all these commands have."""
 
     @property
     def output(self) -> OutputSettings: ...
@@ -35,13 +35,24 @@ class Settings(Protocol):
     def polygons(self) -> PolygonSettings: ...
 
 
-def import_polygons(command: str, settings: Settings, content: LabelledImages, *, relative: bool = False) -> Result:
+def import_polygons(
+    command: str,
+    settings: Settings,
+    content: LabelledImages,
+    inputs: Mapping[str, str],
+    *,
+    crowd: coco_paint.Crowd = "ignore",
+    relative: bool = False,
+    resolved: Mapping[str, Any] | None = None,
+) -> Result:
     """Write the data set.
 
     Args:
         command: its name in the stamp.
         content: the images and what is marked in them.
-        relative: coordinates are shares of width and height instead of pixels.
+        inputs: digests of what the annotations were read from.
+        crowd, relative: see coco_paint.Painting.
+        resolved: see Output.writing.
     """
     out = settings.output.out
     classes, own_ids = make_classes(content.names)
@@ -52,14 +63,13 @@ def import_polygons(command: str, settings: Settings, content: LabelledImages, *
     labelled = {**content.train, **{prefix + name: found for name, found in content.valid.items()}}
     records, test = _records(content, prefix, settings)
     output = Output(settings.output, command, owns=OWNS)
-    with output.writing(settings, _inputs(content, labelled, settings), resolved={"classes": list(classes)}):
+    with output.writing(settings, {**inputs, **_inputs(content, labelled, settings)}, resolved=resolved):
         if output.done:
             return output.up_to_date()
-        class_ids = [mapped.ids[own] for own in own_ids]
-        rules = coco_paint.Painting(settings.polygons.paint, relative=relative, unmarked=mapped.unmarked)
-        tally = _write_masks(records, labelled, class_ids, len(mapped.classes), settings, rules)
-        for record in test:
-            images.image_size(record.image)
+        rules = coco_paint.Painting(settings.polygons.paint, crowd, relative, mapped.unmarked)
+        tally = _write_masks(records, labelled, [mapped.ids[own] for own in own_ids], mapped, settings, rules)
+        for found in content.test.values():
+            _check_size(found)
         dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(records), test=tuple(test))
         editable = write_dataset(out, with_image_kind(dataset))
         if content.valid:
@@ -98,17 +108,24 @@ def _records(content: LabelledImages, prefix: str, settings: Settings) -> tuple[
             for name, found in part.items()
         ]
     test_groups = find_groups(content.test, regex, required=False)
-    return records, [Record(name, path, group=test_groups[name]) for name, path in content.test.items()]
+    return records, [Record(name, found.image, group=test_groups[name]) for name, found in content.test.items()]
 
 
 def _inputs(content: LabelledImages, labelled: Mapping[str, LabelledImage], settings: Settings) -> dict[str, str]:
     chosen = settings.polygons.map
     return {
-        "annotations": digest_stats(found.labels for found in labelled.values() if found.labels),
         "images": digest_stats(found.image for found in labelled.values()),
-        "test-images": digest_stats(content.test.values()),
-        "validation": repr(len(content.valid)),
+        "test-images": digest_stats(found.image for found in content.test.values()),
         **({"map": digest_file(chosen)} if chosen else {}),
+    }
+
+
+def digest_labels(content: LabelledImages) -> dict[str, str]:
+    """Return the digests of annotations in a file for each image."""
+    found = [*content.train.values(), *content.valid.values()]
+    return {
+        "annotations": digest_stats(image.labels for image in found if image.labels),
+        "validation": repr(len(content.valid)),
     }
 
 
@@ -116,18 +133,24 @@ def _write_masks(
     records: Sequence[Record],
     labelled: Mapping[str, LabelledImage],
     class_ids: Sequence[int | None],
-    classes: int,
+    mapped: ClassMap,
     settings: Settings,
     rules: coco_paint.Painting,
 ) -> Tally:
-
     def make(record: Record, size: Size) -> images.Array:
         found = labelled[record.image_id]
-        if found.size:
-            images.check_size(record.image, found.size, str(found.labels))
+        _check_size(found)
         return coco_paint.paint(found.read(size), class_ids, size, rules)
 
-    return write_masks(records, classes, make, tracker(settings.output.quiet))
+    return write_masks(records, len(mapped.classes), make, tracker(settings.output.quiet))
+
+
+def _check_size(found: LabelledImage) -> None:
+    """Read the header of an image. Raises SegtoolError if its size is not the one that was labelled."""
+    size = images.image_size(found.image)
+    if found.size and found.size != size:
+        hint = " with width and height swapped" if size == found.size[::-1] else ""
+        images.check_size(found.image, found.size, f"{found.where}{hint}")
 
 
 def _result(out: Path, content: LabelledImages, tally: Tally, classes: Sequence[str]) -> Result:

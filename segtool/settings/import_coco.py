@@ -6,6 +6,7 @@ from typing import Literal
 
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
+from segtool.settings.polygons import PolygonSettings
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,6 @@ class ImportCocoSettings:
     )
     test: Path | None = option(None, help="COCO JSON that lists the test images")
     test_images: Path | None = option(None, needs=("test",), help="Folder of the images of --test (default: --images)")
-    paint: Literal["area", "file", "category"] = option(
-        "area", help="Order of painting overlapping annotations: largest area first, as in the file, or by category id"
-    )
     crowd: Literal["ignore", "object", "drop"] = option(
         "ignore", help="What crowds (iscrowd) become: ignored pixels, objects like others, or nothing"
     )
@@ -37,8 +35,4 @@ class ImportCocoSettings:
     relative: bool = option(
         False, flags="--relative", help="Polygon coordinates are shares of width and height instead of pixels"
     )
-    group_regex: str | None = option(None, help="Regular expression whose first capture in an image's id is its group")
-    map: Path | None = option(
-        None,
-        help="Rename, merge, `drop` or `ignore` classes: CSV with columns theirs,ours, or YAML of `theirs: ours`",
-    )
+    polygons: PolygonSettings = PolygonSettings()

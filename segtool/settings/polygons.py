@@ -1,4 +1,4 @@
-"""Settings that `import labelme` and `import yolo` share."""
+"""Settings that `import coco`, `import labelme` and `import yolo` share."""
 
 from dataclasses import dataclass
 from pathlib import Path

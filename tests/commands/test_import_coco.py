@@ -13,10 +13,12 @@ from pycocotools import mask as coco_mask
 from segtool.commands import import_coco
 from segtool.core import images
 from segtool.core.dataset import dataset as catalog
+from segtool.core.formats import coco_paint
 from segtool.core.tables import read_csv
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.common import OutputSettings
 from segtool.settings.import_coco import ImportCocoSettings
+from segtool.settings.polygons import PolygonSettings
 
 FILES = ("batch 1/a.jpg", "batch 1/a.png", "한글.jpg")
 BOX = [[2, 1, 7, 1, 7, 5, 2, 5]]
@@ -48,7 +50,9 @@ def write(folder: Path, **sections: Any) -> None:
 
 def run(folder: Path, overwrite: bool = False, **options: Any) -> catalog.Dataset:
     out = OutputSettings(folder / "out", overwrite=overwrite, quiet=True)
-    settings = {"annotations": (folder / "train.json",), "images": folder / "root", **options}
+    names = ("paint", "map", "group_regex")
+    polygons = PolygonSettings(**{name: options.pop(name) for name in names if name in options})
+    settings = {"annotations": (folder / "train.json",), "images": folder / "root", "polygons": polygons, **options}
     if isinstance(settings["annotations"], Path):
         settings["annotations"] = (settings["annotations"],)
     print(import_coco.run(ImportCocoSettings(out, **settings)).text())
@@ -183,15 +187,29 @@ def test_several_files_an_official_validation_set_groups_and_a_map(given: Path) 
     assert held_back.classes == ("can", "cup")
     masks = [held_back.read_mask(record) for record in held_back.train]
     assert [(int(mask[2, 3]), int(mask[0, 0])) for mask in masks] == [(0, 255), (1, 255), (255, 255)]
-    with pytest.raises(SegtoolError, match=r"'batch 1/a\.jpg' is a training image, too"):
+    with pytest.raises(SegtoolError, match=r"root/batch 1/a\.jpg is in training and in validation \(3 such"):
         run(given, overwrite=True, valid=(given / "train.json",))
     write(given, categories=[{"id": i, "name": str(i)} for i in range(255)])
     with pytest.raises(SegtoolError, match="256 classes, background included; segtool takes 255"):
         run(given, overwrite=True)
 
 
+def test_validation_images_of_the_same_names_are_in_the_same_groups(given: Path) -> None:
+    shutil.copytree(given / "root", given / "held")
+    shutil.copy(given / "train.json", given / "valid.json")
+    held: dict[str, Any] = {"valid": (given / "valid.json",), "valid_images": given / "held"}
+    dataset = run(given, group_regex="^(.)", **held)
+    assert list(dataset.by_id) == [*FILES, *(f"valid/{name}" for name in FILES)]
+    assert [record.group for record in dataset.train] == ["b", "b", "한"] * 2
+    assert dataset.by_id["valid/한글.jpg"].image.resolve() == given / "held" / "한글.jpg"
+    # One file under two names.
+    write(given, images=[{"id": "i0", "file_name": "C:/root/한글.jpg"}])
+    with pytest.raises(SegtoolError, match=r"한글\.jpg is in training and in validation"):
+        run(given, overwrite=True, valid=(given / "valid.json",))
+
+
 def test_interrupted_then_resumed(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paint, calls = import_coco.coco_paint.paint, []
+    paint, calls = coco_paint.paint, []
 
     def interrupted(*arguments: Any) -> images.Array:
         calls.append(arguments)
@@ -199,7 +217,7 @@ def test_interrupted_then_resumed(given: Path, monkeypatch: pytest.MonkeyPatch) 
             raise KeyboardInterrupt
         return paint(*arguments)
 
-    monkeypatch.setattr(import_coco.coco_paint, "paint", interrupted)
+    monkeypatch.setattr(coco_paint, "paint", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(given)
     assert not (given / "out" / "done.json").exists()
@@ -262,7 +280,7 @@ def test_command_line(given: Path, segtool: Any) -> None:
     done = segtool("import", "coco", "train.json", "--images", "root", "--test", "test.json", "-o", "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == (
-        "out/dataset.yaml: 3 training images (1 without annotations), 1 test, 3 classes"
+        "out/dataset.yaml: 3 training images (1 without objects), 1 test, 3 classes"
     )
     failed = segtool("import", "coco", "train.json", "--images", "elsewhere", "-o", "out 2")
     assert (failed.returncode, failed.stdout) == (1, "")

@@ -90,6 +90,10 @@ def test_classes_are_mapped(given: Path) -> None:
     (given / "map.yaml").write_text("cat: drop\n")
     dataset = run(given, polygons=PolygonSettings(map=given / "map.yaml"), overwrite=True)
     assert (dataset.classes, row(dataset, "s2/a")) == (("Background", "dog"), [0] * 9)
+    # What is ignored is so whatever becomes of the classes, the first of which is cat.
+    write(given / "set/s2/a.json", shape("__ignore__", 2, 3), shape("dog", 5, 8))
+    dataset = run(given, polygons=PolygonSettings(map=given / "map.yaml"), overwrite=True)
+    assert row(dataset, "s2/a") == [0, 0, 255, 0, 0, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize(

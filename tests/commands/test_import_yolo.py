@@ -148,7 +148,17 @@ def test_images_of_other_depths_and_bands(given: Path) -> None:
 def test_a_class_named_twice_is_one(given: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(given / "set/data.yaml", "train: images/train\nnames: [cat, cat]\n")
     assert run(given).classes == ("Background", "cat")
-    assert "1 of the class names are there more than once" in caplog.text
+    assert "several classes are called 'cat': they are one class" in caplog.text
+
+
+def test_names_in_another_order_are_other_settings(given: Path) -> None:
+    """Also where the classes stay the same, but not the numbers that mean them."""
+    write(given / "set/data.yaml", "train: images/train\nnames: [cat, background]\n")
+    assert row(run(given), "a") == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    write(given / "set/data.yaml", "train: images/train\nnames: [background, cat]\n")
+    with pytest.raises(UsageError, match="classes"):
+        run(given)
+    assert row(run(given, overwrite=True), "a") == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0]
 
 
 def test_boxes(given: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -51,7 +51,7 @@ def read_class_map(path: Path | None, classes: Sequence[str]) -> ClassMap:
         raise SegtoolError(f"{path}: there is no class {unknown[0]!r}{did_you_mean(unknown[0], classes)}")
     if renames.get(classes[0]) == DROPPED:
         raise SegtoolError(
-            f"{path}: class 0, {classes[0]!r}, is what dropped classes become, so it cannot be dropped itself; `ignore` it"
+            f"{path}: class 0, {classes[0]!r}, is what dropped classes become and cannot be dropped itself; `ignore` it"
         )
     mapped = apply_renames(classes, renames)
     if path and not 2 <= len(mapped.classes) <= MAX_CLASSES:

@@ -28,13 +28,13 @@ class Annotation:
 
     Attributes:
         id: names it in errors, together with `source`, its file.
-        category: position of its category among the names.
+        category: position of its category among the names; None for pixels that are ignored, whatever the classes.
         segmentation: its region, as the file has it.
         crowd: whether it marks a group of objects as one.
     """
 
     id: Any
-    category: int
+    category: int | None
     segmentation: Any
     crowd: bool = False
     source: Path = Path()
@@ -58,16 +58,6 @@ class Coco:
 
     names: tuple[str, ...]
     pictures: tuple[Picture, ...]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, the background first."""
-        return make_classes(self.names)[0]
-
-    @property
-    def class_ids(self) -> tuple[int, ...]:
-        """The class id of each category, by position."""
-        return make_classes(self.names)[1]
 
 
 def read(path: Path, *, boxes: bool = False) -> Coco:
@@ -104,24 +94,29 @@ def read(path: Path, *, boxes: bool = False) -> Coco:
         if segmentation is None:
             empty.append(annotation_id)
             continue
-        crowd = bool(entry.get("iscrowd"))
-        picture.annotations.append(Annotation(annotation_id, order[category], segmentation, crowd, path))
+        crowd = plain_id(entry.get("iscrowd") or 0)
+        if crowd not in (0, 1):
+            raise SegtoolError(f"{where} has iscrowd {crowd!r}, which is neither 0 nor 1")
+        picture.annotations.append(Annotation(annotation_id, order[category], segmentation, bool(crowd), path))
     _tell_left_out(path, left_out, len(content["annotations"]), content["annotations"], pictures)
     return Coco(names, _joined(pictures, path))
 
 
-def merge(contents: Sequence[Coco]) -> Coco:
-    """Join annotation files: categories by name, images by file_name.
+def merge(contents: Sequence[Coco], names: Sequence[str] = ()) -> Coco:
+    """Join annotation files: categories by name, those in `names` first, and images by file_name.
 
     Raises:
         SegtoolError: two files give an image different sizes.
     """
-    names = tuple(dict.fromkeys(name for content in contents for name in content.names))
+    names = tuple(dict.fromkeys([*names, *(name for content in contents for name in content.names)]))
     pictures: dict[str, Picture] = {}
     for content in contents:
         position = [names.index(name) for name in content.names]
         for picture in content.pictures:
-            moved = [replace(one, category=position[one.category]) for one in picture.annotations]
+            moved = [
+                replace(one, category=None if one.category is None else position[one.category])
+                for one in picture.annotations
+            ]
             _join(pictures, replace(picture, annotations=moved), "the annotation files")
     return Coco(names, tuple(pictures.values()))
 
@@ -142,7 +137,8 @@ def read_names(path: Path) -> tuple[dict[Any, str], dict[Any, str]]:
 def make_classes(categories: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return class names, the background first, and the class id of each category, given in the order of their ids.
 
-    A category called background (in any case) is class 0; if there is none, `Background` is added.
+    A category called background (in any case) is class 0; if there is none, `Background` is added. Categories of one
+    name are one class.
 
     >>> make_classes(["paper", "glass"])
     (('Background', 'paper', 'glass'), (1, 2))
@@ -150,7 +146,8 @@ def make_classes(categories: Sequence[str]) -> tuple[tuple[str, ...], tuple[int,
     (('background', 'paper', 'glass'), (1, 0, 2))
     """
     background = [name for name in categories if name.strip().lower() == "background"]
-    classes = (*(background[:1] or ["Background"]), *(name for name in categories if name not in background))
+    others = dict.fromkeys(name for name in categories if name not in background)
+    classes = (*(background[:1] or ["Background"]), *others)
     return classes, tuple(0 if name in background else classes.index(name) for name in categories)
 
 

@@ -20,6 +20,7 @@ LONGEST = 12
 SMALL = 4
 
 Rle = dict[str, Any]
+Crowd = Literal["ignore", "object", "drop"]
 
 
 class Painting(NamedTuple):
@@ -34,7 +35,7 @@ class Painting(NamedTuple):
     """
 
     order: Literal["area", "file", "category"] = "area"
-    crowd: Literal["ignore", "object", "drop"] = "ignore"
+    crowd: Crowd = "ignore"
     relative: bool = False
     unmarked: int = 0
 
@@ -68,24 +69,30 @@ def regions(
     annotations: Sequence[Annotation], class_ids: Sequence[int | None], size: Size, rules: Painting
 ) -> list[tuple[int, Rle]]:
     """Return the class id and the run-lengths of what is painted, in the order of painting; arguments as `paint`'s."""
+    valued = [(annotation, _value(annotation, class_ids, rules.crowd)) for annotation in annotations]
     kept = [
-        (a, to_rle(a.segmentation, size, str(a), relative=rules.relative))
-        for a in annotations
-        if class_ids[a.category] is not None and not (a.crowd and rules.crowd == "drop")
+        (annotation, value, to_rle(annotation.segmentation, size, str(annotation), relative=rules.relative))
+        for annotation, value in valued
+        if value is not None
     ]
     if rules.order == "area":
         # int: pycocotools returns uint32, whose negative wraps around.
-        kept.sort(key=lambda region: -int(coco_mask.area(region[1])))
+        kept.sort(key=lambda region: -int(coco_mask.area(region[2])))
     elif rules.order == "category":
-        kept.sort(key=lambda region: region[0].category)
-    painted = []
-    for annotation, rle in kept:
-        value = images.IGNORE if annotation.crowd and rules.crowd == "ignore" else class_ids[annotation.category]
-        assert value is not None
-        painted.append((value, rle))
+        kept.sort(key=lambda region: region[0].category or 0)
     # What is ignored is painted first, so that objects among it count.
-    painted.sort(key=lambda region: region[0] != images.IGNORE)
-    return painted
+    kept.sort(key=lambda region: region[1] != images.IGNORE)
+    return [(value, rle) for _, value, rle in kept]
+
+
+def _value(annotation: Annotation, class_ids: Sequence[int | None], crowd: Crowd) -> int | None:
+    """Return the mask value of an annotation; None if it is not painted."""
+    if annotation.category is None:
+        return images.IGNORE
+    class_id = class_ids[annotation.category]
+    if class_id is None or not annotation.crowd:
+        return class_id
+    return {"ignore": images.IGNORE, "object": class_id, "drop": None}[crowd]
 
 
 def to_rle(segmentation: Any, size: Size, name: str, *, relative: bool = False) -> Rle:

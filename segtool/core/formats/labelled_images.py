@@ -1,4 +1,4 @@
-"""Images with an annotation file each, as the imports of several formats find them."""
+"""Images with their outlines or run lengths, as the imports of several formats find them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ class LabelledImage:
 
     Attributes:
         image: the file.
-        labels: the file that labels it; None for an image without objects.
+        labels: the file that labels it alone, if there is one.
         count: number of objects.
         read: returns the objects, given the size of the image.
-        size: the image's size, if the file that labels it says so.
+        size: the image's size, if what labels it says so; `where` names that in errors.
     """
 
     image: Path
@@ -25,13 +25,17 @@ class LabelledImage:
     count: int = 0
     read: Callable[[Size], Sequence[Annotation]] = lambda size: ()
     size: Size | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Names of categories by position, and the images of training, validation and test by image_id."""
+    """Names of categories by position, and the images of training, validation and test by image_id.
+
+    Several categories may have the same name; they are one class.
+    """
 
     names: tuple[str, ...]
     train: Mapping[str, LabelledImage]
     valid: Mapping[str, LabelledImage] = field(default_factory=dict)
-    test: Mapping[str, Path] = field(default_factory=dict)
+    test: Mapping[str, LabelledImage] = field(default_factory=dict)

@@ -125,7 +125,7 @@ def _shape(content: Mapping[str, Any], number: int, path: Path) -> Shape:
 def annotations(file: LabelmeFile, names: Sequence[str], size: Size) -> list[Annotation]:
     """Return the objects in a file, for an image of this size.
 
-    What is labelled `__ignore__` is returned as a crowd, whose pixels are ignored.
+    What is labelled `__ignore__` has no category: its pixels are ignored.
 
     Raises:
         SegtoolError: a mask is no picture, or not where its points say.
@@ -135,17 +135,16 @@ def annotations(file: LabelmeFile, names: Sequence[str], size: Size) -> list[Ann
 
 def _annotation(shapes: Sequence[Shape], names: Sequence[str], size: Size, path: Path) -> Annotation:
     first = shapes[0]
-    ignored = first.label == IGNORED_LABEL
-    category = 0 if ignored else names.index(first.label)
+    category = None if first.label == IGNORED_LABEL else names.index(first.label)
     if first.kind == "mask":
-        return Annotation(first.number, category, _mask_runs(first, size, path), ignored, path)
+        return Annotation(first.number, category, _mask_runs(first, size, path), source=path)
     outlines = [_outline(shape) for shape in shapes]
     if all(outline.min() >= 0 and outline.max() <= 1 for outline in outlines):
         raise SegtoolError(
             f"shape {first.number} ({first.label!r}) in {path} has coordinates from 0 to 1, but labelme's are pixels;"
             " multiply them by width and height, or remove it"
         )
-    return Annotation(first.number, category, [outline.ravel().tolist() for outline in outlines], ignored, path)
+    return Annotation(first.number, category, [outline.ravel().tolist() for outline in outlines], source=path)
 
 
 def _outline(shape: Shape) -> Points:

@@ -36,17 +36,11 @@ def read_rows(path: Path, classes: int) -> list[Row]:
     return [_row(line.split(), number, classes, path) for number, line in lines if line.strip()]
 
 
-def annotations(path: Path, order: Sequence[int], *, boxes: bool) -> list[Annotation]:
-    """Return the objects in a .txt file.
-
-    Args:
-        order: position of each class among the names.
-        boxes: whether objects that are boxes count.
-    """
-    rows = read_rows(path, len(order))
+def annotations(path: Path, classes: int, *, boxes: bool) -> list[Annotation]:
+    """Return the objects in a .txt file of so many classes; with `boxes` also those that are boxes."""
     return [
-        Annotation(f"line {row.line}", order[row.category], [row.outline], source=path)
-        for row in rows
+        Annotation(f"line {row.line}", row.category, [row.outline], source=path)
+        for row in read_rows(path, classes)
         if boxes or not row.is_box
     ]
 

@@ -50,9 +50,13 @@ def write(path: Path, objects: list[dict[str, Any]] | None = None, **sections: A
     return path
 
 
+def class_ids(content: coco.Coco) -> tuple[int, ...]:
+    return coco.make_classes(content.names)[1]
+
+
 def paint(path: Path, order: Any = "area") -> images.Array:
     content = coco.read(path)
-    return coco_paint.paint(content.pictures[0].annotations, content.class_ids, SIZE, coco_paint.Painting(order))
+    return coco_paint.paint(content.pictures[0].annotations, class_ids(content), SIZE, coco_paint.Painting(order))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.sampled_from([0.02, 0.5, 0.98]))
@@ -117,10 +121,10 @@ def test_an_object_in_a_crowd_counts(tmp_path: Path) -> None:
 
 def test_classes_are_dense_with_the_background_first(tmp_path: Path) -> None:
     content = coco.read(write(tmp_path / "a.json", []))
-    assert (content.classes, content.class_ids) == (("Background", "paper", "glass"), (1, 2))
+    assert coco.make_classes(content.names) == (("Background", "paper", "glass"), (1, 2))
     named = [{"id": 3, "name": "cup"}, {"id": 90, "name": "BACKGROUND"}, {"id": 40, "name": "fork"}]
     content = coco.read(write(tmp_path / "a.json", [], categories=named))
-    assert (content.classes, content.class_ids) == (("BACKGROUND", "cup", "fork"), (1, 2, 0))
+    assert coco.make_classes(content.names) == (("BACKGROUND", "cup", "fork"), (1, 2, 0))
 
 
 def test_annotations_that_are_left_out_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -198,8 +202,8 @@ def test_taco_is_painted_as_pycocotools_would(data_dir: Path) -> None:
     """Category ids from 0, folder names, several sizes: three images, painted by JSON order."""
     path = data_dir / "annotations" / "taco.json"
     content, whole = coco.read(path), reference(path)
-    assert len(content.classes) == 61
-    assert content.class_ids == tuple(range(1, 61))
+    assert len(coco.make_classes(content.names)[0]) == 61
+    assert class_ids(content) == tuple(range(1, 61))
     smallest = sorted(whole.imgs.values(), key=lambda image: image["height"] * image["width"])[:3]
     for image in smallest:
         picture = next(p for p in content.pictures if p.file_name == image["file_name"])
@@ -207,7 +211,7 @@ def test_taco_is_painted_as_pycocotools_would(data_dir: Path) -> None:
         for annotation in whole.imgToAnns[image["id"]]:
             expected[whole.annToMask(annotation) == 1] = annotation["category_id"] + 1
         assert picture.size == Size(*expected.shape)
-        found = coco_paint.paint(picture.annotations, content.class_ids, picture.size, coco_paint.Painting("file"))
+        found = coco_paint.paint(picture.annotations, class_ids(content), picture.size, coco_paint.Painting("file"))
         assert expected.any()
         assert np.array_equal(found, expected)
 
@@ -226,7 +230,7 @@ def test_real_crowd(data_dir: Path) -> None:
     """Its crowd is uncompressed: no pixel is not, then 20 are and 30 are not, down the columns of 10x5."""
     path = data_dir / "annotations" / "coco_crowd_instances.json"
     content = coco.read(path)
-    mask = coco_paint.paint(content.pictures[0].annotations, content.class_ids, Size(10, 5), coco_paint.Painting())
+    mask = coco_paint.paint(content.pictures[0].annotations, class_ids(content), Size(10, 5), coco_paint.Painting())
     expected = np.zeros((10, 5), np.uint8)
     expected[:, :2] = 255
     expected[:2, :1] = 1
@@ -265,7 +269,7 @@ def test_coordinates_may_be_shares_of_the_size(tmp_path: Path) -> None:
     relative = [[value / SIZE[1 - index % 2] for index, value in enumerate(BOX[0])]]
     content = coco.read(write(tmp_path / "a.json", [{"segmentation": relative}]))
     rules = coco_paint.Painting(relative=True)
-    mask = coco_paint.paint(content.pictures[0].annotations, content.class_ids, SIZE, rules)
+    mask = coco_paint.paint(content.pictures[0].annotations, class_ids(content), SIZE, rules)
     assert np.array_equal(mask, paint(write(tmp_path / "b.json", [{"segmentation": BOX}])))
 
 
@@ -274,7 +278,7 @@ def test_boxes_are_painted_where_that_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(SegtoolError, match="they have boxes, which --boxes paints"):
         coco.read(path)
     content = coco.read(path, boxes=True)
-    mask = coco_paint.paint(content.pictures[0].annotations, content.class_ids, SIZE, coco_paint.Painting())
+    mask = coco_paint.paint(content.pictures[0].annotations, class_ids(content), SIZE, coco_paint.Painting())
     assert np.array_equal(mask, paint(write(tmp_path / "b.json", [{"segmentation": BOX}])))
 
 
@@ -282,8 +286,15 @@ def test_boxes_are_painted_where_that_is_asked_for(tmp_path: Path) -> None:
 def test_what_crowds_become(tmp_path: Path, crowd: Any, value: int) -> None:
     content = coco.read(write(tmp_path / "a.json", [{"segmentation": BOX, "iscrowd": 1}]))
     rules = coco_paint.Painting(crowd=crowd)
-    mask = coco_paint.paint(content.pictures[0].annotations, content.class_ids, SIZE, rules)
+    mask = coco_paint.paint(content.pictures[0].annotations, class_ids(content), SIZE, rules)
     assert np.unique(mask[1:4, 1:6]).tolist() == [value] and mask.sum() == 15 * value
+
+
+def test_iscrowd_may_be_text(tmp_path: Path) -> None:
+    assert paint(write(tmp_path / "a.json", [{"segmentation": BOX, "iscrowd": "0"}])).max() == 2
+    assert paint(write(tmp_path / "a.json", [{"segmentation": BOX, "iscrowd": "1"}])).max() == 255
+    with pytest.raises(SegtoolError, match=r"annotation 40 in .* has iscrowd 'no', which is neither 0 nor 1"):
+        coco.read(write(tmp_path / "a.json", [{"segmentation": BOX, "iscrowd": "no"}]))
 
 
 def test_classes_may_be_ignored_or_dropped(tmp_path: Path) -> None:
@@ -312,7 +323,7 @@ def test_a_class_named_twice_and_a_heading_are_told(tmp_path: Path, caplog: pyte
     objects = [{"segmentation": BOX}, {"category_id": 6, "segmentation": [[0, 5, 8, 5, 8, 6, 0, 6]]}]
     path = write(tmp_path / "a.json", objects, categories=categories)
     content = coco.read(path)
-    assert content.classes == ("Background", "glass")
+    assert coco.make_classes(content.names)[0] == ("Background", "glass")
     assert "category 'litter' has no annotations and heads the others: left out" in caplog.text
     assert "category 'glass' more than once: they are one class" in caplog.text
     assert np.unique(paint(path)).tolist() == [0, 1]
@@ -343,6 +354,6 @@ def test_files_are_joined_by_names(tmp_path: Path) -> None:
         )
     )
     joined = coco.merge([one, other])
-    assert joined.classes == ("Background", "paper", "glass", "cup")
-    found = [[joined.names[a.category] for a in picture.annotations] for picture in joined.pictures]
+    assert coco.make_classes(joined.names)[0] == ("Background", "paper", "glass", "cup")
+    found = [[joined.names[a.category or 0] for a in picture.annotations] for picture in joined.pictures]
     assert found == [["glass", "glass"], ["cup"]]

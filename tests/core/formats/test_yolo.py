@@ -15,8 +15,8 @@ from segtool.values import Size
 SIZE = Size(10, 20)
 
 
-def paint(path: Path, order: tuple[int, ...] = (0, 1), *, boxes: bool = False) -> np.ndarray:
-    found = yolo.annotations(path, order, boxes=boxes)
+def paint(path: Path, *, boxes: bool = False) -> np.ndarray:
+    found = yolo.annotations(path, 2, boxes=boxes)
     return coco_paint.paint(found, (1, 2), SIZE, coco_paint.Painting(relative=True))
 
 
@@ -31,8 +31,6 @@ def test_outlines_are_shares_of_width_and_height(tmp_path: Path) -> None:
     expected[2:7, 2:10] = 1
     expected[3:5, 5:8] = 2
     assert np.array_equal(paint(write(tmp_path / "a.txt", text)), expected)
-    # A class named twice is one.
-    assert np.array_equal(paint(tmp_path / "a.txt", (0, 0)), np.minimum(expected, 1))
 
 
 def test_an_outline_a_little_outside_is_cut_off(tmp_path: Path) -> None:
