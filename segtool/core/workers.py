@@ -1,15 +1,26 @@
-"""Work on many items in several processes, in order: Pillow decodes under Python's lock, so threads do not help."""
+"""Work on many items on all cores, in order, by threads or by processes.
+
+Threads cost nothing to begin and share what they read; they run side by side while Pillow, OpenCV and NumPy decode or
+compute on large arrays, which is most of writing a mask. Processes also run Python and NumPy's many small steps side by
+side, which is most of looking closely at an image (`inspect`); what they return must be small, since it is pickled.
+"""
 
 import multiprocessing
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from segtool.errors import SegtoolError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Items begun per core by threads: enough that none waits for a slow one, few enough that a stop comes soon.
+AHEAD = 4
 # Items that a process is given at once.
 CHUNK = 8
 
@@ -21,6 +32,25 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def map_in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield `work(item)` for each item, in order, with a thread for each core.
+
+    An error of `work` is raised here, at its item; items after it may have been worked on.
+    """
+    most = AHEAD * core_count()
+    begun: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(core_count())
+    try:
+        for item in items:
+            begun.append(pool.submit(work, item))
+            if len(begun) == most:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def map_in_processes(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
     """Yield `work(item)` for each item, in order.
 
@@ -28,6 +58,9 @@ def map_in_processes(work: Callable[[T], R], items: Iterable[T], workers: int | 
         work: any function, as processes are forked; its errors are raised here.
         items: what can be pickled.
         workers: number of processes; 0 or 1 works in this one, None takes one for each core.
+
+    Raises:
+        SegtoolError: a process was killed, mostly because memory ran out.
     """
     todo = list(items)
     workers = min(core_count() if workers is None else workers, -(-len(todo) // CHUNK))
@@ -38,9 +71,13 @@ def map_in_processes(work: Callable[[T], R], items: Iterable[T], workers: int | 
     with ProcessPoolExecutor(workers, fork, initializer=_begin, initargs=(work,)) as pool:
         try:
             yield from pool.map(_call, todo, chunksize=CHUNK)
-        except BaseException:
+        except BrokenProcessPool:
+            raise SegtoolError(
+                "a process that reads images was killed, mostly because memory ran out: free some, and run the same"
+                " command again"
+            ) from None
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _begin(work: Callable[[Any], Any]) -> None:

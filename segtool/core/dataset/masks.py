@@ -11,7 +11,7 @@ from segtool.core import images
 from segtool.core.dataset.dataset import Record
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
-from segtool.core.threads import map_in_threads
+from segtool.core.workers import map_in_threads
 from segtool.errors import SegtoolError
 from segtool.values import Size
 

@@ -13,7 +13,7 @@ from segtool.core import images
 from segtool.core.formats.legends import IGNORED, RGB, Legend, read_colours
 from segtool.core.formats.mask_pixels import ColourMaskError, Colours, Ints, MaskReader, Pixels, pack, unpack
 from segtool.core.reporting.progress import Track
-from segtool.core.threads import map_in_threads
+from segtool.core.workers import map_in_threads
 from segtool.errors import SegtoolError
 
 # Values or colours that an error lists; more of them are counted.

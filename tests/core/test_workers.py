@@ -1,10 +1,13 @@
-"""Work in threads: results in order, errors at their item, and nothing begun long after a stop."""
+"""Work on all cores: results in order, errors at their item, nothing begun long after a stop, and lost processes."""
 
+import os
+import signal
 import threading
 
 import pytest
 
-from segtool.core.threads import AHEAD, map_in_threads
+from segtool.core.workers import AHEAD, map_in_processes, map_in_threads
+from segtool.errors import SegtoolError
 
 
 def test_results_are_in_order_whichever_ends_first() -> None:
@@ -48,3 +51,21 @@ def test_items_are_taken_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> 
     assert next(results) == "0"
     del results
     assert next(items) == 2 * AHEAD
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_yield_results_in_order(workers: int) -> None:
+    factor = 3
+    assert list(map_in_processes(lambda item: factor * item, range(40), workers)) == list(range(0, 120, factor))
+    with pytest.raises(ValueError, match="item"):
+        list(map_in_processes(lambda item: int("item"), range(40), workers))
+
+
+def test_a_process_that_is_killed_is_one_line() -> None:
+    def work(item: int) -> int:
+        if item == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    with pytest.raises(SegtoolError, match="a process that reads images was killed, mostly because memory ran out"):
+        list(map_in_processes(work, range(40), 2))
