@@ -8,10 +8,9 @@ import numpy as np
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.files import atomic
-from segtool.core.images import Array
+from segtool.core.images import Pixels
 from segtool.core.inspection.findings import Duplicate, Findings
 from segtool.core.inspection.survey import ImageFacts, with_pixels
-from segtool.core.inspection.thumbnails import to_picture
 from segtool.core.reporting.pictures import write_pairs, write_preview
 
 if TYPE_CHECKING:
@@ -92,16 +91,17 @@ def _write_sizes(path: Path, findings: Findings, facts: Sequence[ImageFacts]) ->
 
 def _write_examples(path: Path, dataset: Dataset, facts: Sequence[ImageFacts]) -> bool:
     """For each class the image with most of it and one with a typical amount."""
-    samples = []
+    chosen: list[tuple[str, Record]] = []
     for index, name in enumerate(dataset.classes[:MOST_CLASSES]):
         holders = sorted((one for one in facts if one.pixels[index]), key=lambda one: -int(one.pixels[index]))
         for one in dict.fromkeys(range(0, len(holders), max(1, len(holders) // EXAMPLES))[:EXAMPLES]):
             record = holders[one].record
             share = holders[one].pixels[index] / max(1, holders[one].pixels.sum())
-            caption = f"{name}, {share:.2%}: {_short(record.image_id)}"
-            samples.append((caption, to_picture(dataset.read_image(record)), [dataset.read_mask(record)]))
-    if not samples:
+            chosen.append((f"{name}, {share:.2%}: {_short(record.image_id)}", record))
+    if not chosen:
         return False
+    # Read one by one, as they are drawn.
+    samples = ((caption, dataset.read_image(record), [dataset.read_mask(record)]) for caption, record in chosen)
     write_preview(path, samples, dataset.classes, dataset.palette)
     return True
 
@@ -109,17 +109,18 @@ def _write_examples(path: Path, dataset: Dataset, facts: Sequence[ImageFacts]) -
 def _write_duplicates(path: Path, dataset: Dataset, facts: Sequence[ImageFacts], findings: Findings) -> bool:
     """Leaking pairs first; of the others one for each scene."""
     records: dict[tuple[str, str], Record] = {(one.part, one.record.image_id): one.record for one in facts}
-    pairs: list[tuple[str, Array, Array]] = []
-    for pair in _varied(findings.pairs)[:PAIRS]:
+    chosen = _varied(findings.pairs)[:PAIRS]
+
+    def drawn(pair: Duplicate) -> tuple[str, Pixels, Pixels]:
         keys = _keys(pair)
-        images = [to_picture(dataset.read_image(records[part, image_id])) for part, image_id in keys]
+        one, other = (dataset.read_image(records[key]) for key in keys)
         places = [part if fold is None else f"fold {fold}" for part, fold in zip(pair.parts, pair.folds, strict=True)]
         names = " | ".join(f"{_short(key[1])} ({place})" for key, place in zip(keys, places, strict=True))
-        pairs.append((f"{pair.similarity:.3f} {names}", images[0], images[1]))
-    if not pairs:
-        return False
-    write_pairs(path, pairs)
-    return True
+        return f"{pair.similarity:.3f} {names}", one, other
+
+    if chosen:
+        write_pairs(path, map(drawn, chosen))
+    return bool(chosen)
 
 
 def _varied(pairs: Sequence[Duplicate]) -> list[Duplicate]:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.dataset.dataset import Dataset, Record
-from segtool.core.inspection.thumbnails import SIDE, shrink, to_grey, to_picture
+from segtool.core.inspection.thumbnails import SIDE, shrink, to_grey
+from segtool.core.reporting.pictures import to_rgb
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.scoring.components import component_runs
 from segtool.core.workers import map_in_processes
@@ -136,7 +137,7 @@ def _mismatch(record: Record, image: Size, mask: Size) -> Fault:
 
 def _image_facts(image: npt.NDArray[np.generic], record: Record) -> dict[str, object]:
     form, turned = images.stored_form(record.image)
-    picture = to_picture(image)
+    picture = to_rgb(image)
     small = shrink(picture)
     size = Size(*image.shape[:2])
     return {

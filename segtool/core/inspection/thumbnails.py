@@ -4,30 +4,15 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.images import Array
+from segtool.core.reporting.pictures import to_rgb
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.workers import map_in_processes
 
 # Height and width of a thumbnail in pixels.
 SIDE = 32
-# Values of pixels that are not bytes are spread between these percentiles of their image.
-LOW, HIGH = 0.5, 99.5
-
-
-def to_picture(image: npt.NDArray[np.generic]) -> Array:
-    """Return an image of any depth and number of bands, (H, W, C), as uint8 (H, W, 3).
-
-    The first three bands are shown, or the first one where there are fewer. Bytes stay as they are.
-    """
-    bands = image[..., :3] if image.shape[2] >= 3 else image[..., [0, 0, 0]]
-    if bands.dtype == np.uint8:
-        return np.ascontiguousarray(bands, np.uint8)
-    values = np.nan_to_num(bands.astype(np.float32), posinf=0, neginf=0)
-    low, high = np.percentile(values, (LOW, HIGH))
-    return np.clip((values - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
 
 
 def shrink(picture: Array) -> Array:
@@ -46,7 +31,7 @@ def read_thumbnails(
     """Read images and return their thumbnails, uint8 (N, 32, 32). Raises SegtoolError if one cannot be read."""
 
     def read(record: Record) -> Array:
-        return to_grey(shrink(to_picture(dataset.read_image(record))))
+        return to_grey(shrink(to_rgb(dataset.read_image(record))))
 
     made = map_in_processes(read, records, workers)
     found = list(track(made, total=len(records), label="reading images"))

@@ -1,5 +1,6 @@
 """Pictures of masks: colours for classes, and sheets of image, truth and prediction side by side."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ GAP = 4
 # The width of a letter, nearly.
 CHARACTER = 7
 FRAME_COLOUR = (255, 0, 0)
+# Pixels of an image, nearly, that say how it is stretched.
+SAMPLE = 250_000
 
 
 class Suspect(NamedTuple):
@@ -50,9 +53,17 @@ def to_rgb(image: Pixels) -> Array:
     shown = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
     if shown.dtype == np.uint8:
         return np.ascontiguousarray(shown)
-    low, high = np.nanpercentile(np.where(np.isfinite(shown), shown, np.nan), (2, 98), axis=(0, 1))
+    step = max(1, math.isqrt(image.shape[0] * image.shape[1] // SAMPLE))
+    low, high = np.array([_range(shown[::step, ::step, channel]) for channel in range(3)], np.float32).T
     stretched = (shown - low) / np.where(high > low, high - low, 1)
     return (255 * np.nan_to_num(stretched, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1)).astype(np.uint8)
+
+
+def _range(values: Pixels) -> tuple[float, float]:
+    """Return the 2nd and the 98th percentile of the values that are not missing."""
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, (2, 98)) if finite.size else (0, 0)
+    return float(low), float(high)
 
 
 def overlay(image: Array, mask: Array, colours: Array) -> Array:
@@ -84,7 +95,7 @@ def write_sheet(
 
 def write_preview(
     path: Path,
-    samples: Sequence[tuple[str, Pixels, Sequence[Array]]],
+    samples: Iterable[tuple[str, Pixels, Sequence[Array]]],
     classes: Sequence[str],
     palette: Sequence[Sequence[int]] | None = None,
     height: int = 160,
@@ -123,11 +134,11 @@ def write_suspects(
     _write(path, strips, classes, colours, columns=2)
 
 
-def write_pairs(path: Path, pairs: Sequence[tuple[str, Array, Array]], height: int = 160) -> None:
+def write_pairs(path: Path, pairs: Iterable[tuple[str, Pixels, Pixels]], height: int = 160) -> None:
     """Write a PNG of pairs of images, two pairs in a row.
 
     Args:
-        pairs: caption, two images uint8 (H, W, C).
+        pairs: caption, two images (H, W, C).
         height: of each picture, in pixels.
     """
     gap = np.full((height, GAP, 3), 255, np.uint8)

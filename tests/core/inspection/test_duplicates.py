@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segtool.core.inspection.duplicates import MIRRORED, SIMILAR, Pairs, components, find_pairs, unite
-from segtool.core.inspection.thumbnails import shrink, to_grey, to_picture
+from segtool.core.inspection.thumbnails import shrink, to_grey
 
 
 def thumbnails(pictures: list[np.ndarray]) -> np.ndarray:
@@ -106,15 +106,3 @@ def test_components_are_the_smallest_groups_that_split_no_pair(count: int, data:
 
 def test_unite_joins_what_either_numbering_joins() -> None:
     assert unite(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 3])).tolist() == [0, 0, 0, 1, 2]
-
-
-def test_pixels_of_any_depth_become_pictures() -> None:
-    grey = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8, 1)
-    picture = to_picture(grey)
-    assert (picture.dtype, picture.shape) == (np.uint8, (8, 8, 3))
-    assert (picture.min(), picture.max()) == (0, 255)
-    bands = np.random.default_rng(0).normal(size=(8, 8, 5)).astype(np.float32)
-    bands[0, 0] = np.nan
-    assert to_picture(bands).shape == (8, 8, 3)
-    bytes_of_three = draw(0)
-    assert np.array_equal(to_picture(bytes_of_three), bytes_of_three)
