@@ -66,7 +66,8 @@ def predict(settings: PredictSettings) -> Result | None:
         _require_there(settings.run)
         return None
     with _without_notices():
-        job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
+        own = [settings.output.out]
+        job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset, own)
         read_decision(settings.decision.thresholds, job.dataset.classes)
     inputs = {**job.inputs(), **decision_digest(settings.decision.thresholds)}
     device = settings.machine.device

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from segtool.core.artifacts.output import Output
-from segtool.core.dataset.dataset import Dataset, load_dataset
+from segtool.core.dataset.dataset import Dataset, Record, load_dataset
 from segtool.core.dataset.folds import read_folds
 from segtool.core.files import atomic, digest_bytes, digest_file, write_json
 from segtool.core.inspection import report
@@ -68,8 +68,11 @@ def _write(folder: Path, dataset: Dataset, facts: list[ImageFacts], findings: Fi
 def _inputs(settings: InspectSettings, dataset: Dataset) -> dict[str, str]:
     """Return digests of all that is read; files that are missing are a finding, not an error."""
     records = (*dataset.train, *dataset.test)
-    paths = [path for record in records for path in (record.image, record.mask) if path]
-    missing = {path for path in paths if not path.is_file()}
-    there = [record for record in records if not missing & {record.image, record.mask}]
+    missing = {path for record in records for path in _paths(record) if not path.is_file()}
+    there = [record for record in records if missing.isdisjoint(_paths(record))]
     digests = {**dataset.digests(there), "missing": digest_bytes(repr(sorted(map(str, missing))).encode())}
     return digests | ({"folds": digest_file(settings.folds)} if settings.folds else {})
+
+
+def _paths(record: Record) -> list[Path]:
+    return [path for path in (*record.files, record.mask, record.soft) if path]

@@ -43,7 +43,8 @@ def run(settings: PredictSettings) -> Result:
     if settings.geo:
         require_rasterio()
     with compute(settings.machine) as (device, world):
-        job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset)
+        own = [settings.output.out]
+        job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset, own)
         decision = read_decision(settings.decision.thresholds, job.dataset.classes)
         inputs = world.run_on_main(lambda: {**job.inputs(), **decision_digest(settings.decision.thresholds)})
         output = Output(settings.output, "predict", owns=(*OWNS, "geo"), shard=settings.shard)

@@ -168,3 +168,17 @@ def test_camvid(typed: Type, data_dir: Path, tmp_path: Path) -> None:
     pairs = read_csv(tmp_path / "report" / "duplicates.csv")
     assert len(pairs) > 10
     assert all(pair["first"].split("_")[0] == pair["second"].split("_")[0] for pair in pairs)
+
+
+def test_a_missing_band_is_a_finding(typed: Type, tmp_path: Path) -> None:
+    for band in "rn":
+        Image.fromarray(draw(ord(band))[..., 0]).save(tmp_path / f"a_{band}.png")
+    Image.fromarray(draw(1)[..., 0] // 128).save(tmp_path / "mask.png")
+    (tmp_path / "train.csv").write_text("image_id,image,image_2,mask\na,a_r.png,a_n.png,mask.png\n")
+    (tmp_path / "dataset.yaml").write_text("classes: [ground, box]\nchannels: 2\ntrain: train.csv\n")
+    assert typed("inspect . -o out --workers 0").status == 0
+    (tmp_path / "a_n.png").unlink()
+    ended = typed("inspect . -o out --workers 0 --overwrite")
+    assert (ended.status, ended.stderr) == (1, "")
+    (fault,) = [fault for fault in read(tmp_path / "out")["faults"] if fault["image_id"]]
+    assert (fault["kind"], "a_n.png" in fault["text"]) == ("unreadable image", True)

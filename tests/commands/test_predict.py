@@ -141,6 +141,10 @@ def test_a_plain_folder_of_images_is_predicted_as_the_data_set_is(folder: Path, 
     one = opened(typed, "predict 'my photos/deep/TEST_1.PNG' --threads 1 --run fold0 -o one")
     assert one.ids == ["TEST_1"]
     assert "up to date" in typed("predict 'my photos/deep/TEST_1.PNG' --threads 1 --run fold0 -o one").stdout
+    inside = "predict 'my photos' --threads 1 --run fold0 -o 'my photos/preds'"
+    for _ in range(2):
+        assert typed(inside).status == 0
+        assert open_predictions(Path("my photos/preds")).ids == found.ids
     refused = typed("predict 'my photos' --run fold0 --subset valid -o v")
     assert (refused.status, "its images can only be predicted as test images" in refused.stderr) == (2, True)
     (folder / "empty").mkdir()

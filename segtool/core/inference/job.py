@@ -1,6 +1,6 @@
 """A prediction job: which images are predicted, by which runs, in which groups."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,8 +73,11 @@ class Job:
                 yield Group(tuple(same[index] for index in indices), names)
 
 
-def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> Job:
+def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str, others: Collection[Path] = ()) -> Job:
     """Read the data set, or list the images of a plain folder, and the runs; find which runs predict each image.
+
+    Args:
+        others: folders whose images are not to be predicted, such as the one that predictions go to.
 
     Raises:
         SegtoolError, UsageError: a run has no weights yet or is given twice, there are no such images, or a run has
@@ -87,7 +90,7 @@ def read_job(data: Path, runs: Sequence[Path], checkpoint: str, subset: str) -> 
             raise UsageError(
                 f"--subset {subset}: {data} is no data set; its images can only be predicted as test images"
             )
-        dataset = open_photos(data, opened.values())
+        dataset = open_photos(data, opened.values(), others)
     records = _records(dataset, subset)
     if not records:
         raise UsageError(f"--subset {subset}: {dataset.path} has no such images")

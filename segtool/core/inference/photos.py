@@ -1,6 +1,6 @@
 """A plain folder of images, or one image, as a data set to predict."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,15 @@ def are_photos(data: Path) -> bool:
     return data.suffix.lower() in SUFFIXES if data.is_file() else data.is_dir() and not (data / "dataset.yaml").exists()
 
 
-def open_photos(data: Path, runs: Iterable[Run]) -> Dataset:
+def open_photos(data: Path, runs: Iterable[Run], others: Collection[Path] = ()) -> Dataset:
     """Return the images as test images without masks, with the classes and the kind of images of the first run.
 
-    The id of an image is its path below the folder, without suffix.
+    The id of an image is its path below the folder, without suffix. Folders in `others` are skipped.
 
     Raises:
         SegtoolError: there are no images, two have the same id, or the run's config.json is broken.
     """
-    files = {data.stem: data} if data.is_file() else list_images(data)
+    files = {data.stem: data} if data.is_file() else list_images(data, others)
     config = next(iter(runs)).path / "config.json"
     network: dict[str, Any] = read_json(config, dict[str, Any]).get("network", {})
     try:
