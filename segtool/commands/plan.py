@@ -1,6 +1,6 @@
 """`segtool plan`: a recipe from what the data, the machine and the time allow."""
 
-import os
+import shlex
 
 import torch
 
@@ -60,16 +60,16 @@ def _check(findings: Findings, dataset: Dataset) -> None:
 
 
 def _write(output: Output, settings: PlanSettings, dataset: Dataset, plan: Plan) -> None:
-    data = os.fspath(settings.data)
+    data, recipe = (shlex.quote(str(path)) for path in (settings.data, output.path))
     about = [
         f"{len(dataset.train)} training images of {plan.size} (median), {len(dataset.classes)} classes, on"
         f" {plan.machine}, {settings.time_limit / 60:.0f} minutes for one run of one fold.",
-        *plan.notes[:-1],
+        *plan.notes,
     ]
     commands = [
         split_command(plan.findings, settings.data),
-        f"segtool train {data} --config {output.path.name} --folds folds.csv --fold 0 -o runs/0",
-        plan.notes[-1].replace("DATA", data).replace("RUN", "runs/0").replace("PREDS", "preds/0"),
+        f"segtool train {data} --config {recipe} --folds folds.csv --fold 0 -o runs/0",
+        f"segtool predict {data} --run runs/0 {plan.predict_with} -o preds/0",
     ]
     with atomic(output.path) as file:
         file.write(write_recipe(about, plan.choices, commands))

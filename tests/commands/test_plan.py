@@ -29,6 +29,17 @@ def test_train_takes_the_recipe(tiny: Path, typed: Type, updates: None) -> None:
     assert trained.status == 0, trained.stderr
 
 
+def test_commands_can_be_typed_wherever_data_and_recipe_are(tiny: Path, typed: Type, updates: None) -> None:
+    data = tiny.rename(tiny.parent / "RUN DATA")
+    line = "-o 'recipes/my.yaml' --encoder-weights none --encoder tu-test_efficientnet --time-limit 40s --workers 0"
+    assert typed(f"plan '{data.name}' {line}").status == 0
+    lines = Path("recipes/my.yaml").read_text().splitlines()
+    (train,) = [line for line in lines if "segtool train" in line]
+    (predict,) = [line for line in lines if "segtool predict" in line]
+    assert "segtool train 'RUN DATA' --config recipes/my.yaml --folds" in train
+    assert "segtool predict 'RUN DATA' --run runs/0 --tta hflip -o preds/0" in predict
+
+
 def test_an_update_is_measured(tiny: Path, typed: Type) -> None:
     stopwatch = speed.Stopwatch("cpu", 3, 3)
     assert stopwatch.seconds("linknet", "tu-test_efficientnet", (32, 32), 2, "fp32") > 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from segtool.core.inspection.advice import WINDOWED
 from segtool.core.inspection.findings import Findings
 from segtool.core.planning.machine import GIB, Machine, Weights
 from segtool.values import Size
@@ -52,7 +53,8 @@ class Plan:
         classes: class names; channels: of the images.
         seconds: the time allowed for one run.
         measure: times one update on this machine.
-        choices: the lines of the recipe; notes: what to do beside training, one line each.
+        choices: the lines of the recipe; notes: what to mind beside them, one line each.
+        predict_with: options of `predict`, as they are typed.
     """
 
     findings: Findings
@@ -64,6 +66,7 @@ class Plan:
     measure: Measure
     choices: list[Choice] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    predict_with: str = ""
 
     def choose(self, option: str, value: Any, why: str) -> None:
         """Add a line."""
@@ -144,9 +147,8 @@ def size(plan: Plan) -> None:
     if height * width <= 1.3 * side * side:
         plan.notes.append(f"images of {plan.size} are trained on whole: they fit a batch")
         return
-    factor = math.sqrt(MANY_CROPS * side * side / (height * width))
+    factor = max(0.1, round(math.sqrt(MANY_CROPS * side * side / (height * width)), 1))
     if factor < 1 and plan.widths[0] * factor >= NARROW:
-        factor = max(0.1, round(factor, 1))
         plan.choose("resize", factor, f"a crop of {side} would show 1/{height * width // side**2} of {plan.size}")
     height, width = plan.seen
     crop = Size(min(side, height // DIVISOR * DIVISOR or height), min(side, width // DIVISOR * DIVISOR or width))
@@ -245,14 +247,12 @@ def epochs(plan: Plan) -> None:
 
 def prediction(plan: Plan) -> None:
     """10. Flips as in training; windows only where whole images do not fit."""
-    checkpoint = " --checkpoint ema" if plan.get("ema") else ""
-    window = ""
-    if plan.seen.height * plan.seen.width > 4096**2:
-        window = f" --window {Size(*(2 * side for side in plan.input))}"
+    plan.predict_with = "--checkpoint ema --tta hflip" if plan.get("ema") else "--tta hflip"
+    if plan.seen.height * plan.seen.width > WINDOWED:
+        plan.predict_with += f" --window {Size(*(2 * side for side in plan.input))}"
     plan.notes.append(
         "more views of other scales, 0.75,1,1.25,1.5, add as much again (CamVid: hflip +.010, with scales +.018)"
     )
-    plan.notes.append(f"segtool predict DATA --run RUN{checkpoint} --tta hflip{window} -o PREDS")
 
 
 def _update_seconds(plan: Plan) -> float:

@@ -151,6 +151,6 @@ def test_the_time_decides_the_epochs() -> None:
 
 def test_notes_say_how_to_predict() -> None:
     made = plan()
-    assert made.notes[-1] == "segtool predict DATA --run RUN --checkpoint ema --tta hflip -o PREDS"
+    assert made.predict_with == "--checkpoint ema --tta hflip"
     assert any("no vertical flips" in note for note in made.notes)
     assert any("have no up" in note for note in plan(up=False).notes)
