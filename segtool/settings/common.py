@@ -1,10 +1,14 @@
-"""Settings that most commands share: output, decision and machine."""
+"""Settings that several commands share: output, decision and machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from segtool.settings.options import option
+
+# Helps of options that several imports have.
+CLASS_MAP = "Rename, merge, `drop` or `ignore` classes: CSV with the columns theirs,ours, or YAML of `theirs: ours`"
+GROUP_REGEX = "Regular expression whose first capture in an image_id is the image's group"
 
 
 @dataclass(frozen=True)

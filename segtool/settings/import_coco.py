@@ -19,7 +19,7 @@ class ImportCocoSettings:
         metavar="ANNOTATIONS...",
         help="COCO JSON with images, annotations and categories; several are joined",
     )
-    images: Path = option(help="Folder that the file names in the JSON are relative to")
+    images: Path = option(help="Folder of the images, from which the file names in the JSON start")
     valid: tuple[Path, ...] = option(
         (), help="COCO JSON of the official validation images, which become fold 0 of folds.csv; repeatable"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from segtool.errors import UsageError
-from segtool.settings.common import OutputSettings
+from segtool.settings.common import CLASS_MAP, GROUP_REGEX, OutputSettings
 from segtool.settings.options import option
 from segtool.values import parse_names
 
@@ -36,9 +36,7 @@ class PairingSettings:
         needs=("masks_per_image",),
         help="Classes in the order in which they are painted, the last on top (default: the order of --classes)",
     )
-    group_regex: str | None = option(
-        None, help="Regular expression whose first capture in an image's path, without suffix, is its group"
-    )
+    group_regex: str | None = option(None, help=GROUP_REGEX)
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class MaskSettings:
     map: Path | None = option(
         None,
         needs=("masks",),
-        help="Rename, merge, drop or ignore classes: CSV with the columns theirs,ours, or YAML of `theirs: ours`",
+        help=CLASS_MAP,
     )
 
 

@@ -30,9 +30,11 @@ class ImportLabelmeSettings:
     valid: tuple[Path, ...] = option(
         (), help="Folder of JSON files of the official validation images, which become fold 0 of folds.csv; repeatable"
     )
-    valid_images: Path | None = option(None, needs=("valid",), help="Folder of the images of --valid")
+    valid_images: Path | None = option(
+        None, needs=("valid",), help="Folder of the images of --valid (default: --images)"
+    )
     test_images: Path | None = option(None, help="Folder or pattern of test images")
     unlisted: Literal["drop", "empty"] = option(
-        "drop", help="Leave out images without a JSON file, or give them an empty mask"
+        "drop", help="Give images without a JSON file an empty mask, or leave them out"
     )
     polygons: PolygonSettings = PolygonSettings()

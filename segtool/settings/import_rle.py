@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
-from segtool.settings.common import OutputSettings
+from segtool.settings.common import CLASS_MAP, GROUP_REGEX, OutputSettings
 from segtool.settings.options import option
 from segtool.settings.run_lengths import RunLengthSettings, has_field
 
@@ -46,7 +46,7 @@ class ImportRleSettings:
 
     output: OutputSettings
     table: Path = option(argument=True, metavar="CSV", help="CSV with a row for each mask, or several for an image")
-    images: Path = option(help="Folder of the training images")
+    images: Path = option(help="Folder of training images")
     test_images: Path | None = option(None, help="Folder of test images")
     classes: str | None = option(
         None,
@@ -55,15 +55,13 @@ class ImportRleSettings:
         help="Class names in the order of their ids, the background first, or a file with one per line (default: as in"
         " the CSV, after Background)",
     )
-    map: Path | None = option(None, help="CSV theirs,ours or YAML that renames, merges, drops or ignores classes")
-    paint: Literal["file", "class"] = option(
-        "file", help="Order of painting overlapping classes, the last on top: as in the CSV, or by class id"
+    map: Path | None = option(None, help=CLASS_MAP)
+    paint: Literal["file", "category"] = option(
+        "file", help="Order of painting overlapping regions, the last on top: as in the file, or by class id"
     )
     unlisted: Literal["empty", "drop"] = option(
-        "empty", help="Give training images without a row an empty mask, or leave them out"
+        "empty", help="Give images without a row an empty mask, or leave them out"
     )
-    group_regex: str | None = option(
-        None, help="Regular expression whose first capture in an image's path, without suffix, is its group"
-    )
+    group_regex: str | None = option(None, help=GROUP_REGEX)
     columns: ColumnSettings = ColumnSettings()
     run_lengths: RunLengthSettings = RunLengthSettings()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from segtool.settings.common import CLASS_MAP, GROUP_REGEX
 from segtool.settings.options import option
 
 
@@ -14,12 +15,8 @@ class PolygonSettings:
     panel: ClassVar[str] = "Masks"
 
     paint: Literal["area", "file", "category"] = option(
-        "area", help="Order of painting overlapping objects: largest area first, as in the file, or by class"
+        "area",
+        help="Order of painting overlapping regions, the last on top: largest first, as in the file, or by class",
     )
-    map: Path | None = option(
-        None,
-        help="Rename, merge, `drop` or `ignore` classes: CSV with columns theirs,ours, or YAML of `theirs: ours`",
-    )
-    group_regex: str | None = option(
-        None, help="Regular expression whose first capture in an image's path, without suffix, is its group"
-    )
+    map: Path | None = option(None, help=CLASS_MAP)
+    group_regex: str | None = option(None, help=GROUP_REGEX)

@@ -75,9 +75,10 @@ def test_orders_and_bases(imported: Import, tmp_path: Path, options: str, text: 
         "ImageId_ClassId,EncodedPixels\na.jpg_1,1 3\na.jpg_3,9 4\nb.jpg_2,\n",
         "EncodedPixels,Image_Label\n1 3,a.jpg_1\n9 4,a.jpg_3\n,b.jpg_2\n",
         "ImageId,EncodedPixels,Height,Width,ClassId\na,1 3,8,6,1\na,9 4,8,6,3.0\nb,,8,6,2\n",
+        "ImageId,EncodedPixels,Height,Width,ClassId\na,1 3,,,1\na,9 4,8,6,3\nb,,8,6,2\n",
         "id,class,segmentation\na,1,1 3\na,3,9 4\nb,2,\n",
     ],
-    ids=["class column", "ImageId_ClassId", "Image_Label", "with sizes", "other names"],
+    ids=["class column", "ImageId_ClassId", "Image_Label", "with sizes", "sizes in some rows", "other names"],
 )
 def test_classes(imported: Import, tmp_path: Path, lines: str) -> None:
     done = imported(lines)
@@ -107,7 +108,7 @@ def test_overlaps_are_painted_in_a_stated_order_and_counted(
     assert imported(lines).status == 0
     assert "1 pixels in 1 images, such as 'a', are of several classes: that of the later row is above" in caplog.text
     assert mask(tmp_path, "a")[:6, 0].tolist() == [2, 2, 1, 1, 1, 0]
-    assert imported(lines, "--paint class --overwrite").status == 0
+    assert imported(lines, "--paint category --overwrite").status == 0
     assert mask(tmp_path, "a")[:6, 0].tolist() == [2, 2, 2, 1, 1, 0]
 
 

@@ -73,6 +73,7 @@ def read_labels(table: RleTable, classes: Sequence[str] | None, empty: str = "")
     labels: dict[str, ImageLabels] = {}
     for row in rows:
         image = labels.setdefault(row.image, ImageLabels(row.size))
+        image.size = image.size or row.size
         if row.size and row.size != image.size:
             raise SegtoolError(f"{_where(table.path, row)} says {row.size} (HxW), an earlier one {image.size}")
         if row.rle.lower() in EMPTY or row.rle == empty:
@@ -110,7 +111,7 @@ class Painter:
     """Paints masks, and counts where classes overlap."""
 
     def __init__(
-        self, path: Path, mapped: ClassMap, numbering: Numbering, order: Literal["file", "class"] = "file"
+        self, path: Path, mapped: ClassMap, numbering: Numbering, order: Literal["file", "category"] = "file"
     ) -> None:
         """
         Args:
@@ -127,7 +128,7 @@ class Painter:
 
     def paint(self, image_id: str, regions: Sequence[Region], size: Size) -> images.Array:
         """Return the mask of one image, uint8 (H, W). Raises SegtoolError if run lengths are malformed."""
-        ordered = sorted(regions, key=lambda region: region.class_id) if self.order == "class" else regions
+        ordered = sorted(regions, key=lambda region: region.class_id) if self.order == "category" else regions
         # Flat, in the order of the runs: work grows with the regions, not with the image times their number.
         mask = np.full(size.height * size.width, self.mapped.unmarked, np.uint8)
         marked, overlapping = np.zeros((2, mask.size), np.bool_)
