@@ -80,7 +80,7 @@ def _match(settings: ImportFoldersSettings, classes: Sequence[str]) -> MatchedIm
         valid, valid_masks = _pair(settings, settings.valid_images, settings.valid_masks, classes)
         # Before ids are prefixed: a scene is the same group in both sets.
         valid_groups = folders.find_groups(valid, regex)
-        prefix = _valid_prefix(train, valid)
+        prefix = folders.valid_prefix(*({name: paths[0] for name, paths in part.items()} for part in (train, valid)))
         folds = {**dict.fromkeys(train, ALWAYS_TRAIN), **dict.fromkeys([prefix + name for name in valid], 0)}
         train |= {prefix + name: path for name, path in valid.items()}
         masks |= {prefix + name: files for name, files in valid_masks.items()}
@@ -127,19 +127,6 @@ def _pair(
         pictures = {name: path for name, path in pictures.items() if path not in own}
     matched = {name: [MaskFile(path)] for name, path in folders.match_masks(pictures, masks).items()}
     return {name: files[name] for name in pictures}, matched
-
-
-def _valid_prefix(train: Mapping[str, Sequence[Path]], valid: Mapping[str, Sequence[Path]]) -> str:
-    """Return a prefix for validation ids that makes them differ from training ids."""
-    same = [name for name in valid if name in train]
-    if not same:
-        return ""
-    if conflicts := [name for name in valid if f"valid/{name}" in train]:
-        raise SegtoolError(
-            f"{train[f'valid/{conflicts[0]}'][0]} and {valid[conflicts[0]][0]} would have the same image_id"
-        )
-    log.info("%d validation ids are also training ids, such as %r: all get the prefix valid/", len(same), same[0])
-    return "valid/"
 
 
 def _inputs(settings: ImportFoldersSettings, matched: MatchedImages) -> dict[str, str]:

@@ -14,7 +14,7 @@ from segtool.core.dataset.masks import Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import coco_paint
 from segtool.core.formats.coco import make_classes
-from segtool.core.formats.folders import find_groups
+from segtool.core.formats.folders import find_groups, valid_prefix
 from segtool.core.formats.labelled_images import LabelledImage, LabelledImages
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
@@ -59,7 +59,8 @@ def import_polygons(
     mapped = read_class_map(settings.polygons.map, classes)
     if len(mapped.classes) < 2:
         raise SegtoolError("nothing is labelled: there is no class beside the background")
-    prefix = _valid_prefix(content)
+    parts = ({name: found.image for name, found in part.items()} for part in (content.train, content.valid))
+    prefix = valid_prefix(*parts)
     labelled = {**content.train, **{prefix + name: found for name, found in content.valid.items()}}
     records, test = _records(content, prefix, settings)
     output = Output(settings.output, command, owns=OWNS)
@@ -78,22 +79,6 @@ def import_polygons(
             editable.append(out / "folds.csv")
         output.finish([mask_path(out, record.image_id) for record in records], editable)
     return _result(out, content, tally, mapped.classes)
-
-
-def _valid_prefix(content: LabelledImages) -> str:
-    """Return a prefix for validation ids that makes them differ from training ids.
-
-    Raises:
-        SegtoolError: an image is in both parts, or even with the prefix two ids are equal.
-    """
-    own = {found.image.resolve() for found in content.train.values()}
-    if twice := [found.image for found in content.valid.values() if found.image.resolve() in own]:
-        raise SegtoolError(f"{twice[0]} is in training and in validation ({len(twice)} such images)")
-    if not any(name in content.train for name in content.valid):
-        return ""
-    if same := [name for name in content.valid if f"valid/{name}" in content.train]:
-        raise SegtoolError(f"the image_id 'valid/{same[0]}' is in training and in validation; rename a folder")
-    return "valid/"
 
 
 def _records(content: LabelledImages, prefix: str, settings: Settings) -> tuple[list[Record], list[Record]]:

@@ -174,6 +174,8 @@ def test_official_validation_is_fold_0(given: Path, caplog: pytest.LogCaptureFix
     assert values(dataset, "valid/a") == [2]
     assert dataset.by_id["valid/a"].group == dataset.by_id["a"].group == "a"
     assert "prefix valid/" in caplog.text
+    with pytest.raises(SegtoolError, match="is in training and in validation"):
+        run(given, overwrite=True, ignore_index=9, valid_images=given / "images", valid_masks=given / "masks")
 
 
 def test_test_images_and_folders_inside_one_another(given: Path) -> None:

@@ -190,6 +190,27 @@ def match_masks(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict
     return matched
 
 
+def valid_prefix(train: Mapping[str, Path], valid: Mapping[str, Path]) -> str:
+    """Return a prefix for the ids of validation images that makes them differ from those of training images.
+
+    Raises:
+        SegtoolError: an image is in both parts, or even with the prefix two ids are equal.
+    """
+    own = {path.resolve() for path in train.values()}
+    if twice := [path for path in valid.values() if path.resolve() in own]:
+        raise SegtoolError(f"{twice[0]} is in training and in validation ({len(twice)} such images)")
+    same = [name for name in valid if name in train]
+    if not same:
+        return ""
+    if conflicts := [name for name in valid if f"valid/{name}" in train]:
+        name = conflicts[0]
+        raise SegtoolError(
+            f"{train[f'valid/{name}']} and {valid[name]} would both have the image_id 'valid/{name}'; rename a folder"
+        )
+    log.info("%d validation ids are also training ids, such as %r: all get the prefix valid/", len(same), same[0])
+    return "valid/"
+
+
 def find_groups(image_ids: Iterable[str], regex: str | None, *, required: bool = True) -> dict[str, str]:
     """Return the group of each image: the first capture when `regex` is searched in the id; empty without a regex.
 
