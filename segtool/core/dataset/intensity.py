@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 Numbers = tuple[float, ...]
 
-# Training images that are read, and values of each band that are kept for percentiles.
-IMAGES, VALUES = 500, 4_000_000
+# Training images that are read, and values that are kept for percentiles: of each band, and of all together.
+IMAGES, VALUES, MOST_VALUES = 500, 4_000_000, 64_000_000
 PERCENTILES = (0.5, 99.5)
 # A range so many times that between the percentiles has heavy tails.
 HEAVY = 10
@@ -93,7 +93,8 @@ def measure_intensity(dataset: Dataset, records: Sequence[Record], kind: str, tr
     chosen = limit(records, IMAGES)
     if len(chosen) < len(records):
         log.info("intensity: measured on %d of %d training images", len(chosen), len(records))
-    bands = [_Band(max(1, VALUES // len(chosen))) for _ in range(dataset.channels)]
+    kept = min(VALUES, MOST_VALUES // dataset.channels)
+    bands = [_Band(max(1, kept // len(chosen))) for _ in range(dataset.channels)]
     for image in track(_read(dataset, chosen), total=len(chosen), label="intensities"):
         for band, values in zip(bands, np.moveaxis(image, -1, 0), strict=True):
             band.add(values)

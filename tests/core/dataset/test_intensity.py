@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segtool.core.dataset import intensity
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.intensity import Intensity, measure_intensity, of_8_bits
 from segtool.core.reporting.progress import silent
@@ -133,3 +134,15 @@ def test_many_images_are_sampled_and_it_is_said(
     with caplog.at_level(logging.INFO):
         assert measured(data) == measured(data)
     assert "measured on 2 of 5 training images" in caplog.text
+
+
+def test_what_is_kept_for_percentiles_does_not_grow_with_the_bands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    percentile = np.percentile
+    monkeypatch.setattr(intensity, "MOST_VALUES", 4000)
+    monkeypatch.setattr(np, "percentile", lambda values, *rest: kept.append(values.size) or percentile(values, *rest))
+    images = [RNG.random((50, 60, 40)).astype(np.float32) for _ in range(2)]
+    measured(dataset(tmp_path, images, "float32"))
+    assert len(kept) == 40 and 2000 <= sum(kept) <= 4000
