@@ -10,9 +10,9 @@ import numpy as np
 
 from segtool.core import images
 from segtool.core.artifacts.output import Output
-from segtool.core.dataset.dataset import Dataset, Record, write_dataset
-from segtool.core.dataset.folds import ALWAYS_TRAIN, write_folds
-from segtool.core.dataset.image_kind import with_image_kind
+from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.folds import ALWAYS_TRAIN
+from segtool.core.dataset.imported import OWNS, finish_import
 from segtool.core.dataset.masks import Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import folders
@@ -25,8 +25,6 @@ from segtool.settings.import_folders import ImportFoldersSettings
 from segtool.values import Size
 
 log = logging.getLogger(__name__)
-
-OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv", "folds.csv")
 
 
 class MatchedImages(NamedTuple):
@@ -55,14 +53,8 @@ def run(settings: ImportFoldersSettings) -> Result:
         if output.done:
             return output.up_to_date()
         tally, palette = _write_masks(settings, matched, meaning)
-        dataset = with_image_kind(
-            Dataset(out / "dataset.yaml", classes, train=matched.train, test=matched.test, palette=palette)
-        )
-        editable = write_dataset(out, dataset)
-        if matched.folds:
-            write_folds(out / "folds.csv", matched.folds)
-            editable.append(out / "folds.csv")
-        output.finish([mask_path(out, image_id) for image_id in matched.masks], editable)
+        dataset = Dataset(out / "dataset.yaml", classes, train=matched.train, test=matched.test, palette=palette)
+        finish_import(output, dataset, matched.folds)
     return _result(out, matched, tally, classes)
 
 

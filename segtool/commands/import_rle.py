@@ -7,8 +7,8 @@ from pathlib import Path
 from segtool.core import images
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.class_map import read_class_map
-from segtool.core.dataset.dataset import Dataset, Record, write_dataset
-from segtool.core.dataset.image_kind import with_image_kind
+from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.imported import finish_import
 from segtool.core.dataset.masks import Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import folders
@@ -22,6 +22,7 @@ from segtool.values import Size
 
 log = logging.getLogger(__name__)
 
+# Not folds.csv, which `split` may have written there.
 OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv")
 
 
@@ -49,8 +50,8 @@ def run(settings: ImportRleSettings) -> Result:
         if output.done:
             return output.up_to_date()
         tally = _write_masks(settings, train, labelled, painter)
-        dataset = with_image_kind(Dataset(out / "dataset.yaml", mapped.classes, train=tuple(train), test=tuple(test)))
-        output.finish([mask_path(out, record.image_id) for record in train], write_dataset(out, dataset))
+        dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(train), test=tuple(test))
+        finish_import(output, dataset)
     _tell_overlaps(painter)
     return _result(dataset, labelled, tally)
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 from segtool.core import images
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.class_map import ClassMap, read_class_map
-from segtool.core.dataset.dataset import Dataset, Record, write_dataset
-from segtool.core.dataset.folds import ALWAYS_TRAIN, write_folds
-from segtool.core.dataset.image_kind import with_image_kind
+from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.folds import ALWAYS_TRAIN
+from segtool.core.dataset.imported import OWNS, finish_import
 from segtool.core.dataset.masks import Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import coco_paint
@@ -22,8 +22,6 @@ from segtool.errors import SegtoolError
 from segtool.settings.common import OutputSettings
 from segtool.settings.polygons import PolygonSettings
 from segtool.values import Size
-
-OWNS = ("masks", "dataset.yaml", "train.csv", "test.csv", "folds.csv")
 
 
 class Settings(Protocol):
@@ -71,13 +69,10 @@ def import_polygons(
         tally = _write_masks(records, labelled, [mapped.ids[own] for own in own_ids], mapped, settings, rules)
         for found in content.test.values():
             _check_size(found)
+        held = {prefix + name: 0 for name in content.valid}
+        folds = {**dict.fromkeys(content.train, ALWAYS_TRAIN), **held} if held else None
         dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(records), test=tuple(test))
-        editable = write_dataset(out, with_image_kind(dataset))
-        if content.valid:
-            folds = {**dict.fromkeys(content.train, ALWAYS_TRAIN), **{prefix + name: 0 for name in content.valid}}
-            write_folds(out / "folds.csv", folds)
-            editable.append(out / "folds.csv")
-        output.finish([mask_path(out, record.image_id) for record in records], editable)
+        finish_import(output, dataset, folds)
     return _result(out, content, tally, mapped.classes)
 
 
