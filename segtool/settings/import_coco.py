@@ -16,7 +16,7 @@ class ImportCocoSettings:
     output: OutputSettings
     annotations: tuple[Path, ...] = option(
         argument=True,
-        metavar="ANNOTATIONS...",
+        metavar="ANNOTATIONS",
         help="COCO JSON with images, annotations and categories; several are joined",
     )
     images: Path = option(help="Folder of the images, from which the file names in the JSON start")

@@ -15,7 +15,7 @@ class ImportLabelmeSettings:
 
     output: OutputSettings
     annotations: tuple[Path, ...] = option(
-        argument=True, metavar="FOLDER...", help="Folders of labelme JSON files, one for each image"
+        argument=True, metavar="FOLDER", help="Folders of labelme JSON files, one for each image"
     )
     images: Path | None = option(
         None, help="Folder of the images (default: where the JSON files say, or beside them under the same name)"
