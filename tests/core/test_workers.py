@@ -2,12 +2,27 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
 from segtool.core.workers import AHEAD, map_in_processes, map_in_threads
 from segtool.errors import SegtoolError
+
+# Prints the ids of its processes, and then waits with all of them at work.
+BUSY = r"""
+import os, time
+from segtool.core.workers import map_in_processes
+
+def work(item):
+    os.write(1, f"{os.getpid()}\n".encode())
+    time.sleep(600)
+
+list(map_in_processes(work, range(64), 3))
+"""
 
 
 def test_results_are_in_order_whichever_ends_first() -> None:
@@ -69,3 +84,19 @@ def test_a_process_that_is_killed_is_one_line() -> None:
 
     with pytest.raises(SegtoolError, match="a process that reads images was killed, mostly because memory ran out"):
         list(map_in_processes(work, range(40), 2))
+
+
+def test_no_process_outlives_a_killed_parent() -> None:
+    command = [sys.executable, "-c", BUSY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        try:
+            workers = {int(parent.stdout.readline()) for _ in range(3)}
+            parent.kill()
+            # The pipe ends when the last process that may write to it has ended.
+            rest, _ = parent.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)
+    assert len(workers) == 3
+    assert rest == ""
