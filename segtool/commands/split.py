@@ -66,8 +66,8 @@ def _check(settings: SplitSettings, records: list[Record]) -> None:
 
 
 def _check_count(settings: SplitSettings, count: int, noun: str) -> None:
-    if settings.kind == "holdout" and count < 2:
-        raise UsageError(f"{settings.data} has {count} {noun}; --kind holdout needs at least 2")
+    if count < 2:
+        raise UsageError(f"{settings.data} has {count} {noun}; --kind {settings.kind} needs at least 2")
     if settings.kind != "holdout" and count < settings.n_folds:
         raise UsageError(f"--n-folds {settings.n_folds}: {settings.data} has only {count} {noun}; use at most {count}")
 

@@ -274,11 +274,11 @@ def check_size(path: Path, size: Size, whose: str) -> None:
     upright = _upright(stored, turned)
     if upright == size:
         return
-    reason = (
-        f" once turned as its EXIF orientation says (stored {stored}): turn the mask too, or remove the tag"
-        if turned and stored == size
-        else ""
-    )
+    reason = ""
+    if turned and stored == size:
+        reason = f" once turned as its EXIF orientation says (stored {stored}): turn the mask too, or remove the tag"
+    elif upright == size[::-1]:
+        reason = ": width and height are swapped in one of them"
     raise SegtoolError(f"{whose} is {size} (HxW), but its image {path} is {upright}{reason}")
 
 

@@ -88,7 +88,7 @@ def test_sizes_are_not_needed(given: Path) -> None:
         (
             {"images": [{"id": "i0", "file_name": FILES[0], "height": 9, "width": 6}]},
             {},
-            r"'batch 1/a\.jpg' in .*train\.json with width and height swapped is 9x6 \(HxW\), but its image .* is 6x9$",
+            r"'batch 1/a\.jpg' in .* is 9x6 \(HxW\), but its image .* is 6x9: width and height are swapped",
         ),
         (
             {"annotations": [{"id": 3, "image_id": "i1", "category_id": 0, "segmentation": [[1, 2, 3, 4, 5, 6, 7]]}]},

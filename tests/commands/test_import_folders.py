@@ -198,7 +198,12 @@ def bad(path: Path, content: bytes = b"") -> None:
 
 BROKEN: dict[str, tuple[Any, dict[str, Any], type[SegtoolError], str]] = {
     "value outside the classes": (None, {}, SegtoolError, r"masks/a\.png hold values that mean no class \(9\); all"),
-    "no mask": (lambda d: (d / "masks/a.png").unlink(), {}, SegtoolError, r"images/a\.jpg has no mask"),
+    "no mask": (
+        lambda d: (d / "masks/a.png").unlink(),
+        {},
+        SegtoolError,
+        r"images/a\.jpg has no mask of that name; add it, or .* for --test-images",
+    ),
     "no image": (lambda d: (d / "images/a.jpg").unlink(), {}, SegtoolError, r"masks/a\.png has no image"),
     "stems": (
         lambda d: [mask(d / f"masks/{s}/s.png", bytes_(0)) for s in "pq"] and picture(d / "images/s.jpg"),

@@ -63,6 +63,24 @@ def test_the_advised_split_can_be_typed_and_leaks_nothing(typed: Type, videos: P
     assert "across folds" not in typed("inspect videos --workers 0 --folds folds.csv").stdout
 
 
+def test_where_all_images_are_near_duplicates_the_advised_split_can_be_typed(typed: Type, tmp_path: Path) -> None:
+    scene = draw(5, 110, 140)
+    write_drawn(tmp_path / "one", {name: scene[shift : shift + 96, :128] for shift, name in enumerate("abcd")})
+    told = typed("inspect one --workers 0").stdout
+    (line,) = [line for line in told.splitlines() if line.startswith("- split: segtool ")]
+    assert "near-duplicates form 1 groups in train, the largest of 4 images" in told
+    assert typed(shlex.join(shlex.split(line)[3:])).status == 0
+
+
+def test_one_image_gets_no_advice_to_split(typed: Type, tmp_path: Path) -> None:
+    write_drawn(tmp_path / "one", {"a": draw(5)}, classes=("ground", "never", "box"))
+    told = typed("inspect one --workers 0").stdout
+    assert "- add images: one cannot be split" in told
+    assert "segtool split" not in told
+    # To remove it from dataset.yaml would make the boxes another class.
+    assert "- add images of classes that never occur, or import again without them, by --map: box" in told
+
+
 def test_leaks_across_folds(typed: Type, videos: Path) -> None:
     warned = typed("split videos -o mixed.csv --kind kfold --n-folds 2").stdout
     assert "warning: 3 numbered sequences are in more than one fold (v0, v1, v2)" in warned

@@ -135,10 +135,11 @@ def test_a_kind_with_groups_needs_groups(tiny: Path) -> None:
         run(tiny, kind="group")
 
 
-def test_one_image_cannot_be_held_out(tiny: Path) -> None:
+@pytest.mark.parametrize("kind", ["holdout", "kfold", "stratified"])
+def test_one_image_cannot_be_split(tiny: Path, kind: str) -> None:
     edit_train(tiny, lambda rows: rows[:1])
-    with pytest.raises(UsageError, match="has 1 images with a mask; --kind holdout needs at least 2"):
-        run(tiny, kind="holdout")
+    with pytest.raises(UsageError, match=f"has 1 images with a mask; --kind {kind} needs at least 2"):
+        run(tiny, kind=kind)
 
 
 def test_nothing_to_split(tiny: Path) -> None:

@@ -252,7 +252,8 @@ def test_a_sample_of_pixels(typed: Callable, three: Path, tmp_path: Path) -> Non
         ("ImageId,ClassId,EncodedPixels\n000,fisch,\n001,1,\n002,1,\n", "the class 'fisch'; did you mean fish"),
         ("ImageId,ClassId,EncodedPixels\n000,7,\n001,1,\n002,1,\n", "the class '7'"),
         ("Image_Label,EncodedPixels\n000,\n001,\n002,\n", "row 1 has the id '000', which is not of the form"),
-        ("a,b,c\n000,,\n", "which column holds the run lengths"),
+        ("a,b,c\n000,,\n", "It has: a, b, c; a sample has a column of ids and EncodedPixels"),
+        ("", "which column holds the run lengths? It has: none; a sample has"),
     ],
 )
 def test_samples_that_do_not_fit(typed: Callable, three: Path, tmp_path: Path, sample: str, line: str) -> None:

@@ -177,8 +177,12 @@ def match_masks(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict
     if missing := [image_id for stem, ids in rest.items() if stem not in spare for image_id in ids]:
         stem = PurePosixPath(missing[0]).name
         suffix = next((other.removeprefix(stem) for other in spare if other.startswith(stem)), None)
-        advice = f"; if {masks[spare[stem + suffix][0]]} is it, type --mask-suffix '{suffix}'" if suffix else ""
-        raise SegtoolError(f"image {pictures[missing[0]]} has no mask of that name{_more(missing)}{advice}")
+        advice = (
+            f"if {masks[spare[stem + suffix][0]]} is it, type --mask-suffix '{suffix}'"
+            if suffix
+            else "add it, or move images without masks to a folder of their own, for --test-images"
+        )
+        raise SegtoolError(f"image {pictures[missing[0]]} has no mask of that name{_more(missing)}; {advice}")
     if unmatched := [mask for stem, ids in spare.items() if stem not in rest for mask in ids]:
         raise SegtoolError(f"mask {masks[unmatched[0]]} has no image of that name{_more(unmatched)}")
     matched.update({ids[0]: masks[spare[stem][0]] for stem, ids in rest.items()})

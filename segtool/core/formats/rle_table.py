@@ -76,12 +76,12 @@ def read_rle_table(
     rle_column: str | None = None,
     class_column: str | None = None,
     id_format: str | None = None,
-    rows: bool = True,
+    sample: bool = False,
 ) -> RleTable:
     """Read the CSV and find the columns that are not given by the names that competitions give them.
 
     Args:
-        rows: whether there must be any.
+        sample: whether it is a sample submission, which may have no rows.
 
     Raises:
         UsageError: a given column is not there.
@@ -89,7 +89,7 @@ def read_rle_table(
     """
     frame = read_table(path)
     columns: list[str] = frame.columns.tolist()
-    if rows and not len(frame):
+    if not sample and not len(frame):
         raise SegtoolError(f"{path} has no rows")
     for option, given in (("id", id_column), ("rle", rle_column), ("class", class_column)):
         if given is not None and given not in columns:
@@ -102,7 +102,9 @@ def read_rle_table(
     # Where there are two, the other one.
     rle_column = rle_column or (rest[0] if len(rest) == 1 else None)
     if id_column is None or rle_column is None:
-        raise SegtoolError(f"{path}: which column holds the run lengths? Name it by --rle-column: {', '.join(columns)}")
+        remedy = "a sample has a column of ids and EncodedPixels, or the like" if sample else "name it by --rle-column"
+        known = ", ".join(columns) or "none"
+        raise SegtoolError(f"{path}: which column holds the run lengths? It has: {known}; {remedy}")
     if id_format is None and class_column is None:
         class_column = _find([column for column in rest if column != rle_column], CLASS_NAMES)
         if class_column is None and _plain(id_column) in COMBINED:

@@ -162,7 +162,7 @@ def read_sample(path: Path, classes: Sequence[str], id_format: str | None, *, by
     Raises:
         SegtoolError: it is malformed, or an id is not of the form `id_format`.
     """
-    table = read_rle_table(path, id_format=id_format, rows=False)
+    table = read_rle_table(path, id_format=id_format, sample=True)
     ids = table.frame[table.id_column].str.strip().tolist()
     by_class = by_class and bool(table.class_column or "{class}" in (table.id_format or ""))
     texts: Sequence[str | None] = ()

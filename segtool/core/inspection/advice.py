@@ -39,9 +39,10 @@ def split_command(findings: Findings, data: Path) -> str:
         kind, count = "stratified-group", findings.groups
     elif len(sequences) > 1 and findings.sequences.alike:
         kind, count = "stratified-group --group-by sequences", len(sequences)
-    elif findings.near_groups:
-        grouped = sum(map(len, findings.near_groups))
-        kind, count = "stratified-group --group-by near-duplicates", count - grouped + len(findings.near_groups)
+    elif (
+        findings.near_groups and (apart := count - sum(map(len, findings.near_groups)) + len(findings.near_groups)) > 1
+    ):
+        kind, count = "stratified-group --group-by near-duplicates", apart
     return f"segtool split {shlex.quote(str(data))} -o folds.csv --kind {kind} --n-folds {max(2, min(FOLDS, count))}"
 
 
@@ -76,7 +77,7 @@ def _fixes(findings: Findings) -> list[str]:
     if part and part.ignored:
         lines.append(f"remove images that are ignored altogether ({len(part.ignored)}: {_some(part.ignored)})")
     if never := [one.name for one in findings.classes if not one.images]:
-        lines.append(f"remove classes that never occur from dataset.yaml, or add images of them: {_some(never)}")
+        lines.append(f"add images of classes that never occur, or import again without them, by --map: {_some(never)}")
     return lines
 
 
@@ -84,7 +85,10 @@ def _next_steps(findings: Findings, data: Path) -> list[str]:
     train, lines = findings.train, []
     if train is None or not train.masks:
         return []
-    lines.append(f"split: {split_command(findings, data)}")
+    if train.masks > 1:
+        lines.append(f"split: {split_command(findings, data)}")
+    else:
+        lines.append("add images: one cannot be split, and a model trained on it, without --folds, has no honest score")
     crop, tall, wide = crop_size(findings), train.height[2], train.width[2]
     lines.append(
         f"train with --crop {crop} (images are {_range(train)})" if crop else f"train on whole images ({tall}x{wide})"

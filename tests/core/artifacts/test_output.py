@@ -104,6 +104,16 @@ def test_a_disk_that_fills_at_the_last_moment(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_read_only_folder_names_the_file_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        write_json(tmp_path / "a.json", {})
+    assert caught.value.filename == str(tmp_path / "a.json")
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_an_existing_file_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     def unsupported(*_: object) -> None:
