@@ -49,7 +49,7 @@ def run(settings: PlanSettings) -> Result:
             plan.choose("threads", settings.threads, "as many as were measured")
         _write(output, settings, dataset, plan)
     table = Table("Recipe", [as_row(choice) for choice in plan.choices])
-    return Result(f"{output.path} written; train with `segtool train {settings.data} --config {output.path}`", [table])
+    return Result(f"{output.path} written; its first lines say what to type", [table])
 
 
 def _check(findings: Findings, dataset: Dataset) -> None:
@@ -66,9 +66,11 @@ def _write(output: Output, settings: PlanSettings, dataset: Dataset, plan: Plan)
         f" {plan.machine}, {settings.time_limit / 60:.0f} minutes for one run of one fold.",
         *plan.notes,
     ]
+    # One image cannot be split.
+    several = len(dataset.train) > 1
     commands = [
-        split_command(plan.findings, settings.data),
-        f"segtool train {data} --config {recipe} --folds folds.csv --fold 0 -o runs/0",
+        *([split_command(plan.findings, settings.data)] if several else []),
+        f"segtool train {data} --config {recipe}{' --folds folds.csv --fold 0' if several else ''} -o runs/0",
         f"segtool predict {data} --run runs/0 {plan.predict_with} -o preds/0",
     ]
     with atomic(output.path) as file:

@@ -129,8 +129,7 @@ def _check_size(found: LabelledImage) -> None:
     """Read the header of an image. Raises SegtoolError if its size is not the one that was labelled."""
     size = images.image_size(found.image)
     if found.size and found.size != size:
-        hint = " with width and height swapped" if size == found.size[::-1] else ""
-        images.check_size(found.image, found.size, f"{found.where}{hint}")
+        images.check_size(found.image, found.size, found.where)
 
 
 def _result(out: Path, content: LabelledImages, tally: Tally, classes: Sequence[str]) -> Result:

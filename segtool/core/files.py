@@ -155,7 +155,11 @@ def write_json(path: Path, content: Any) -> None:
 def create_json(path: Path, content: Any) -> bool:
     """Write plain JSON, whole, unless the file exists: of several processes at once only one does. Whether it did."""
     complete = temporary_path(path)
-    write_json(complete, content)
+    try:
+        write_json(complete, content)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         os.link(complete, path)
     except FileExistsError:

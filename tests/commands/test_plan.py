@@ -40,6 +40,16 @@ def test_commands_can_be_typed_wherever_data_and_recipe_are(tiny: Path, typed: T
     assert "segtool predict 'RUN DATA' --run runs/0 --tta hflip -o preds/0" in predict
 
 
+def test_one_image_is_not_split(tiny: Path, typed: Type, updates: None) -> None:
+    rows = (tiny / "train.csv").read_text().splitlines()
+    (tiny / "train.csv").write_text("\n".join(rows[:2]) + "\n")
+    options = "--encoder-weights none --encoder tu-test_efficientnet --time-limit 40s --workers 0"
+    assert typed(f"plan tiny -o r.yaml {options}").status == 0
+    text = Path("r.yaml").read_text()
+    assert "#   segtool train tiny --config r.yaml -o runs/0" in text.splitlines()
+    assert "segtool split" not in text
+
+
 def test_an_update_is_measured(tiny: Path, typed: Type) -> None:
     stopwatch = speed.Stopwatch("cpu", 3, 3)
     assert stopwatch.seconds("linknet", "tu-test_efficientnet", (32, 32), 2, "fp32") > 0

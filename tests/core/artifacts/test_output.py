@@ -112,6 +112,9 @@ def test_a_read_only_folder_names_the_file_that_was_asked_for(tmp_path: Path, mo
     with pytest.raises(OSError, match="Read-only") as caught:
         write_json(tmp_path / "a.json", {})
     assert caught.value.filename == str(tmp_path / "a.json")
+    with pytest.raises(OSError, match="Read-only") as caught:
+        create_json(tmp_path / "b.json", {})
+    assert caught.value.filename == str(tmp_path / "b.json")
 
 
 @pytest.mark.parametrize("links", [True, False])

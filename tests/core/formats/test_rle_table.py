@@ -45,7 +45,7 @@ def test_what_is_given_counts(tmp_path: Path) -> None:
     assert columns(tmp_path, "ImageId,class,rle", id_format="{id}-{class}")[2:] == (None, "{id}-{class}")
     with pytest.raises(UsageError, match=r"--rle-column: .* has no column 'rl'; did you mean rle"):
         columns(tmp_path, "ImageId,rle", rle_column="rl")
-    with pytest.raises(SegtoolError, match=r"Name it by --rle-column: a, b, c$"):
+    with pytest.raises(SegtoolError, match=r"It has: a, b, c; name it by --rle-column$"):
         columns(tmp_path, "a,b,c")
 
 
