@@ -1,5 +1,6 @@
 """Masks as GeoTIFF, with the georeference of their images; rasterio is an extra, imported when it is needed."""
 
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,15 +31,30 @@ def write_geotiff(path: Path, mask: Array, image: Path, palette: Sequence[Sequen
     Raises:
         SegtoolError: GDAL cannot read the image.
     """
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        # Whether there is a georeference is returned.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        place = _read_place(image)
+        _write(path, mask, place, palette)
+    return bool(place)
+
+
+def _read_place(image: Path) -> dict[str, Any]:
     import rasterio
     from rasterio.errors import RasterioError, RasterioIOError
-    from rasterio.io import MemoryFile
 
     try:
         with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(image) as source:
-            place = _place(source)
+            return _place(source)
     except (RasterioError, RasterioIOError) as error:
         raise SegtoolError(f"--geo: cannot read the georeference of {image}: {error}") from error
+
+
+def _write(path: Path, mask: Array, place: dict[str, Any], palette: Sequence[Sequence[int]] | None) -> None:
+    from rasterio.io import MemoryFile
+
     height, width = mask.shape
     kind = {"driver": "GTiff", "dtype": "uint8", "count": 1, "nodata": IGNORE, "compress": "deflate"}
     with MemoryFile() as memory:
@@ -48,7 +64,6 @@ def write_geotiff(path: Path, mask: Array, image: Path, palette: Sequence[Sequen
                 target.write_colormap(1, dict(enumerate(map(tuple, palette))) | {IGNORE: IGNORE_COLOUR})
         with atomic(path, "wb", sync=False) as file:
             file.write(memory.read())
-    return bool(place)
 
 
 def _place(source: Any) -> dict[str, Any]:
