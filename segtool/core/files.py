@@ -38,8 +38,10 @@ def atomic(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any
                 os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+        # A read-only file system refuses this even where there is nothing.
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, temporary, str(temporary)):
             error.filename = str(path)
         raise
     finally:

@@ -106,9 +106,10 @@ def test_a_disk_that_fills_at_the_last_moment(tmp_path: Path, monkeypatch: pytes
 
 def test_a_read_only_folder_names_the_file_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, *_: object) -> int:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
     monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(OSError, match="Read-only") as caught:
         write_json(tmp_path / "a.json", {})
     assert caught.value.filename == str(tmp_path / "a.json")
