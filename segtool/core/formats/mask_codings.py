@@ -1,8 +1,10 @@
 """Turn the pixels of given mask files into class ids, and explain values and colours that mean no class."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -197,11 +199,20 @@ class ColourCoding:
         if self.nearest is None:
             advice = "add them to the file, or for JPEG and smooth edges take the nearest colour: --nearest-color 60"
         else:
-            advice = f"they are further than --nearest-color {self.nearest:g} from all that are listed"
+            advice = (
+                f"they are further than --nearest-color {self.nearest:g} from all that are listed: add them to the"
+                f" file, or, if they are edges, type --nearest-color {self._farthest(odd)}"
+            )
         return (
             f"mask {seen.example[ranked[0]]} and others hold colours that {self.source} does not list{many}:"
             f" {seen.listed(ranked, _shown)}; {advice}"
         )
+
+    def _farthest(self, packed: Sequence[int]) -> int:
+        """Return the least --nearest-color, a whole number, that takes in all these colours."""
+        colours = unpack(np.array(packed)).astype(np.float32)
+        distances = (np.linalg.norm(colours - np.array(listed, np.float32), axis=1) for listed in self.legend.ids)
+        return math.ceil(reduce(np.minimum, distances).max())
 
     def _look_up(self, packed: Ints) -> npt.NDArray[np.uint16]:
         found = self._table[packed]

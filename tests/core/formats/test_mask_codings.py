@@ -167,6 +167,7 @@ def test_nearest_colour_by_hand(tmp_path: Path) -> None:
         decode(by_colour(nearest=59.9), tmp_path / "a.png")
     line = caught.value.explain([tmp_path / "a.png"], silent)
     assert "60,0,0 (1 pixels in 1 masks); they are further than --nearest-color 59.9" in line
+    assert line.endswith("if they are edges, type --nearest-color 60")
 
 
 def test_jpeg_colours_and_levels(tmp_path: Path) -> None:
