@@ -315,6 +315,10 @@ def test_a_folder_of_photos_has_the_kind_of_the_run(five: Path, typed: Type) -> 
     for image_id in ("6", "7"):
         first, second = (read_probs(Path(name) / "probs" / f"{image_id}.b2nd") for name in ("listed", "found"))
         assert np.array_equal(first, second)
+    (five / "others").mkdir()
+    tifffile.imwrite(five / "others" / "x.tif", np.zeros((4, 32, 32), np.uint16), photometric="minisblack")
+    refused = typed("predict five/others --run run -o refused --threads 1")
+    assert (refused.status, "x.tif has 4 channels, but run was trained on 5" in refused.stderr) == (1, True)
 
 
 def test_one_file_for_each_band(five: Path, typed: Type) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from segtool.core.bands import probe_image
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.documents import read_json
 from segtool.core.formats.folders import list_images
@@ -23,7 +24,8 @@ def open_photos(data: Path, runs: Iterable[Run], others: Collection[Path] = ()) 
     The id of an image is its path below the folder, without suffix. Folders in `others` are skipped.
 
     Raises:
-        SegtoolError: there are no images, two have the same id, or the run's config.json is broken.
+        SegtoolError: there are no images, two have the same id, one has other channels than the run takes, or the
+            run's config.json is broken.
     """
     files = {data.stem: data} if data.is_file() else list_images(data, others)
     config = next(iter(runs)).path / "config.json"
@@ -34,4 +36,14 @@ def open_photos(data: Path, runs: Iterable[Run], others: Collection[Path] = ()) 
         raise SegtoolError(f"{config} does not describe its network; the run is broken") from error
     dtype, nodata = network.get("dtype", "uint8"), network.get("nodata")
     test = tuple(Record(name, path) for name, path in files.items())
-    return Dataset(data, classes, channels=channels, test=test, dtype=dtype, nodata=nodata)
+    dataset = Dataset(data, classes, channels=channels, test=test, dtype=dtype, nodata=nodata)
+    if not dataset.plain:
+        _check_channels(dataset, config.parent)
+    return dataset
+
+
+def _check_channels(dataset: Dataset, run: Path) -> None:
+    """Raise SegtoolError if an image has other channels than those the run was trained on."""
+    for record in dataset.test:
+        if (count := probe_image(record.image).channels) != dataset.channels:
+            raise SegtoolError(f"{record.image} has {count} channels, but {run} was trained on {dataset.channels}")
