@@ -23,10 +23,12 @@ from segtool.core.dataset.dataset import Dataset, Record, write_dataset
 CLASSES = 12
 PLAIN = """
 import sys, numpy as np, torch
+from pathlib import Path
 from segtool.core.images import read_image
-from segtool.core.inference.windows import profile, starts
+from segtool.core.geometry import starts
+from segtool.core.inference.windows import profile
 path, classes, window, stride = sys.argv[1], *map(int, sys.argv[2:])
-image = read_image(path)
+image = read_image(Path(path))
 shape = torch.from_numpy(profile(window, "gaussian"))
 share = torch.outer(shape, shape)
 answer = torch.full((classes, window, window), 1 / classes)
