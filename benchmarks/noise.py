@@ -29,7 +29,7 @@ from corrupt import KINDS, spoil
 from segtool.core import images
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
 from segtool.core.images import IGNORE, Array, Size
-from segtool.core.noise.evidence import Census
+from segtool.core.noise.evidence import DatasetStatistics
 from segtool.core.noise.table import QUALITY
 from segtool.core.predictions.folder import probs_path
 from segtool.core.predictions.probability_maps import ProbReader, most_probable
@@ -160,10 +160,10 @@ def predict(folder: Path, training: str) -> Path:
 def pixel_issues(dataset: Dataset, preds: Path) -> dict[str, float]:
     """cleanlab's `num_pixel_issues` of every image, as a share of its pixels (high is suspicious)."""
     pairs = [(r, dataset.read_mask(r)) for r in dataset.train]
-    census = Census(len(dataset.classes))
+    statistics = DatasetStatistics(len(dataset.classes))
     for record, label in pairs:
-        census.add(label, ProbReader(probs_path(preds, record.image_id)).bands())
-    reached = census.thresholds()
+        statistics.add(label, ProbReader(probs_path(preds, record.image_id)).bands())
+    reached = statistics.thresholds()
     below, wanted, per_image = np.zeros(65536, np.int64), 0, {}
     for record, label in pairs:
         levels = ProbReader(probs_path(preds, record.image_id)).levels()
