@@ -1,11 +1,13 @@
 """`segtool plan`: a recipe from what the data, the machine and the time allow."""
 
 import shlex
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from segtool.core.artifacts.output import Output
-from segtool.core.dataset.dataset import Dataset, load_dataset
+from segtool.core.dataset.dataset import Dataset, load_dataset, relative_to
 from segtool.core.files import atomic
 from segtool.core.inspection.advice import split_command
 from segtool.core.inspection.findings import Findings, inspect_dataset
@@ -24,6 +26,9 @@ def run(settings: PlanSettings) -> Result:
     dataset = load_dataset(settings.data)
     machine = look_at_machine(settings.device)
     weights = find_weights(settings.encoder_weights, settings.encoder, machine)
+    if weights.source not in ("imagenet", "none"):
+        # As recipes are read.
+        weights = replace(weights, source=relative_to(Path(weights.source), settings.output.out.parent))
     inputs = {**dataset.digests((*dataset.train, *dataset.test)), "machine": str(machine)}
     with Output(settings.output, "plan", file=True).writing(settings, inputs) as output:
         if output.done:

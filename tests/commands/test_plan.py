@@ -57,6 +57,16 @@ def test_an_update_is_measured(tiny: Path, typed: Type) -> None:
     assert (broken.status, "tu-nothing" in broken.stderr or "nothing" in broken.stderr) == (2, True)
 
 
+def test_weights_are_found_from_the_recipe(tiny: Path, typed: Type, updates: None) -> None:
+    Path("weights").mkdir()
+    Path("weights/test_efficientnet.r160.safetensors").write_bytes(b"x")
+    line = "plan tiny -o recipes/r.yaml --encoder-weights weights/test_efficientnet.r160.safetensors --workers 0"
+    assert typed(line).status == 0
+    recipe = yaml.safe_load(Path("recipes/r.yaml").read_text())
+    assert recipe["encoder-weights"] == "../weights/test_efficientnet.r160.safetensors"
+    assert recipe["encoder"] == "tu-test_efficientnet"
+
+
 def test_weights_must_tell_their_encoder(tiny: Path, typed: Type) -> None:
     Path("mine.safetensors").write_bytes(b"x")
     ended = typed("plan tiny -o r.yaml --encoder-weights mine.safetensors")

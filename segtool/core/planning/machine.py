@@ -74,7 +74,7 @@ def find_weights(given: str, encoder: str | None, machine: Machine) -> Weights:
         named = encoder or named_after(Path(given))
         if named is None:
             raise UsageError(f"--encoder-weights {given}: its name is not that of an encoder; say which with --encoder")
-        return Weights(named, str(Path(given).resolve()), "the weights given are of this encoder")
+        return Weights(named, given, "the weights given are of this encoder")
     if given == "none":
         return Weights(encoder or f"tu-{best[0]}", "none", "random weights, as asked for: train for longer")
     if encoder:
