@@ -43,7 +43,6 @@ def run(settings: PlanSettings) -> Result:
             Plan(
                 findings,
                 dataset.classes,
-                dataset.channels,
                 machine,
                 weights,
                 settings.time_limit,

@@ -66,7 +66,7 @@ def findings(size: Size = STREET, classes: Any = None, images: int = 100, up: bo
 def plan(machine: Machine = CPU, seconds: float = 3600, update: float = 1.0, **facts: Any) -> Plan:
     found = findings(**facts)
     names = tuple(one.name for one in found.classes)
-    return make_plan(Plan(found, names, 3, machine, WEIGHTS, seconds, lambda *_: update))
+    return make_plan(Plan(found, names, machine, WEIGHTS, seconds, lambda *_: update))
 
 
 def chosen(made: Plan) -> dict[str, Any]:
