@@ -32,7 +32,7 @@ COMPONENTS, SAMPLE = 48, 2000
 # The correlation of principal components below which two images are not compared more closely.
 CLOSE = 0.7
 # Pairs that are compared at once.
-BLOCK = 4096
+BLOCK = 1024
 
 
 class Pairs(NamedTuple):
@@ -62,7 +62,7 @@ def find_pairs(thumbnails: Array, seed: int = 0) -> Pairs:
         return _sorted(np.zeros((0, 2), np.int64), np.zeros(0, np.float32), np.zeros(0, np.bool_))
     views = np.concatenate([thumbnails[rows], thumbnails[rows][:, :, ::-1]])
     pairs = _candidates(_components(views), count, np.random.default_rng(seed))
-    similarity = _correlations(views, pairs)
+    similarity = correlations(views, pairs)
     mirrored = pairs[:, 1] >= count
     keep = similarity >= np.where(mirrored, MIRRORED, SIMILAR)
     pairs, mirrored, similarity = pairs[keep] % count, mirrored[keep], similarity[keep]
@@ -95,7 +95,7 @@ def _connected(count: int, first: Ints, second: Ints) -> Ints:
     return np.unique(label, return_inverse=True)[1].astype(np.int64)
 
 
-def gradients(thumbnails: Array) -> Floats:
+def _gradients(thumbnails: Array) -> Floats:
     """Return the differences of neighbouring pixels as vectors of length 1, float32 (N, 2 * side * side)."""
     grey = thumbnails.astype(np.float32)
     across, down = np.diff(grey, axis=2, append=grey[:, :, -1:]), np.diff(grey, axis=1, append=grey[:, -1:])
@@ -111,28 +111,36 @@ def _strength(thumbnails: Array) -> Floats:
 
 def _components(views: Array) -> Floats:
     """Return the principal components of the gradients of smoothed 16x16 thumbnails, float32 (N, at most 48)."""
+    vectors = _smoothed(views[np.linspace(0, len(views) - 1, min(len(views), SAMPLE)).astype(int)])
+    mean = vectors.mean(0)
+    axes = np.linalg.svd(vectors - mean, full_matrices=False)[2][:COMPONENTS].T
+    blocks = (views[start : start + BLOCK] for start in range(0, len(views), BLOCK))
+    return np.concatenate([np.asarray((_smoothed(block) - mean) @ axes, np.float32) for block in blocks])
+
+
+def _smoothed(views: Array) -> Floats:
     half = views.shape[1] // 2
-    small = np.array([cv2.resize(cv2.GaussianBlur(one, (0, 0), 1), (half, half)) for one in views])
-    vectors = gradients(small)
-    sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(int)]
-    mean = sample.mean(0)
-    axes = np.linalg.svd(sample - mean, full_matrices=False)[2][:COMPONENTS]
-    return np.asarray((vectors - mean) @ axes.T, np.float32)
+    return _gradients(np.array([cv2.resize(cv2.GaussianBlur(one, (0, 0), 1), (half, half)) for one in views]))
 
 
 def _candidates(points: Floats, count: int, rng: np.random.Generator) -> Ints:
     """Return pairs of an image (a row below `count`) and an image or mirror image that share a leaf, int64 (P, 2)."""
     total = len(points)
-    keys = np.concatenate([_keys(leaf, count, total) for _ in range(TREES) for leaf in _leaves(points, rng)])
-    # In place: np.unique would hold them several times.
-    keys.sort()
-    keys = keys[np.diff(keys, prepend=-1) > 0]
     unit = points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-6)
-    close = [np.zeros((0, 2), np.int64)]
+    # Tree by tree, so that only pairs that are close are ever held.
+    trees = [
+        _close(np.concatenate([_keys(leaf, count, total) for leaf in _leaves(points, rng)]), unit) for _ in range(TREES)
+    ]
+    return np.stack(np.divmod(np.unique(np.concatenate(trees)), total), axis=1)
+
+
+def _close(keys: Ints, unit: Floats) -> Ints:
+    """Return the keys of pairs whose principal components, of length 1, correlate."""
+    close = [np.zeros(0, np.int64)]
     for start in range(0, len(keys), BLOCK):
-        one, other = np.divmod(keys[start : start + BLOCK], total)
-        kept = np.einsum("pd,pd->p", unit[one], unit[other]) >= CLOSE
-        close.append(np.stack([one[kept], other[kept]], axis=1))
+        block = keys[start : start + BLOCK]
+        one, other = np.divmod(block, len(unit))
+        close.append(block[np.einsum("pd,pd->p", unit[one], unit[other]) >= CLOSE])
     return np.concatenate(close)
 
 
@@ -157,11 +165,11 @@ def _keys(leaf: Ints, count: int, total: int) -> Ints:
     return ((low * total + high + np.where(other >= count, count, 0))[useful]).astype(np.int64)
 
 
-def _correlations(views: Array, pairs: Ints) -> Floats:
-    """Return the correlation of the gradients of each pair of views, float32 (P,)."""
+def correlations(views: Array, pairs: Ints) -> Floats:
+    """Return the correlation of the gradients of pairs (P, 2) of pictures uint8 (N, side, side), float32 (P,)."""
     found = [np.zeros(0, np.float32)]
     for start in range(0, len(pairs), BLOCK):
-        one, other = (gradients(views[pairs[start : start + BLOCK, side]]) for side in (0, 1))
+        one, other = (_gradients(views[pairs[start : start + BLOCK, side]]) for side in (0, 1))
         found.append(np.einsum("pd,pd->p", one, other))
     return np.concatenate(found)
 

@@ -278,12 +278,15 @@ def _sequences(seen: Sequence[ImageFacts]) -> Sequences:
         counts.setdefault(name, [0, 0])[one.part == "test"] += 1
     names = {name: (train, test) for name, (train, test) in sorted(counts.items()) if name}
     order = sequences.in_order([f"{one.part} {one.record.image_id}" for one in seen])
-    vectors = duplicates.gradients(_thumbnails([seen[row] for row in order]))
     half = len(order) // 2
     if half < 2:
         return Sequences(names, 0.0, 0.0)
-    successive = float(np.median((vectors[1:] * vectors[:-1]).sum(1)))
-    return Sequences(names, successive, float(np.median((vectors[half:] * vectors[: len(order) - half]).sum(1))))
+    thumbnails, rows = _thumbnails([seen[row] for row in order]), np.arange(len(order))
+    successive, others = (
+        float(np.median(duplicates.correlations(thumbnails, np.stack([rows[step:], rows[:-step]], axis=1))))
+        for step in (1, half)
+    )
+    return Sequences(names, successive, others)
 
 
 def _adversarial(seen: Sequence[ImageFacts], group_of: Ints) -> Adversarial | None:
