@@ -13,7 +13,7 @@ from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.folds import ALWAYS_TRAIN
 from segtool.core.dataset.imported import OWNS, finish_import
-from segtool.core.dataset.masks import Tally, mask_path, write_masks
+from segtool.core.dataset.masks import Painted, Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import folders
 from segtool.core.formats.mask_codings import Coding, MaskFile, UnlistedError
@@ -140,20 +140,19 @@ def _write_masks(settings: ImportFoldersSettings, matched: MatchedImages, meanin
     track = tracker(settings.output.quiet)
     if not matched.masks:
         return Tally(), None
-    layers = None
     palette: Palette = None
     if settings.pairing.masks_per_image:
-        coding: Coding = (layers := layer_coding(meaning, settings.pixels, settings.pairing.paint_order))
+        coding: Coding = layer_coding(meaning, settings.pixels, settings.pairing.paint_order)
     else:
         coding, palette = choose_coding(meaning, settings.pixels, matched.mask_paths, track)
 
-    def make(record: Record, size: Size) -> images.Array:
+    def make(record: Record, size: Size) -> Painted:
         files = matched.masks[record.image_id]
         # An image may have no objects, and then no mask to paint.
-        mask = coding.decode(files) if files else np.full(size, meaning.mapped.unmarked, np.uint8)
-        if mask.shape != size:
-            images.check_size(record.image, Size(*mask.shape), f"mask {files[0].path}")
-        return mask
+        painted = coding.decode(files) if files else Painted(np.full(size, meaning.mapped.unmarked, np.uint8))
+        if painted.mask.shape != size:
+            images.check_size(record.image, Size(*painted.mask.shape), f"mask {files[0].path}")
+        return painted
 
     try:
         tally = write_masks(matched.train, len(meaning.mapped.classes), make, track, palette)
@@ -161,11 +160,11 @@ def _write_masks(settings: ImportFoldersSettings, matched: MatchedImages, meanin
         raise SegtoolError(error.explain(matched.mask_paths, track)) from error
     if tally.images[images.IGNORE] and ignores_255(meaning, coding, settings.pixels):
         log.warning("not all masks contain only 0 and 255: 255 means ignore, not class 1")
-    if layers and layers.overlaps:
+    if tally.overlaps:
         log.warning(
             "%d pixels of %d images are in several masks; the one painted last counts (--paint-order)",
-            sum(layers.overlaps),
-            len(layers.overlaps),
+            sum(tally.overlaps.values()),
+            len(tally.overlaps),
         )
     return tally, palette
 

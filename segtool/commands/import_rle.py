@@ -9,7 +9,7 @@ from segtool.core.artifacts.output import Output
 from segtool.core.dataset.class_map import read_class_map
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.imported import finish_import
-from segtool.core.dataset.masks import Tally, mask_path, write_masks
+from segtool.core.dataset.masks import Painted, Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import folders
 from segtool.core.formats.rle_labels import ImageLabels, Painter, match_images, read_labels
@@ -52,7 +52,7 @@ def run(settings: ImportRleSettings) -> Result:
         tally = _write_masks(settings, train, labelled, painter)
         dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(train), test=tuple(test))
         finish_import(output, dataset)
-    _tell_overlaps(painter)
+    _tell_overlaps(tally, settings.paint)
     return _result(dataset, labelled, tally)
 
 
@@ -96,7 +96,7 @@ def _inputs(settings: ImportRleSettings, train: Sequence[Record], test: Sequence
 def _write_masks(
     settings: ImportRleSettings, train: Sequence[Record], labelled: Mapping[str, ImageLabels], painter: Painter
 ) -> Tally:
-    def make(record: Record, size: Size) -> images.Array:
+    def make(record: Record, size: Size) -> Painted:
         labels = labelled.get(record.image_id, ImageLabels())
         if labels.size and labels.size != size:
             images.check_size(record.image, labels.size, f"{record.image_id!r} in {settings.table}")
@@ -105,16 +105,16 @@ def _write_masks(
     return write_masks(train, len(painter.mapped.classes), make, tracker(settings.output.quiet))
 
 
-def _tell_overlaps(painter: Painter) -> None:
-    if painter.overlaps:
-        above = "that of the later row" if painter.order == "file" else "the higher id"
+def _tell_overlaps(tally: Tally, order: str) -> None:
+    if tally.overlaps:
+        above = "that of the later row" if order == "file" else "the higher id"
         log.warning(
             "%d pixels in %d images, such as %r, are of several classes: %s is above (--paint %s)",
-            sum(painter.overlaps.values()),
-            len(painter.overlaps),
-            min(painter.overlaps),
+            sum(tally.overlaps.values()),
+            len(tally.overlaps),
+            min(tally.overlaps),
             above,
-            painter.order,
+            order,
         )
 
 

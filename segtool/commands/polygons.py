@@ -10,7 +10,7 @@ from segtool.core.dataset.class_map import ClassMap, read_class_map
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.folds import ALWAYS_TRAIN
 from segtool.core.dataset.imported import OWNS, finish_import
-from segtool.core.dataset.masks import Tally, mask_path, write_masks
+from segtool.core.dataset.masks import Painted, Tally, mask_path, write_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import coco_paint
 from segtool.core.formats.coco import make_classes
@@ -117,10 +117,10 @@ def _write_masks(
     settings: Settings,
     rules: coco_paint.Painting,
 ) -> Tally:
-    def make(record: Record, size: Size) -> images.Array:
+    def make(record: Record, size: Size) -> Painted:
         found = labelled[record.image_id]
         _check_size(found)
-        return coco_paint.paint(found.read(size), class_ids, size, rules)
+        return Painted(coco_paint.paint(found.read(size), class_ids, size, rules))
 
     return write_masks(records, len(mapped.classes), make, tracker(settings.output.quiet))
 

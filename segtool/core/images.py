@@ -5,6 +5,7 @@ An image is uint8 (H, W, C) here; `bands` reads those of other depths and any nu
 """
 
 import os
+import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL.PngImagePlugin import putchunk
 
 from segtool.core import rasters
 from segtool.core.files import atomic, check_regular
@@ -35,6 +37,8 @@ MASK_INTERPOLATION = cv2.INTER_NEAREST_EXACT
 NEW_SUBFILE_TYPE = 254
 # Pillow's names of grey and palette images.
 INDEX_MODES = ("L", "P", "1", "I;16", "I;16B", "I")
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+FILTER_UP = 2
 JPEG_END = b"\xff\xd9"
 # What the files of a format end with, by Pillow's name of it.
 ENDS = {"JPEG": JPEG_END, "MPO": JPEG_END, "PNG": b"IEND\xaeB`\x82"}
@@ -209,6 +213,11 @@ def distinct(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return np.flatnonzero(count_values(values.astype(np.uint8, copy=False)))
 
 
+def translate(values: npt.NDArray[np.integer[Any]], table: Array) -> Array:
+    """Return `table[values]`; on bytes OpenCV is four times as fast. `table` has at least 256 entries."""
+    return np.asarray(cv2.LUT(values, table[:256])) if values.dtype == np.uint8 else table[values]
+
+
 def to_mask(
     values: npt.NDArray[np.generic], classes: int, ignore_index: int, where: object, *, binary_255: bool = False
 ) -> Array:
@@ -316,15 +325,32 @@ def write_mask(
 ) -> None:
     """Write an index PNG (mode P with a palette, else L), atomically and without fsync; `notes` go into it as text.
 
-    Run lengths alone are looked for: on index masks that is the fastest strategy of zlib, and the smallest files.
+    Every row is stored as its difference to the row above, of which zlib looks for run lengths alone: four times as
+    fast as Pillow, which tries all filters, and on index masks the smallest files.
     """
-    image = Image.fromarray(mask)
-    if palette:
-        # All 256 entries: Pillow packs a shorter palette into 1, 2 or 4 bits, which would turn 255 into 15.
-        colours = [*palette, *[IGNORE_COLOUR] * (256 - len(palette))]
-        image.putpalette([value for colour in colours for value in colour])
+    height, width = mask.shape
+    packer = zlib.compressobj(3, strategy=zlib.Z_RLE)
     with atomic(path, "wb", sync=False) as file:
-        image.save(file, format="PNG", compress_level=3, compress_type=zlib.Z_RLE, pnginfo=_texts(notes or {}))
+        file.write(PNG_MAGIC)
+        putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if palette else 0, 0, 0, 0))
+        if palette:
+            colours = [*palette, *[IGNORE_COLOUR] * (256 - len(palette))]
+            putchunk(file, b"PLTE", bytes(value for colour in colours for value in colour))
+        for kind, text, *_ in _texts(notes or {}).chunks:
+            putchunk(file, kind, text)
+        for start in range(0, height, STRIP):
+            putchunk(file, b"IDAT", packer.compress(_differences(mask, start).data))
+        putchunk(file, b"IDAT", packer.flush())
+        putchunk(file, b"IEND")
+
+
+def _differences(mask: Array, start: int) -> Array:
+    """Return a strip of rows as PNG's filter "up" stores them: its number, then the differences to the row above."""
+    strip = mask[start : start + STRIP]
+    rows = np.full((len(strip), mask.shape[1] + 1), FILTER_UP, np.uint8)
+    rows[0, 1:] = strip[0] - mask[start - 1] if start else strip[0]
+    np.subtract(strip[1:], strip[:-1], out=rows[1:, 1:])
+    return rows
 
 
 def write_image(path: Path, image: Array, notes: Mapping[str, str]) -> None:

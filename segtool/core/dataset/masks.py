@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from segtool.core import images
 from segtool.core.dataset.dataset import Record
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
-from segtool.core.workers import map_in_threads
+from segtool.core.workers import map_in_processes
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
@@ -20,17 +21,30 @@ log = logging.getLogger(__name__)
 Counts = npt.NDArray[np.int64]
 
 
+class Painted(NamedTuple):
+    """A mask, uint8 (H, W), and how many of its pixels are marked as several classes or objects."""
+
+    mask: images.Array
+    overlap: int = 0
+
+
 class Tally:
-    """The number of pixels with each mask value (0 to 255), and of images that contain it."""
+    """The number of pixels with each mask value (0 to 255), and of images that contain it.
+
+    `overlaps` holds, for the images that have some, the number of pixels that are marked several times.
+    """
 
     def __init__(self) -> None:
         self.pixels = np.zeros(256, np.int64)
         self.images = np.zeros(256, np.int64)
+        self.overlaps: dict[str, int] = {}
 
-    def add(self, counts: Counts) -> None:
+    def add(self, counts: Counts, image_id: str, overlap: int) -> None:
         """Add one mask, by how many of its pixels have each value."""
         self.pixels += counts
         self.images += counts > 0
+        if overlap:
+            self.overlaps[image_id] = overlap
 
     def table(self, classes: Sequence[str]) -> Table:
         """Return each class's share of the scored pixels and, as the last row, the ignored share of all pixels."""
@@ -50,7 +64,7 @@ def mask_path(folder: Path, image_id: str) -> Path:
 def write_masks(
     records: Sequence[Record],
     classes: int,
-    make: Callable[[Record, Size], images.Array],
+    make: Callable[[Record, Size], Painted],
     track: Track,
     palette: Sequence[Sequence[int]] | None = None,
 ) -> Tally:
@@ -59,25 +73,27 @@ def write_masks(
     Args:
         records: images, and the paths to write their masks to.
         classes: number of classes.
-        make: returns a record's mask, uint8 (H, W), from the record and the size of its image; called in threads.
+        make: paints a record's mask, from the record and the size of its image; called in other processes, so what
+            it changes is lost.
         palette: colours of the class ids, stored in the files.
 
     Raises:
         SegtoolError: an image cannot be read, or `make` raises it.
     """
 
-    def write(record: Record) -> tuple[Counts, bool]:
+    def write(record: Record) -> tuple[Counts, int, bool]:
         assert record.mask is not None
         size = images.image_size(record.image)
         finished = _finished(record.mask, size, classes)
-        mask = make(record, size) if finished is None else finished
+        mask, overlap = make(record, size) if finished is None else Painted(finished)
         if finished is None:
             images.write_mask(record.mask, mask, palette)
-        return images.count_values(mask), finished is not None
+        return images.count_values(mask), overlap, finished is not None
 
     tally, kept = Tally(), 0
-    for counts, was_finished in track(map_in_threads(write, records), total=len(records), label="masks"):
-        tally.add(counts)
+    written = track(map_in_processes(write, records, None), total=len(records), label="masks")
+    for record, (counts, overlap, was_finished) in zip(records, written, strict=True):
+        tally.add(counts, record.image_id, overlap)
         kept += was_finished
     if kept:
         log.info("%d masks of an earlier, interrupted call are reused", kept)

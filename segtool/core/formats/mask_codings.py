@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from segtool.core import images
+from segtool.core.dataset.masks import Painted
 from segtool.core.formats.legends import IGNORED, RGB, Legend, read_colours
 from segtool.core.formats.mask_pixels import ColourMaskError, Colours, Ints, MaskReader, Pixels, pack, unpack
 from segtool.core.reporting.progress import Track
@@ -45,14 +46,18 @@ class UnlistedError(SegtoolError):
 
     def __init__(self, path: Path, explain: Callable[[Sequence[Path], Track], str]) -> None:
         super().__init__(f"mask {path} holds what means no class")
-        self.explain = explain
+        self.path, self.explain = path, explain
+
+    def __reduce__(self) -> tuple[type["UnlistedError"], tuple[Any, ...]]:
+        """Return what another process makes this error of."""
+        return type(self), (self.path, self.explain)
 
 
 class Coding(Protocol):
     """How mask files become masks."""
 
-    def decode(self, files: Sequence[MaskFile]) -> images.Array:
-        """Return the mask of one image from its files, uint8 (H, W): class ids, 255 = ignore. Safe to call in threads.
+    def decode(self, files: Sequence[MaskFile]) -> Painted:
+        """Return the mask of one image from its files, uint8 (H, W): class ids, 255 = ignore.
 
         Raises:
             UnlistedError: a value or colour means no class.
@@ -77,7 +82,7 @@ class ValueCoding:
     # The colour of each value in palettes, and the first mask with it.
     _colours: dict[int, tuple[int, Path]] = field(default_factory=dict)
 
-    def decode(self, files: Sequence[MaskFile]) -> images.Array:
+    def decode(self, files: Sequence[MaskFile]) -> Painted:
         """See Coding."""
         (file,) = files
         try:
@@ -89,7 +94,7 @@ class ValueCoding:
             raise UnlistedError(file.path, self.explain)
         if pixels.palette is not None and not self.by_values:
             self._compare_palette(pixels, pixels.palette, file.path)
-        return mask
+        return Painted(mask)
 
     def _compare_palette(self, pixels: Pixels, palette: Colours, path: Path) -> None:
         """Raise SegtoolError if a value has another colour than in an earlier mask: it may mean another class."""
@@ -149,12 +154,12 @@ class ThresholdCoding:
     above: int
     reader: MaskReader
 
-    def decode(self, files: Sequence[MaskFile]) -> images.Array:
+    def decode(self, files: Sequence[MaskFile]) -> Painted:
         """See Coding."""
         (file,) = files
         pixels = self.reader.levels(file.path)
         mask = np.where(pixels.values >= self.threshold, self.above, self.below).astype(np.uint8)
-        return _ignore(mask, pixels.transparent)
+        return Painted(_ignore(mask, pixels.transparent))
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,7 @@ class ColourCoding:
         values = self.legend.mask_values()
         self._table[pack(np.array(list(values)))] = list(values.values())
 
-    def decode(self, files: Sequence[MaskFile]) -> images.Array:
+    def decode(self, files: Sequence[MaskFile]) -> Painted:
         """See Coding."""
         (file,) = files
         pixels = self.reader.colours(file.path)
@@ -187,7 +192,7 @@ class ColourCoding:
             found[pixels.transparent] = images.IGNORE
         if found.max(initial=0) > images.IGNORE:
             raise UnlistedError(file.path, self.explain)
-        return found.astype(np.uint8)
+        return Painted(found.astype(np.uint8))
 
     def explain(self, paths: Sequence[Path], track: Track) -> str:
         """See UnlistedError."""
@@ -251,10 +256,8 @@ class LayerCoding:
     unpainted: int
     reader: MaskReader
     threshold: int | None
-    # For each image whose masks overlap, the number of pixels in several of them.
-    overlaps: list[int] = field(default_factory=list)
 
-    def decode(self, files: Sequence[MaskFile]) -> images.Array:
+    def decode(self, files: Sequence[MaskFile]) -> Painted:
         """See Coding."""
         mask: images.Array | None = None
         ordered = sorted(files, key=lambda file: (self.order.index(file.class_name), file.path))
@@ -268,9 +271,7 @@ class LayerCoding:
             if (value := self.values[file.class_name]) is not None:
                 mask[shown] = value
         assert mask is not None
-        if overlap := int(np.count_nonzero(times > 1)):
-            self.overlaps.append(overlap)
-        return mask
+        return Painted(mask, int(np.count_nonzero(times > 1)))
 
     def _shown(self, path: Path) -> npt.NDArray[np.bool_]:
         """Return which pixels a binary mask shows, bool (H, W)."""
@@ -335,9 +336,9 @@ def _translate(pixels: Pixels, ids: dict[int, int]) -> images.Array | None:
     present = images.distinct(values).tolist()
     if any(value not in ids for value in present) or (pixels.lossy and not set(present) <= {0, 255}):
         return None
-    table = np.zeros(max(present) + 1, np.uint8)
+    table = np.zeros(max(255, *present) + 1, np.uint8)
     table[present] = [ids[value] for value in present]
-    return _ignore(table[values], pixels.transparent)
+    return _ignore(images.translate(values, table), pixels.transparent)
 
 
 def _ignore(mask: images.Array, transparent: npt.NDArray[np.bool_] | None) -> images.Array:

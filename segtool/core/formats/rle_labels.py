@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from segtool.core import images
 from segtool.core.dataset.class_map import ClassMap
 from segtool.core.dataset.image_names import match_names
+from segtool.core.dataset.masks import Painted
 from segtool.core.formats.coco import make_classes
 from segtool.core.formats.rle_table import RleTable, make_pattern
 from segtool.core.formats.run_lengths import Numbering, decode_runs, pixels_of, to_image
@@ -108,7 +108,7 @@ def match_images(labels: RleLabels, ids: Iterable[str]) -> dict[str, ImageLabels
 
 
 class Painter:
-    """Paints masks, and counts where classes overlap."""
+    """Paints masks, and counts pixels of several classes."""
 
     def __init__(
         self, path: Path, mapped: ClassMap, numbering: Numbering, order: Literal["file", "category"] = "file"
@@ -123,11 +123,9 @@ class Painter:
         self.mapped = mapped
         self.numbering = numbering
         self.order = order
-        # Of each image that has some: pixels of more than one class.
-        self.overlaps: dict[str, int] = {}
 
-    def paint(self, image_id: str, regions: Sequence[Region], size: Size) -> images.Array:
-        """Return the mask of one image, uint8 (H, W). Raises SegtoolError if run lengths are malformed."""
+    def paint(self, image_id: str, regions: Sequence[Region], size: Size) -> Painted:
+        """Paint the mask of one image. Raises SegtoolError if run lengths are malformed."""
         ordered = sorted(regions, key=lambda region: region.class_id) if self.order == "category" else regions
         # Flat, in the order of the runs: work grows with the regions, not with the image times their number.
         mask = np.full(size.height * size.width, self.mapped.unmarked, np.uint8)
@@ -140,9 +138,8 @@ class Painter:
                 overlapping[pixels] |= marked[pixels] & (mask[pixels] != value)
                 marked[pixels] = True
                 mask[pixels] = value
-        if count := int(overlapping.sum()):
-            self.overlaps[image_id] = count
-        return np.ascontiguousarray(to_image(mask, size, self.numbering.order))
+        painted = np.ascontiguousarray(to_image(mask, size, self.numbering.order))
+        return Painted(painted, int(overlapping.sum()))
 
 
 def _rows(table: RleTable, classes: Sequence[str] | None) -> list[Row]:

@@ -54,7 +54,7 @@ def rgba(mask: Mask) -> Image.Image:
 
 
 def decode(coding: Any, *paths: Path) -> Mask:
-    return np.asarray(coding.decode([MaskFile(path) for path in paths]))
+    return np.asarray(coding.decode([MaskFile(path) for path in paths]).mask)
 
 
 def by_colour(**options: Any) -> ColourCoding:
@@ -202,11 +202,11 @@ def test_layers_are_painted_in_order_and_overlaps_counted(tmp_path: Path) -> Non
         Image.fromarray(np.uint8([row])).save(tmp_path / f"{name}.png")
     files = [MaskFile(tmp_path / f"{n}.png", name) for n, name in (("2", "b"), ("1", "a"), ("3", "b"))]
     coding = layers()
-    assert coding.decode(files).tolist() == [[1, 2, 2, 0]]
-    assert coding.overlaps == [1]
-    assert layers(("bg", "b", "a")).decode(files).tolist() == [[1, 1, 2, 0]]
+    assert coding.decode(files).mask.tolist() == [[1, 2, 2, 0]]
+    assert coding.decode(files).overlap == 1
+    assert layers(("bg", "b", "a")).decode(files).mask.tolist() == [[1, 1, 2, 0]]
     dropped = LayerCoding({"bg": 0, "a": 1, "b": None}, ("bg", "a", "b"), 0, MaskReader(), None)
-    assert dropped.decode(files).tolist() == [[1, 1, 0, 0]]
+    assert dropped.decode(files).mask.tolist() == [[1, 1, 0, 0]]
 
 
 def test_layers_that_are_not_binary(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_layers_that_are_not_binary(tmp_path: Path) -> None:
     Image.fromarray(np.uint8([[0, 1]])).save(tmp_path / "b.png")
     with pytest.raises(SegtoolError, match=r"a\.png holds the values 100, 200 besides 0, .* --threshold 128"):
         layers().decode([MaskFile(tmp_path / "a.png", "a")])
-    assert layers(threshold=128).decode([MaskFile(tmp_path / "a.png", "b")]).tolist() == [[0, 0, 2]]
+    assert layers(threshold=128).decode([MaskFile(tmp_path / "a.png", "b")]).mask.tolist() == [[0, 0, 2]]
     with pytest.raises(SegtoolError, match=r"a\.png and .*b\.png of one image differ in size"):
         layers(threshold=128).decode([MaskFile(tmp_path / "a.png", "a"), MaskFile(tmp_path / "b.png", "b")])
 
@@ -328,5 +328,5 @@ def test_round_trips(mask: Mask, suffix: str, values: list[int]) -> None:
         for file in files:
             Image.fromarray((mask == int(file.class_name)).astype(np.uint8) * 255).save(file.path)
         of_layers = LayerCoding({name: int(name) for name in (*names, "255")}, (*names, "255"), 0, MaskReader(), None)
-        assert np.array_equal(of_layers.decode(files), mask)
-        assert not of_layers.overlaps
+        assert np.array_equal(of_layers.decode(files).mask, mask)
+        assert not of_layers.decode(files).overlap

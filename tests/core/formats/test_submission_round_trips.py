@@ -40,7 +40,9 @@ def regions_of(mask: np.ndarray):
 def read_back(path: Path, numbering: Numbering, size: Size, classes: tuple[str, ...], template: str, empty: str):
     labels = read_labels(read_rle_table(path, id_format=template), classes, empty)
     assert list(labels.images) == ["0001.jpg"]
-    return Painter(path, read_class_map(None, classes), numbering).paint("a", labels.images["0001.jpg"].regions, size)
+    return (
+        Painter(path, read_class_map(None, classes), numbering).paint("a", labels.images["0001.jpg"].regions, size).mask
+    )
 
 
 @seed(0)
