@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict, get_args
 
 import cv2
 import numpy as np
@@ -16,9 +16,15 @@ from segtool.core import images
 from segtool.core.bands import DEPTHS, Depth, WindowedImage, missing_everywhere, open_bands, read_bands
 from segtool.core.documents import read_yaml
 from segtool.core.files import atomic, digest_bytes, digest_stats
+from segtool.core.planes import Planes, read_planes
 from segtool.core.tables import read_csv, to_number, write_csv
 from segtool.errors import SegtoolError
+from segtool.values import Size
 
+# One class in each pixel, or any number of classes.
+Labels = Literal["single", "multi"]
+# Classes that may overlap; they can be painted into one mask with two values more.
+MOST_PLANES = 254
 # Largest number of nested folders in an image_id.
 DEEPEST = 50
 # OpenCV resizes images of no more channels.
@@ -68,11 +74,18 @@ class Dataset:
     nodata: float | None = None
     # Whether pixels that are missing in all channels are ignored in loss and score.
     ignore_nodata: bool = False
+    # Whether a pixel has one class, or any number of them (`multi`), and none is the background.
+    labels: Labels = "single"
+
+    @property
+    def multi(self) -> bool:
+        """Whether classes may overlap: masks are then planes, one for each class."""
+        return self.labels == "multi"
 
     @property
     def binary(self) -> bool:
         """Whether there are two classes, background and foreground."""
-        return len(self.classes) == 2
+        return len(self.classes) == 2 and not self.multi
 
     @cached_property
     def by_id(self) -> dict[str, Record]:
@@ -113,10 +126,24 @@ class Dataset:
         return open_bands(record.files, self.channels, self.dtype, self.nodata)
 
     def read_mask(self, record: Record) -> images.Array:
-        """Read the mask as uint8 (H, W): class ids, 255 = ignore. Raises SegtoolError if the record has none."""
+        """Read the mask as uint8 (H, W): class ids, 255 = ignore. Raises SegtoolError if the record has none.
+
+        Where classes overlap, it is uint8 (C, H, W): 1 in the class, 0 outside, 255 = ignore.
+        """
         return self.read_pair(record)[1] if self.ignore_nodata else self._read_mask(record)
 
+    def read_planes(self, record: Record) -> Planes:
+        """Read the masks of classes that may overlap, unexpanded; `ignore_nodata` is not applied."""
+        if origin := record.origin:
+            planes = origin.dataset.read_planes(replace(record, origin=None))
+            return planes.mapped(origin.ids[: len(origin.dataset.classes)], len(self.classes))
+        if record.mask is None:
+            raise SegtoolError(f"image {record.image_id!r} has no mask in {self.path}")
+        return read_planes(record.mask, self.classes)
+
     def _read_mask(self, record: Record) -> images.Array:
+        if self.multi:
+            return self.read_planes(record).expand()
         if origin := record.origin:
             mask = origin.dataset._read_mask(replace(record, origin=None))
             return np.asarray(cv2.LUT(mask, np.array(origin.ids, np.uint8)))
@@ -133,11 +160,7 @@ class Dataset:
     def read_pair(self, record: Record) -> tuple[images.Pixels, images.Array]:
         """Read image and mask. Raises SegtoolError if their sizes differ."""
         image, mask = self.read_image(record), self._read_mask(record)
-        if image.shape[:2] != mask.shape:
-            raise SegtoolError(
-                f"mask {record.mask} is {mask.shape[0]}x{mask.shape[1]} (HxW),"
-                f" its image {record.image} is {image.shape[0]}x{image.shape[1]}"
-            )
+        check_same_size(record, Size(*image.shape[:2]), Size(*mask.shape[-2:]))
         if self.ignore_nodata and (missing := missing_everywhere(image)).any():
             mask = np.where(missing, np.uint8(images.IGNORE), mask)
         return image, mask
@@ -146,6 +169,7 @@ class Dataset:
         """Return digests of all that is read for `records`: classes and settings, rows, and files by their stats."""
         rows = list(records)
         facts: tuple[object, ...] = (self.classes, self.ignore_index, self.ignore_stated, self.channels)
+        facts += (self.labels,) if self.multi else ()
         if not self.plain or self.ignore_nodata:
             facts += (self.dtype, self.nodata, self.ignore_nodata)
         listed = [(r.image_id, r.group, r.weight) for r in rows]
@@ -185,6 +209,7 @@ class DatasetYaml(TypedDict, total=False):
     train: str | None
     test: str | None
     palette: list[list[int]] | None
+    labels: str
 
 
 def load_dataset(data: Path) -> Dataset:
@@ -202,8 +227,10 @@ def load_dataset(data: Path) -> Dataset:
     names = tuple(str(name) for name in classes)
     if len(set(names)) != len(names) or not all(names):
         raise SegtoolError(f"{path}: class names must be distinct and not empty")
-    if not 2 <= len(names) <= images.MAX_CLASSES:
-        raise SegtoolError(f"{path}: {len(names)} classes; segtool takes 2 to {images.MAX_CLASSES}")
+    labels = _read_labels(content, path)
+    fewest, most = (1, MOST_PLANES) if labels == "multi" else (2, images.MAX_CLASSES)
+    if not fewest <= len(names) <= most:
+        raise SegtoolError(f"{path}: {len(names)} classes; segtool takes {fewest} to {most}")
     channels, bands = _read_channels(content.get("channels", 3), path)
     dtype = content.get("dtype", "uint8")
     if dtype not in DEPTHS:
@@ -219,6 +246,7 @@ def load_dataset(data: Path) -> Dataset:
         nodata=content.get("nodata"),
         ignore_nodata=content.get("ignore_nodata", False),
         palette=_read_palette(content.get("palette"), path),
+        labels=labels,
         train=_read_rows(path, content.get("train")),
         test=_read_rows(path, content.get("test")),
     )
@@ -232,8 +260,9 @@ def write_dataset(
     Paths in the CSVs are relative to the CSV's folder. `name` and `train` rename the files, relative to `folder`.
     """
     content: dict[str, Any] = {"classes": list(dataset.classes)}
+    content |= {"labels": dataset.labels} if dataset.multi else {}
     # Adding it where the file did not set it would change the meaning of 255 in a 0/255 mask.
-    if dataset.ignore_stated:
+    if dataset.ignore_stated and not dataset.multi:
         content["ignore_index"] = dataset.ignore_index
     content["channels"] = list(dataset.bands) or dataset.channels
     content |= {"dtype": dataset.dtype} if dataset.dtype != "uint8" else {}
@@ -297,6 +326,22 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; known are {', '.join(sorted(known))}"
         )
     return content
+
+
+def check_same_size(record: Record, image: Size, mask: Size) -> None:
+    """Raise SegtoolError unless the image and the mask of a record have one size."""
+    if image != mask:
+        raise SegtoolError(f"mask {record.mask} is {mask} (HxW), its image {record.image} is {image}")
+
+
+def _read_labels(content: Mapping[str, Any], path: Path) -> Labels:
+    """Return whether a pixel has one class or several."""
+    labels: Labels = content.get("labels", "single")
+    if labels not in get_args(Labels):
+        raise SegtoolError(f"{path}: labels is {labels!r}; write {' or '.join(get_args(Labels))}")
+    if labels == "multi" and "ignore_index" in content:
+        raise SegtoolError(f"{path}: with labels: multi no value of a mask is ignored; remove ignore_index")
+    return labels
 
 
 def _read_channels(value: Any, path: Path) -> tuple[int, tuple[str, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.core import images
-from segtool.core.dataset.dataset import Record
+from segtool.core.dataset.dataset import Labels, Record
 from segtool.core.reporting.progress import Track
 from segtool.core.reporting.tables import Table
 from segtool.core.workers import map_in_processes
@@ -56,9 +56,9 @@ class Tally:
         return Table("Classes", {"id": ids, "class": names, "pixel share": shares, "images": self.images[ids]})
 
 
-def mask_path(folder: Path, image_id: str) -> Path:
+def mask_path(folder: Path, image_id: str, labels: Labels = "single") -> Path:
     """Return the path of the mask of an image in a data set or prediction folder."""
-    return folder / "masks" / f"{image_id}.png"
+    return folder / "masks" / f"{image_id}{'.json' if labels == 'multi' else '.png'}"
 
 
 def write_masks(

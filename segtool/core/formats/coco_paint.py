@@ -8,14 +8,13 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from segtool.core import images
+from segtool.core.coco_rle import run_lengths
 from segtool.core.formats.coco import Annotation
 from segtool.errors import SegtoolError
 from segtool.values import Size
 
 # pycocotools scales coordinates by 5 into C ints and allocates memory along every edge; no image is this large.
 FARTHEST = 1e6
-# Groups of 5 bits in a run's length: more do not fit into 64 bits.
-LONGEST = 12
 # In images of no more pixels, coordinates from 0 to 1 may be pixels.
 SMALL = 4
 
@@ -148,29 +147,6 @@ def _whole(run: Any) -> int:
     if isinstance(run, bool) or not isinstance(run, int | float) or not 0 <= run < 1e12 or run != int(run):
         return -1
     return int(run)
-
-
-def run_lengths(counts: str) -> list[int]:
-    """Decode a compressed run-length string to its runs: zeros, ones, zeros, ... down the columns.
-
-    Each run is written in 5-bit groups, lowest first, with a continuation and a sign bit, and from the fourth on as the
-    difference from the last but one (`rleToString` in pycocotools' maskApi.c).
-    """
-    groups = np.frombuffer(counts.encode(errors="replace"), np.uint8).astype(np.int64) - 48
-    lasts = np.flatnonzero(groups & 32 == 0)
-    if not lasts.size:
-        return []
-    starts = np.concatenate([[0], lasts[:-1] + 1])
-    lengths = lasts + 1 - starts
-    if lengths.max() > LONGEST:
-        return [-1]
-    shifts = 5 * (np.arange(lasts[-1] + 1) - np.repeat(starts, lengths))
-    runs = np.add.reduceat((groups[: lasts[-1] + 1] & 31) << shifts, starts)
-    runs -= np.where(groups[lasts] & 16, 1 << 5 * lengths, 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    found: list[int] = runs.tolist()
-    return found
 
 
 def _polygons_to_rle(polygons: list[Any], size: Size, name: str, relative: bool) -> Rle:

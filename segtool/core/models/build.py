@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from segtool.core.dataset.dataset import Labels
 from segtool.core.dataset.intensity import Intensity
 from segtool.errors import SegtoolError, UsageError, did_you_mean
 from segtool.settings.model import check_arch
@@ -43,6 +44,13 @@ class NetworkSpec:
     clip: bool = False
     # The value of missing pixels that the data set states.
     nodata: float | None = None
+    # Whether a pixel has one class (softmax) or any number of them (a sigmoid for each).
+    labels: Labels = "single"
+
+    @property
+    def multi(self) -> bool:
+        """Whether classes may overlap."""
+        return self.labels == "multi"
 
     @property
     def intensity(self) -> Intensity:
@@ -51,8 +59,8 @@ class NetworkSpec:
 
     @property
     def outputs(self) -> int:
-        """Return the logits per pixel: one for two classes, else one per class."""
-        return 1 if len(self.classes) == 2 else len(self.classes)
+        """Return the logits per pixel: one for two classes that exclude each other, else one per class."""
+        return 1 if len(self.classes) == 2 and not self.multi else len(self.classes)
 
     @property
     def aux_outputs(self) -> int:
@@ -62,7 +70,7 @@ class NetworkSpec:
     def plain(self) -> dict[str, Any]:
         """Return the description as plain values for a checkpoint; for 8-bit images, without what they do not need."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        defaults = {"dtype": "uint8", "low": None, "high": None, "clip": False, "nodata": None}
+        defaults = {"dtype": "uint8", "low": None, "high": None, "clip": False, "nodata": None, "labels": "single"}
         return {key: value for key, value in values.items() if key not in defaults or value != defaults[key]}
 
     @classmethod

@@ -1,0 +1,57 @@
+"""COCO's compressed run lengths: regions as short texts, coded by pycocotools and checked before it reads them."""
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from segtool.core.images import Array
+from segtool.errors import SegtoolError
+from segtool.values import Size
+
+# Groups of 5 bits in a run's length: more do not fit into 64 bits.
+LONGEST = 12
+
+
+def encode(region: npt.NDArray[np.bool_] | Array) -> str:
+    """Return the run lengths of a region, bool or uint8 (H, W) of zeros and ones."""
+    return str(coco_mask.encode(np.asfortranarray(region, np.uint8))["counts"].decode())
+
+
+def decode(counts: str, size: Size) -> Array:
+    """Return the region of run lengths, uint8 (H, W) of zeros and ones; `check` must have passed them."""
+    if not counts:
+        return np.zeros(size, np.uint8)
+    return np.ascontiguousarray(coco_mask.decode({"size": list(size), "counts": counts}))
+
+
+def check(counts: str, size: Size, where: str) -> None:
+    """Raise SegtoolError unless the runs add up to the image; pycocotools would read or leave memory as it is."""
+    runs = run_lengths(counts)
+    if min(runs, default=0) < 0 or sum(runs) != size.height * size.width:
+        raise SegtoolError(
+            f"{where}: its run-lengths are not whole numbers that add up to {size.height} x {size.width}, but to"
+            f" {sum(runs)}"
+        )
+
+
+def run_lengths(counts: str) -> list[int]:
+    """Decode a compressed run-length string to its runs: zeros, ones, zeros, ... down the columns.
+
+    Each run is written in 5-bit groups, lowest first, with a continuation and a sign bit, and from the fourth on as the
+    difference from the last but one (`rleToString` in pycocotools' maskApi.c).
+    """
+    groups = np.frombuffer(counts.encode(errors="replace"), np.uint8).astype(np.int64) - 48
+    lasts = np.flatnonzero(groups & 32 == 0)
+    if not lasts.size:
+        return []
+    starts = np.concatenate([[0], lasts[:-1] + 1])
+    lengths = lasts + 1 - starts
+    if lengths.max() > LONGEST:
+        return [-1]
+    shifts = 5 * (np.arange(lasts[-1] + 1) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((groups[: lasts[-1] + 1] & 31) << shifts, starts)
+    runs -= np.where(groups[lasts] & 16, 1 << 5 * lengths, 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    found: list[int] = runs.tolist()
+    return found
