@@ -12,6 +12,7 @@ from segtool.core.dataset.dataset import Dataset, Record, write_dataset
 from segtool.core.dataset.masks import mask_path
 from segtool.core.files import atomic
 from segtool.core.images import Array, write_mask
+from segtool.core.planes import Planes, write_planes
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.tables import write_csv
@@ -32,7 +33,7 @@ def run(settings: DemoSettings) -> Result:
         faults = synthetic.choose_faults(settings.seed, settings.train)
         train = _write_part(settings, synthetic.TRAIN, folder, faults)
         test = _write_part(settings, synthetic.TEST, folder / "answers", {})
-        written = _write_tables(folder, train, test, faults)
+        written = _write_tables(settings, train, test, faults)
         output.finish([*written, *(path for r in (*train, *test) for path in (r.image, r.mask) if path)])
 
     lines = [f"{folder}: {len(train)} training images, {len(faults)} of them with a wrong mask (wrong_masks.csv)"]
@@ -49,24 +50,43 @@ def _write_part(
     records = []
     for index in tracker(settings.output.quiet)(range(count), total=count, label=f"drawing {name} images"):
         number, frame = divmod(index, synthetic.FRAMES)
-        image, mask = synthetic.draw(synthetic.make_scene(settings.seed, part, number, settings.size), frame)
-        if index in faults:
-            _, other = synthetic.draw(synthetic.make_scene(settings.seed, part, number + 1, settings.size), frame)
-            mask = synthetic.spoil(mask, other, faults[index])
+        image, mask = _draw(settings, part, number, frame, faults.get(index))
         group = f"{name}{number:03d}"
         image_id = f"{group}/frame{frame}"
-        path = mask_path(mask_folder, image_id)
-        write_mask(path, mask, synthetic.PALETTE)
+        path = mask_path(mask_folder, image_id, settings.labels)
+        if settings.labels == "multi":
+            write_planes(path, Planes.of(mask), synthetic.CLASSES[1:])
+        else:
+            write_mask(path, mask, synthetic.PALETTE)
         image_path = _write_image(settings.output.out / "images" / image_id, image, KINDS.get(index % 16, "png"))
         records.append(Record(image_id, image_path, path, group))
     return tuple(records)
 
 
+def _draw(
+    settings: DemoSettings, part: int, number: int, frame: int, fault: synthetic.Fault | None
+) -> tuple[Array, Array]:
+    """Return an image and its mask, (H, W) or planes (C, H, W), wrong where there is a fault."""
+    multi = settings.labels == "multi"
+    draw = synthetic.draw_planes if multi else synthetic.draw
+
+    def drawn(number: int) -> tuple[Array, Array]:
+        return draw(synthetic.make_scene(settings.seed, part, number, settings.size, overlapping=multi), frame)
+
+    image, mask = drawn(number)
+    if fault:
+        spoil = synthetic.spoil_planes if multi else synthetic.spoil
+        mask = spoil(mask, drawn(number + 1)[1], fault)
+    return image, mask
+
+
 def _write_tables(
-    folder: Path, train: tuple[Record, ...], test: tuple[Record, ...], faults: dict[int, synthetic.Fault]
+    settings: DemoSettings, train: tuple[Record, ...], test: tuple[Record, ...], faults: dict[int, synthetic.Fault]
 ) -> list[Path]:
     """Write `dataset.yaml` with its CSVs, `wrong_masks.csv` and, if there are test images, `answers.yaml`."""
-    shared: dict[str, Any] = {"classes": synthetic.CLASSES, "palette": synthetic.PALETTE}
+    folder, first = settings.output.out, int(settings.labels == "multi")
+    classes = {"classes": synthetic.CLASSES[first:], "palette": synthetic.PALETTE[first:]}
+    shared: dict[str, Any] = {**classes, "labels": settings.labels}
     without_masks = tuple(Record(record.image_id, record.image, group=record.group) for record in test)
     written = write_dataset(folder, Dataset(folder / "dataset.yaml", train=train, test=without_masks, **shared))
     rows = [(train[index].image_id, fault.value) for index, fault in sorted(faults.items())]

@@ -1,6 +1,7 @@
 """Settings of `segtool demo`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
@@ -17,3 +18,6 @@ class DemoSettings:
     )
     size: int = option(96, min=32, max=8192, help="Height of the images in pixels; widths vary around it")
     seed: int = option(0, min=0, help="Random seed")
+    labels: Literal["single", "multi"] = option(
+        "single", help="One class in each pixel, or translucent objects of several (multi)"
+    )

@@ -176,3 +176,31 @@ def test_a_folder_of_something_else_is_left_alone(segtool: Any, tmp_path: Path) 
 def test_the_stamp_holds_every_file(made: Path) -> None:
     outputs = read_json(made / "done.json", dict)["outputs"]
     assert outputs.keys() == files(made).keys() - {"done.json"}
+
+
+def test_overlapping_classes_have_planes_and_other_masks_than_single_ones(tmp_path: Path) -> None:
+    run(tmp_path / "a", labels="multi")
+    dataset = load_dataset(tmp_path / "a")
+    assert dataset.multi and dataset.classes == synthetic.CLASSES[1:]
+    planes = [dataset.read_pair(record)[1] for record in dataset.train]
+    assert all(set(np.unique(plane)) <= {0, 1, 255} for plane in planes)
+    assert any(((plane == 1).sum(0) > 1).any() for plane in planes), "some pixels are of several classes"
+    assert any((plane == 255).all(0).any() for plane in planes), "glare is ignored in all classes"
+    assert set().union(*(np.flatnonzero((plane == 1).any((1, 2))) for plane in planes)) == set(range(5))
+    answers = load_dataset(tmp_path / "a/answers.yaml")
+    assert answers.multi and all(answers.read_mask(record).any() for record in answers.train)
+    run(tmp_path / "b", labels="multi")
+    assert {name: content for name, content in files(tmp_path / "a").items() if "json" not in Path(name).name} == {
+        name: content for name, content in files(tmp_path / "b").items() if "json" not in Path(name).name
+    }
+
+
+def test_faults_of_planes() -> None:
+    planes = np.zeros((5, 4, 6), np.uint8)
+    planes[0, 1], planes[:, 0, 0] = 1, 255
+    other = np.ones((5, 2, 3), np.uint8)
+    exchanged = synthetic.spoil_planes(planes, other, synthetic.Fault.EXCHANGED)
+    assert exchanged[1, 1].all() and not exchanged[0, 1].any() and (exchanged[:, 0, 0] == 255).all()
+    missing = synthetic.spoil_planes(planes, other, synthetic.Fault.MISSING)
+    assert not (missing == 1).any() and (missing[:, 0, 0] == 255).all()
+    assert synthetic.spoil_planes(planes, other, synthetic.Fault.OTHER).tolist() == np.ones((5, 4, 6)).tolist()

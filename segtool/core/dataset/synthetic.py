@@ -1,7 +1,8 @@
 """Draw the images of `segtool demo`: patterned objects on a cloudy background, in a few frames per scene.
 
 A class is a pattern, never a colour: each object has its own two colours, and plain objects of any colour belong to the
-background. Every image is a pure function of (seed, part, scene, frame).
+background. Where classes may overlap, objects lie anywhere and show through each other. Every image is a pure function
+of (seed, part, scene, frame).
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ OBJECTS = 7
 SHARES = (0.2, 0.3, 0.22, 0.16, 0.12, 0.0)
 RARE, RARE_EVERY = 5, 3
 EXCHANGED = (0, 2, 1, 4, 3, 5)
+# How much of what is behind it an object hides, where classes may overlap.
+OPACITY = 0.6
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,13 +61,15 @@ class Scene:
     ground: Floats
     things: tuple[Thing, ...]
     glare: Thing | None
+    opacity: float = 1.0
 
 
-def make_scene(seed: int, part: int, number: int, size: int) -> Scene:
+def make_scene(seed: int, part: int, number: int, size: int, *, overlapping: bool = False) -> Scene:
     """Make scene `number` of a part (TRAIN or TEST). Scene 0 of a part is given objects of every class.
 
     Args:
         size: nominal height in pixels; the scene's height and width vary around it.
+        overlapping: objects lie anywhere and show through each other.
     """
     rng = np.random.default_rng([seed, part, number])
     height, width = int(size * rng.uniform(0.85, 1.15)), int(size * rng.uniform(0.95, 1.4))
@@ -76,30 +81,57 @@ def make_scene(seed: int, part: int, number: int, size: int) -> Scene:
     # Cells of a 3 x 3 grid keep objects from hiding each other.
     cells = rng.permutation(9)[:OBJECTS]
     spots = (np.stack([cells % 3, cells // 3], axis=1) + rng.uniform(0.3, 0.7, (OBJECTS, 2))) / 3
+    if overlapping:
+        spots = rng.uniform(0.15, 0.85, spots.shape)
     things = tuple(
         _thing(rng, int(label), spot * (width, height), size) for label, spot in zip(labels, spots, strict=True)
     )
     glare = _thing(rng, 0, rng.uniform(0.1, 0.9, 2) * (width, height), size) if rng.random() < 0.4 else None
-    return Scene((seed, part, number), height, width, rng.uniform(40, 215, (4, 5, 3)), things, glare)
+    ground, opacity = rng.uniform(40, 215, (4, 5, 3)), OPACITY if overlapping else 1.0
+    return Scene((seed, part, number), height, width, ground, things, glare, opacity)
 
 
 def draw(scene: Scene, frame: int) -> tuple[Array, Array]:
     """Draw a frame, slightly moved, relit and noisy: image uint8 (H, W, 3) and mask uint8 (H, W), 255 = ignore."""
+    image, shown = _render(scene, frame)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    for label, inside in shown:
+        mask[inside] = label
+    return image, mask
+
+
+def draw_planes(scene: Scene, frame: int) -> tuple[Array, Array]:
+    """Draw a frame as `draw` does, with a plane for each class but the background: uint8 (C, H, W), 255 = ignore."""
+    image, shown = _render(scene, frame)
+    planes = np.zeros((len(CLASSES) - 1, *image.shape[:2]), np.uint8)
+    for label, inside in shown:
+        if label == IGNORE:
+            planes[:, inside] = IGNORE
+        elif label:
+            planes[label - 1, inside] = 1
+    return image, planes
+
+
+def _render(scene: Scene, frame: int) -> tuple[Array, list[tuple[int, npt.NDArray[np.bool_]]]]:
+    """Draw a frame; return it with the label and the pixels, bool (H, W), of each object, the last on top."""
     rng = np.random.default_rng([*scene.key, frame])
     move = rng.uniform(-0.06, 0.06, 2) * scene.height
     image = cv2.resize(scene.ground, (scene.width, scene.height), interpolation=cv2.INTER_CUBIC)
-    mask = np.zeros((scene.height, scene.width), np.uint8)
+    shown = []
     for thing in scene.things:
-        inside = _fill(thing, move, mask.shape)
-        pattern = _pattern(thing, move, mask.shape)[:, :, None]
-        image = np.where(inside[:, :, None], thing.colours[0] * pattern + thing.colours[1] * (1 - pattern), image)
-        mask[inside] = thing.label
+        inside = _fill(thing, move, image.shape[:2])
+        pattern = _pattern(thing, move, image.shape[:2])[:, :, None]
+        drawn = thing.colours[0] * pattern + thing.colours[1] * (1 - pattern)
+        if scene.opacity < 1:
+            drawn = scene.opacity * drawn + (1 - scene.opacity) * image
+        image = np.where(inside[:, :, None], drawn, image)
+        shown.append((thing.label, inside))
     if scene.glare:
-        inside = _fill(scene.glare, move, mask.shape)
+        inside = _fill(scene.glare, move, image.shape[:2])
         image = np.where(inside[:, :, None], 245.0, image)
-        mask[inside] = IGNORE
+        shown.append((IGNORE, inside))
     image = image * rng.uniform(0.8, 1.2) + rng.normal(0, 8, image.shape)
-    return np.clip(image, 0, 255).astype(np.uint8), mask
+    return np.clip(image, 0, 255).astype(np.uint8), shown
 
 
 def choose_faults(seed: int, images: int) -> dict[int, Fault]:
@@ -117,6 +149,15 @@ def spoil(mask: Array, other: Array, fault: Fault) -> Array:
     new_ids = np.arange(256, dtype=np.uint8)
     new_ids[: len(CLASSES)] = 0 if fault is Fault.MISSING else EXCHANGED
     return new_ids[mask]
+
+
+def spoil_planes(planes: Array, other: Array, fault: Fault) -> Array:
+    """Return wrong versions of planes, uint8 (C, H, W); `other` are those of another image, of any size."""
+    if fault is Fault.OTHER:
+        return np.stack([resize_mask(plane, Size(*planes.shape[1:])) for plane in other])
+    if fault is Fault.MISSING:
+        return np.where(planes == IGNORE, planes, np.uint8(0))
+    return planes[[label - 1 for label in EXCHANGED[1:]]]
 
 
 def _thing(rng: np.random.Generator, label: int, centre: Floats, size: int) -> Thing:
