@@ -83,6 +83,11 @@ class Dataset:
         return self.labels == "multi"
 
     @property
+    def planes(self) -> tuple[str, ...] | None:
+        """The names of classes that may overlap; None where each pixel has one class."""
+        return self.classes if self.multi else None
+
+    @property
     def binary(self) -> bool:
         """Whether there are two classes, background and foreground."""
         return len(self.classes) == 2 and not self.multi

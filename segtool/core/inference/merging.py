@@ -48,6 +48,30 @@ class Merge:
         return _weighted(views, weights)
 
 
+@dataclass(frozen=True)
+class IndependentMerge(Merge):
+    """How views of classes that may overlap are merged: each class on its own, without dividing by any sum.
+
+    mean, sum, max, min: of the class's probability, as above. gmean and tsharpen: as in the two classes p and q = 1 - p,
+    so that the result is a probability and swapping a class for its complement swaps p for q:
+
+        gmean:     Π p^w / (Π p^w + Π q^w), which is the sigmoid of the mean logit
+        tsharpen:  Σ w p^exponent / (Σ w p^exponent + Σ w q^exponent)
+    """
+
+    def __call__(self, views: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+        """Merge the views' probabilities, float32 (C, ...) each, into one; `weights` add up to one."""
+        if self.mode not in ("gmean", "tsharpen"):
+            return self._combine(views, weights)
+        pairs = self._combine([torch.stack([view, 1 - view]) for view in views], weights)
+        return pairs[0] / pairs.sum(0)
+
+
+def make_merge(mode: str, exponent: float, *, multi: bool) -> Merge:
+    """Return the merge of classes that exclude each other or, with `multi`, may overlap."""
+    return (IndependentMerge if multi else Merge)(mode, exponent)
+
+
 def _weighted(values: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
     total = values[0] * weights[0]
     for value, weight in zip(values[1:], weights[1:], strict=True):

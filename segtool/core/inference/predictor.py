@@ -15,7 +15,7 @@ from segtool.core.bands import WindowedImage
 from segtool.core.images import Pixels
 from segtool.core.inference.batching import batch_size, group_alike
 from segtool.core.inference.image_accumulator import ImageAccumulator, Tile, TileRequest
-from segtool.core.inference.merging import Merge
+from segtool.core.inference.merging import make_merge
 from segtool.core.inference.plan import ImagePlan, make_plan
 from segtool.core.inference.tta import make_views
 from segtool.core.models.build import NetworkSpec
@@ -87,7 +87,7 @@ class Predictor:
             UsageError: the number of weights differs from the number of views.
         """
         self.members, self.device, self.windows, self.batch = members, device, windows, batch
-        self.merge = Merge(views.merge, views.sharpen)
+        self.merge = make_merge(views.merge, views.sharpen, multi=members[0].spec.multi)
         self.views = make_views(views.tta or ())
         given = views.tta_weights or (1.0,) * len(self.views)
         if len(given) != len(self.views):
@@ -179,7 +179,7 @@ class Predictor:
             with amp(member.spec.precision, self.device):
                 logits, image_logits = read_output(self._forward(member, pixels)(pixels))
             image_probs = None if image_logits is None else image_logits.float().sigmoid()
-            return Probabilities(to_probs(logits.float()), image_probs)
+            return Probabilities(to_probs(logits.float(), multi=member.spec.multi), image_probs)
         except (MemoryError, RuntimeError) as error:
             if len(pixels) == 1 or not out_of_memory(error):
                 raise
@@ -192,8 +192,13 @@ class Predictor:
         return Probabilities(torch.cat([half.probs for half in halves]), torch.cat(heads) if heads else None)
 
 
-def to_probs(logits: torch.Tensor) -> torch.Tensor:
-    """Return the softmax over classes, (N, C, H, W); one logit gives background and foreground by its sigmoid."""
+def to_probs(logits: torch.Tensor, *, multi: bool = False) -> torch.Tensor:
+    """Return the softmax over classes, (N, C, H, W); one logit gives background and foreground by its sigmoid.
+
+    With `multi`, classes may overlap: the sigmoid of each logit.
+    """
+    if multi:
+        return logits.sigmoid()
     if logits.shape[1] == 1:
         foreground = logits.sigmoid()
         return torch.cat([1 - foreground, foreground], dim=1)
