@@ -1,16 +1,18 @@
 """`segtool ensemble`: merge stored predictions of the same images into one prediction folder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset
+from segtool.core.dataset.masks import masks_glob
 from segtool.core.dataset.splits import inner_parts, number_groups
 from segtool.core.files import digest_file, write_json
 from segtool.core.images import read_palette
-from segtool.core.predictions.blending import Blend, bands
+from segtool.core.predictions.blending import Blend, bands, for_planes
 from segtool.core.predictions.decision_file import decision_digest, read_decision
 from segtool.core.predictions.ensembles import CHOICE, check_alike, check_order, read_choice, write_choice
 from segtool.core.predictions.folder import Predictions, open_predictions
@@ -38,16 +40,20 @@ def run(settings: EnsembleSettings) -> Result:
     folder, first = settings.output.out, members[0]
     decision = read_decision(settings.decision.thresholds, first.classes)
     blend, fit = _given(settings, members)
+    if first.multi:
+        blend = for_planes(blend)
     inputs = {**_inputs(settings, members, blend), **(dataset.digests(records) if dataset else {})}
     output = Output(settings.output, "ensemble", owns=(*OWNS, *OWN))
     tables: list[Table] = []
-    with output.writing(settings, inputs, keep="masks/**/*.png"):
+    with output.writing(settings, inputs, keep=masks_glob(first.labels)):
         if output.done:
             return output.up_to_date()
         if dataset:
             blend, fit, tables = _fitted(settings, blend, members, dataset, records)
-        palette = read_palette(first.mask_path(first.ids[0]))
-        with PredictionWriter(folder, keep_probs=settings.probs, palette=palette, decision=decision) as writer:
+        palette = None if first.multi else read_palette(first.mask_path(first.ids[0]))
+        with PredictionWriter(
+            folder, keep_probs=settings.probs, palette=palette, decision=decision, planes=first.planes
+        ) as writer:
             _write(settings, members, blend, writer)
         return _finish(settings, output, members, blend, [fit, decision.fit if decision else None], tables)
 
@@ -103,9 +109,8 @@ def _fitted(
 
     parts = inner_parts(records, settings.fit.cv_folds or CV_FOLDS)
     track = tracker(settings.output.quiet)
-    images = Images(
-        read, parts, number_groups(records), len(members), len(dataset.classes), blend, track, settings.output.out
-    )
+    groups, scratch = number_groups(records), settings.output.out
+    images = Images(read, parts, groups, len(members), len(dataset.classes), blend, track, scratch, dataset.multi)
     fitted = fit_weights(images, settings.fit.fit_steps or STEPS)
     names = [str(preds.path) for preds in members]
     pairs = pd.DataFrame(fitted.disagreement, columns=names)
@@ -125,7 +130,7 @@ def _fitted(
     gain = {"gain": fitted.gain.value, "interval": [fitted.gain.low, fitted.gain.high]}
     write_json(settings.output.out / FIT, {**scores, **gain})
     fit = Fit(WEIGHTS, str(settings.output.out), frozenset(members[0].ids), nested=fitted.nested_score)
-    return Blend(blend.mode, tuple(map(float, fitted.weights)), blend.exponent), fit, tables
+    return replace(blend, weights=tuple(map(float, fitted.weights))), fit, tables
 
 
 def _score_rows(fitted: Fitted) -> list[dict[str, object]]:
@@ -152,7 +157,8 @@ def _write(settings: EnsembleSettings, members: Sequence[Predictions], blend: Bl
     used = [members[number] for number in blend.used]
     track = tracker(settings.output.quiet)
     for image_id, size in track(first.sizes.items(), total=len(first.sizes), label="ensemble"):
-        if is_whole(folder, image_id, size, len(first.classes), keep_probs=settings.probs):
+        count = len(first.classes)
+        if is_whole(folder, image_id, size, count, keep_probs=settings.probs, planes=first.planes):
             continue
         for top, quantised in bands(used, image_id):
             writer.write(image_id, size, top, blend(quantised))
@@ -180,8 +186,10 @@ def _finish(
         members=kept,
         data=first.data,
         fits=[*_fits(members, blend), *own],
+        labels=first.labels,
     )
     extra = [folder / name for name in OWN if (folder / name).exists()]
-    output.finish([*output_files(folder, first.ids, keep_probs=settings.probs), *extra])
+    files = output_files(folder, first.ids, keep_probs=settings.probs, labels=first.labels)
+    output.finish([*files, *extra])
     shares = ", ".join(f"{member['weight']:.3g}" for member in named)
     return Result(f"{folder}: {len(first.ids)} images by the {blend.mode} of {len(members)} members ({shares})", tables)

@@ -18,6 +18,7 @@ from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.predictions.decision import Decision
 from segtool.core.predictions.decision_file import decision_digest, read_decision
+from segtool.core.predictions.mask_files import mask_files
 from segtool.core.predictions.writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result
@@ -196,10 +197,11 @@ def _write_geotiffs(output: Output, job: Job, groups: Sequence[Group], settings:
     """Write the masks of some groups once more, with the georeference of their images, and return the paths."""
     track, paths, without = tracker(settings.output.quiet), [], 0
     records = [record for group in groups for record in group.records]
+    files, classes = mask_files(job.dataset.planes), job.dataset.classes
     for record in track(records, total=len(records), label="georeferences"):
-        mask = read_class_ids(mask_path(output.path, record.image_id), len(job.dataset.classes))
+        bands = files.bands(mask_path(output.path, record.image_id, files.labels), classes)
         paths.append(geo_path(output.path, record.image_id))
-        without += not write_geotiff(paths[-1], mask, record.image, job.dataset.palette)
+        without += not write_geotiff(paths[-1], bands, record.image, job.dataset.palette)
     if without:
         log.warning("--geo: %d of %d images have no georeference", without, len(records))
     return paths
@@ -241,9 +243,8 @@ def _finish(
         labels=dataset.labels,
     )
     everywhere = [geo_path(output.path, image_id) for image_id in job.sizes] if settings.geo else []
-    output.finish(
-        [*output_files(output.path, job.sizes, keep_probs=settings.probs, labels=dataset.labels), *everywhere]
-    )
+    files = output_files(output.path, job.sizes, keep_probs=settings.probs, labels=dataset.labels)
+    output.finish([*files, *everywhere])
     return Result(
         f"{output.path}: {len(job.sizes)} images ({job.subset}) by {len(members)} network(s) in {len(views)} view(s):"
         f" {', '.join(views)}"

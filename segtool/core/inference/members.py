@@ -22,8 +22,8 @@ def load_members(
     """Load the networks of each run onto the device, in channels-last memory, which is faster almost everywhere.
 
     Raises:
-        SegtoolError: a run was trained on other labels, classes or channels than those of the data set, or its training has
-            just overwritten a checkpoint.
+        SegtoolError: a run was trained on other labels, classes or channels than those of the data set, or its
+            training has just overwritten a checkpoint.
         UsageError: the backend is not installed, or does not support the network or the device.
     """
 

@@ -1,4 +1,4 @@
-"""Masks of classes that may overlap, decided while bands of probabilities arrive: one bit per pixel and class is held."""
+"""Masks of classes that may overlap, decided while bands of probabilities arrive; a bit per pixel and class is held."""
 
 from collections.abc import Sequence
 
@@ -33,9 +33,21 @@ class BitPlanes:
         self.size = size
         self.bits = np.empty((classes, size.height, -(-size.width // 8)), np.uint8)
 
+    @classmethod
+    def of(cls, planes: Planes) -> "BitPlanes":
+        """Expand run lengths one plane at a time; ignored pixels and unknown classes count as 0."""
+        filled = cls(len(planes.counts), planes.size)
+        for index in range(len(planes.counts)):
+            filled.bits[index] = np.packbits(planes.plane(index) == 1, axis=1)
+        return filled
+
     def add(self, top: int, planes: npt.NDArray[np.bool_]) -> None:
         """Set the rows from `top` on, bool (C, rows, W)."""
         self.bits[:, top : top + planes.shape[1]] = np.packbits(planes, axis=2)
+
+    def rows(self, top: int, bottom: int | None = None) -> npt.NDArray[np.bool_]:
+        """Return the rows [top, bottom), bool (C, rows, W)."""
+        return np.unpackbits(self.bits[:, top:bottom], axis=2, count=self.size.width).view(np.bool_)
 
     def plane(self, index: int) -> Array:
         """Return one plane, uint8 (H, W) of zeros and ones."""

@@ -1,6 +1,6 @@
 """Predicted masks on disk: index PNGs where a pixel has one class, JSON files of run lengths where classes overlap."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +54,9 @@ class MaskFiles(Protocol):
     def check(self, path: Path, classes: int, size: Size) -> None:
         """Raise SegtoolError unless the mask is there, whole and of this size."""
 
+    def bands(self, path: Path, classes: Sequence[str]) -> Iterator[tuple[str, images.Array]]:
+        """Yield the mask as the channels of a raster: the name of each, and its values, uint8 (H, W)."""
+
     def fits(self, path: Path, probs: ProbReader) -> bool:
         """Whether no probability was lost: the codec keeps no checksum, and pages that a power cut left read as 0."""
 
@@ -86,6 +89,10 @@ class IndexMasks:
     def check(self, path: Path, classes: int, size: Size) -> None:
         """Raise SegtoolError unless the mask is there, whole, of this size and of class ids alone."""
         read_class_ids(path, classes, size, "its image")
+
+    def bands(self, path: Path, classes: Sequence[str]) -> Iterator[tuple[str, images.Array]]:
+        """Yield the class ids, without a name."""
+        yield "", read_class_ids(path, len(classes))
 
     def fits(self, path: Path, probs: ProbReader) -> bool:
         """Whether the probabilities of every pixel add up to one."""
@@ -120,6 +127,12 @@ class PlaneMasks:
     def check(self, path: Path, classes: int, size: Size) -> None:
         """Raise SegtoolError unless the planes are there, whole, of this size and known everywhere."""
         read_predicted_planes(path, self.classes, size, "its image")
+
+    def bands(self, path: Path, classes: Sequence[str]) -> Iterator[tuple[str, images.Array]]:
+        """Yield the planes."""
+        planes = read_predicted_planes(path, classes)
+        for index, name in enumerate(classes):
+            yield name, planes.plane(index)
 
     def fits(self, path: Path, probs: ProbReader) -> bool:
         """Whether the stored levels have the sum that was noted: they do not add up to one."""

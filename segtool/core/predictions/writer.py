@@ -59,8 +59,8 @@ class PredictionWriter:
         Args:
             gate_below: classes whose image-level probability is below are taken out, see `predictions.gate`.
             decision: makes the masks, from the probabilities as they are stored; without it the most probable class.
-            planes: the names of classes that may overlap, whose masks are planes (from 0.5 on without a decision); None:
-                each pixel has one class.
+            planes: the names of classes that may overlap, whose masks are planes (without a decision from 0.5 on);
+                None: each pixel has one class.
         """
         self.folder, self.keep_probs, self.gate_below, self.decision = folder, keep_probs, gate_below, decision
         self.files = mask_files(planes, palette)

@@ -45,7 +45,7 @@ def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Resize) 
     the shorter side of its bounding box. Class 0 is the background, which is no object.
 
     Args:
-        masks: uint8 (H, W), class ids and 255 = ignore; or planes of classes that may overlap, (C, H, W), 1 in the class.
+        masks: uint8 (H, W), class ids and 255 = ignore; or planes of classes that may overlap, (C, H, W), 1 = in it.
 
     Returns:
         class name, median width before, median width after.

@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core.images import Array
+from segtool.core.images import IGNORE, Array
 from segtool.core.predictions.blending import Blend, Levels
-from segtool.core.predictions.probability_maps import decide
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.scoring.bootstrap import Difference, paired_difference
-from segtool.core.scoring.confusion import confusion
-from segtool.core.scoring.scores import class_counts, miou_of_counts
+from segtool.core.scoring.scores import miou_of_counts
 from segtool.core.tuning.contested_pixels import Contested, Draws, Ints
+from segtool.core.tuning.contested_planes import ContestedPlanes
 
 # An image's bands: the first row and every member's stored probabilities, uint16 (C, rows, W).
 Bands = Iterator[tuple[int, list[Levels]]]
@@ -42,6 +41,7 @@ class Images:
         members, classes: how many there are.
         scratch: the folder of a temporary file, which takes 6 + 4 M bytes for most of the pixels that members see
             differently; None: the system's.
+        multi: whether classes may overlap. Then truths are planes, uint8 (C, H, W), and `blend` is one for planes.
     """
 
     read: Callable[[int], tuple[Bands, Array]]
@@ -52,6 +52,7 @@ class Images:
     blend: Blend
     track: Track = silent
     scratch: Path | None = None
+    multi: bool = False
 
     @property
     def folds(self) -> int:
@@ -148,18 +149,19 @@ def _compare(images: Images) -> tuple[Ints, npt.NDArray[np.float64], Contested]:
     """Every member alone: its counts in each part, int64 (M, parts, 3, C); the disagreement of each two; and what is
     left to weights."""
     count = images.members
-    contested = Contested(count, images.classes, images.blend, images.scratch)
+    kind = ContestedPlanes if images.multi else Contested
+    contested = kind(count, images.classes, images.blend, images.scratch)
     alone = np.zeros((count, images.folds, 3, images.classes), np.int64)
     differing, scored = np.zeros((count, count), np.int64), 0
     for number in images.track(range(len(images.parts)), total=len(images.parts), label="members"):
         read, truth = images.read(number)
         for top, members in read:
-            rows = truth[top : top + members[0].shape[1]]
-            masks = np.stack([decide(levels) for levels in members])
+            rows = truth[..., top : top + members[0].shape[1], :]
+            masks = np.stack([contested.decide(levels) for levels in members])
             for member, mask in enumerate(masks):
-                alone[member, images.parts[number]] += class_counts(confusion(rows, mask, images.classes))
+                alone[member, images.parts[number]] += contested.count(rows, mask)
             contested.add(rows, members, masks)
-            valid = rows < images.classes
+            valid = rows != IGNORE
             masks, scored = masks[:, valid], scored + int(valid.sum())
             for member in range(count - 1):
                 differing[member, member + 1 :] += (masks[member] != masks[member + 1 :]).sum(1)
