@@ -133,8 +133,8 @@ class Planes:
     def mapped(self, ids: Sequence[int], classes: int) -> "Planes":
         """Return the planes of another list of classes: `ids[i]` is the new id of class i, or 255 for none.
 
-        Classes that share a new id are joined: a pixel is in the new class where it is in one of them, and else uncertain
-        where one of them is. New ids that no class has are unknown.
+        Classes that share a new id are joined: a pixel is in the new class where it is in one of them, and else
+        uncertain where one of them is. New ids that no class has are unknown.
         """
         sources: list[list[int]] = [[old for old, new in enumerate(ids) if new == index] for index in range(classes)]
         # A joined class is known only as far as all its parts are.

@@ -52,8 +52,8 @@ class Merge:
 class IndependentMerge(Merge):
     """How views of classes that may overlap are merged: each class on its own, without dividing by any sum.
 
-    mean, sum, max, min: of the class's probability, as above. gmean and tsharpen: as of two classes, p and q = 1 - p, so
-    that the result is a probability, and that of the complement is the complement of it:
+    mean, sum, max, min: of the class's probability, as above. gmean and tsharpen: as of two classes, p and q = 1 - p,
+    so that the result is a probability, and that of the complement is the complement of it:
 
         gmean:     Π p^w / (Π p^w + Π q^w), which is the sigmoid of the mean logit
         tsharpen:  Σ w p^exponent / (Σ w p^exponent + Σ w q^exponent)

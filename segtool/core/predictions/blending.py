@@ -100,7 +100,7 @@ class PlanesBlend(Blend):
 
     @cached_property
     def margins(self) -> Floats:
-        """How far each stored level is above what the blend needs to be stored as `lowest_level(0.5)`, float32 (65536,).
+        """How far each level is above what a blend needs to be stored as `lowest_level(0.5)`, float32 (65536,).
 
         A class takes a pixel where the weighted sum of its members' margins is not negative, in every mode that has
         weights.
