@@ -13,10 +13,11 @@ from segtool.core.dataset.splits import inner_parts, number_groups
 from segtool.core.files import digest_file, write_json
 from segtool.core.images import read_palette
 from segtool.core.predictions.blending import Blend, bands, for_planes
-from segtool.core.predictions.decision_file import decision_digest, read_decision
+from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.ensembles import CHOICE, check_alike, check_order, read_choice, write_choice
 from segtool.core.predictions.folder import Predictions, open_predictions
 from segtool.core.predictions.ground_truth import refuse_seen, scorable
+from segtool.core.predictions.rule_file import read_rule
 from segtool.core.predictions.writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
@@ -38,7 +39,7 @@ def run(settings: EnsembleSettings) -> Result:
     check_alike(members)
     dataset, records = _to_fit(settings, members)
     folder, first = settings.output.out, members[0]
-    decision = read_decision(settings.decision.thresholds, first.classes)
+    decision = read_rule(settings.decision.thresholds, first.classes, first.labels)
     blend, fit = _given(settings, members)
     if first.multi:
         blend = for_planes(blend)

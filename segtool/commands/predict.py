@@ -16,9 +16,9 @@ from segtool.core.inference.members import load_members
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
-from segtool.core.predictions.decision import Decision
-from segtool.core.predictions.decision_file import decision_digest, read_decision
-from segtool.core.predictions.mask_files import mask_files
+from segtool.core.predictions.decision_file import decision_digest
+from segtool.core.predictions.mask_files import Rule, mask_files
+from segtool.core.predictions.rule_file import read_rule
 from segtool.core.predictions.writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result
@@ -45,7 +45,7 @@ def run(settings: PredictSettings) -> Result:
     with compute(settings.machine) as (device, world):
         own = [settings.output.out]
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset, own)
-        decision = read_decision(settings.decision.thresholds, job.dataset.classes)
+        decision = read_rule(settings.decision.thresholds, job.dataset.classes, job.dataset.labels)
         inputs = world.run_on_main(lambda: {**job.inputs(), **decision_digest(settings.decision.thresholds)})
         output = Output(settings.output, "predict", owns=(*OWNS, "geo"), shard=settings.shard)
         # Batches depend on the device, and shards on the batches.
@@ -148,7 +148,7 @@ def predict_groups(
     settings: PredictSettings,
     started: float,
     world: World,
-    decision: Decision | None = None,
+    decision: Rule | None = None,
 ) -> int:
     """Predict groups until the time is over, write the images that do not exist, and return the number of groups."""
     dataset = job.dataset
@@ -213,7 +213,7 @@ def _finish(
     groups: Sequence[Group],
     predictors: Predictors,
     settings: PredictSettings,
-    decision: Decision | None,
+    decision: Rule | None,
 ) -> Result:
     """Write the stamps and, once all images exist, the index."""
     written = _write_geotiffs(output, job, groups, settings) if settings.geo else []

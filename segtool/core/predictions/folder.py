@@ -219,13 +219,18 @@ def read_predicted_planes(path: Path, classes: Sequence[str], size: Size | None 
         whose: what says so, for the error.
 
     Raises:
-        SegtoolError: the file is missing, malformed, of another size, or has unknown classes or ignored pixels.
+        SegtoolError: the file is missing, malformed, of another size, or has classes that are unknown or
+            uncertain, or ignored pixels.
     """
     planes = read_planes(path, classes)
     if size and planes.size != size:
         raise SegtoolError(f"{path} is {planes.size} (HxW), but {size} by {whose}; predict it again")
-    if planes.unknown or planes.ignore:
-        what = f"class {classes[min(planes.unknown)]!r} unknown" if planes.unknown else "ignored pixels"
+    doubtful = [index for index, doubt in enumerate(planes.uncertain) if doubt]
+    if planes.unknown or planes.ignore or doubtful:
+        what = "ignored pixels"
+        if planes.unknown or doubtful:
+            kind, index = ("unknown", min(planes.unknown)) if planes.unknown else ("uncertain", doubtful[0])
+            what = f"class {classes[index]!r} {kind}"
         raise SegtoolError(f"{path} has {what}, but a prediction says of each pixel whether it is in each class")
     return planes
 

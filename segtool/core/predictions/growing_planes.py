@@ -1,6 +1,6 @@
 """Masks of classes that may overlap, decided while bands of probabilities arrive; a bit per pixel and class is held."""
 
-from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ from segtool.core import coco_rle
 from segtool.core.images import Array
 from segtool.core.planes import Planes
 from segtool.core.predictions.probability_maps import Probs, lowest_level, quantise
+from segtool.core.scoring.fits import Fit
 from segtool.values import Size
 
 Levels = npt.NDArray[np.uint16]
@@ -17,13 +18,9 @@ Levels = npt.NDArray[np.uint16]
 HALF = 0.5
 
 
-def decide_planes(levels: Levels, thresholds: Sequence[float] | None = None) -> npt.NDArray[np.bool_]:
-    """Return the pixels of each class, bool (C, ...), of stored levels, uint16 (C, ...).
-
-    A class takes a pixel where the level reaches its own threshold (0.5 if none is given), whatever the others do.
-    """
-    lowest = [lowest_level(threshold) for threshold in thresholds or (HALF,) * len(levels)]
-    return levels >= np.array(lowest, np.uint16).reshape(-1, *(1,) * (levels.ndim - 1))
+def decide_planes(levels: Levels) -> npt.NDArray[np.bool_]:
+    """Return the pixels whose stored levels, uint16 (C, ...), reach 0.5, whatever other classes do; bool (C, ...)."""
+    return levels >= np.uint16(lowest_level(HALF))
 
 
 class BitPlanes:
@@ -59,16 +56,68 @@ class BitPlanes:
         return Planes(self.size, tuple(counts))
 
 
-class GrowingPlanes:
-    """One image's planes, decided band by band, each class by its own threshold."""
+class PlaneRule(Protocol):
+    """A rule that decides planes, each class on its own.
 
-    def __init__(self, thresholds: Sequence[float] | None, classes: int, size: Size) -> None:
-        self.thresholds, self.planes = thresholds, BitPlanes(classes, size)
+    Attributes:
+        fit: how it was fitted, where it was.
+        cleans: whether pixels may be taken out of a whole plane.
+        grows: whether that depends on seeds.
+    """
+
+    @property
+    def fit(self) -> Fit | None: ...
+
+    @property
+    def cleans(self) -> bool: ...
+
+    @property
+    def grows(self) -> bool: ...
+
+    def choose(self, levels: Levels) -> npt.NDArray[np.bool_]:
+        """Return the pixels whose levels, uint16 (C, ...), reach the thresholds, bool (C, ...)."""
+
+    def reach_seeds(self, levels: Levels) -> npt.NDArray[np.bool_]:
+        """Return the pixels whose levels, uint16 (C, ...), reach the seeds, bool (C, ...)."""
+
+    def clean(self, index: int, plane: Array, seeds: Array | None, peak: int) -> Array:
+        """Take out what a whole plane must not keep.
+
+        Args:
+            index: the class.
+            plane: its pixels that `choose` gives, uint8 (H, W) of zeros and ones.
+            seeds: those that `reach_seeds` gives, likewise; None if the rule does not grow.
+            peak: the highest stored level of the class in the image.
+        """
+
+
+class GrowingPlanes:
+    """One image's planes, decided band by band, each class on its own (without a rule from 0.5 on)."""
+
+    def __init__(self, rule: PlaneRule | None, classes: int, size: Size) -> None:
+        self.rule, self.planes = rule, BitPlanes(classes, size)
+        self.seeds = BitPlanes(classes, size) if rule and rule.grows else None
+        self.peaks = np.zeros(classes, np.uint16)
 
     def add_probs(self, top: int, probs: Probs) -> None:
         """Decide the rows from `top` on, float32 (C, rows, W), as if they had been stored."""
-        self.planes.add(top, decide_planes(quantise(probs), self.thresholds))
+        self.add(top, quantise(probs))
+
+    def add(self, top: int, levels: Levels) -> None:
+        """Decide the rows from `top` on, uint16 (C, rows, W)."""
+        self.planes.add(top, self.rule.choose(levels) if self.rule else decide_planes(levels))
+        if self.rule and self.rule.cleans:
+            np.maximum(self.peaks, levels.max((1, 2)), out=self.peaks)
+        if self.rule and self.seeds:
+            self.seeds.add(top, self.rule.reach_seeds(levels))
 
     def finish(self) -> Planes:
         """Return the planes."""
-        return self.planes.encode()
+        if not self.rule or not self.rule.cleans:
+            return self.planes.encode()
+        counts = []
+        for index, peak in enumerate(self.peaks.tolist()):
+            seeds = self.seeds.plane(index) if self.seeds else None
+            plane = self.rule.clean(index, self.planes.plane(index), seeds, peak)
+            counts.append(coco_rle.encode(plane) if plane.any() else "")
+        return Planes(self.planes.size, tuple(counts))

@@ -97,8 +97,8 @@ class PlaneLabelling:
         """Raise UsageError for a threshold below one half, from which on a pixel would be both."""
         if task.settings.threshold < 0.5:
             raise UsageError(
-                f"--threshold {task.settings.threshold:g}: where classes may overlap it is at least 0.5, as a pixel from"
-                " it on is in a class, and up to one minus it is not"
+                f"--threshold {task.settings.threshold:g}: with labels: multi it is at least 0.5, as a pixel is in a"
+                " class from it on, and outside up to one minus it"
             )
         self.task, self.classes = task, task.dataset.classes
 

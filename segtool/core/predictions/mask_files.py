@@ -13,11 +13,13 @@ from segtool.core.planes import Planes, read_notes, write_planes
 from segtool.core.predictions.decision import Decision, GrowingMask
 from segtool.core.predictions.folder import read_class_ids, read_predicted_planes
 from segtool.core.predictions.gate import gate, gate_planes
-from segtool.core.predictions.growing_planes import GrowingPlanes
+from segtool.core.predictions.growing_planes import GrowingPlanes, PlaneRule
 from segtool.core.predictions.probability_maps import ProbReader, Probs
 from segtool.values import Size
 
 Mask = images.Array | Planes
+# What decides masks.
+Rule = Decision | PlaneRule
 Presence = npt.NDArray[np.float32]
 
 # The note of a mask of planes that holds the sum of all stored levels of its probabilities.
@@ -39,8 +41,8 @@ class MaskFiles(Protocol):
 
     labels: Labels
 
-    def grow(self, decision: Decision | None, classes: int, size: Size) -> Growing:
-        """Begin an image's mask; `decision` takes nothing out after the last band."""
+    def grow(self, rule: Rule | None, classes: int, size: Size) -> Growing:
+        """Begin an image's mask; `rule` needs no probability after the last band."""
 
     def gate(self, probs: Probs, presence: Presence, threshold: float) -> Probs:
         """Take out the classes whose image-level probability, float32 (C,), is below `threshold`."""
@@ -69,9 +71,10 @@ class IndexMasks:
     def __init__(self, palette: Sequence[Sequence[int]] | None = None) -> None:
         self.palette = [list(colour) for colour in palette] if palette else None
 
-    def grow(self, decision: Decision | None, classes: int, size: Size) -> GrowingMask:
-        """Begin an image's mask: without a decision, of the most probable classes."""
-        return GrowingMask(decision, size)
+    def grow(self, rule: Rule | None, classes: int, size: Size) -> GrowingMask:
+        """Begin an image's mask: without a rule, of the most probable classes."""
+        assert rule is None or isinstance(rule, Decision)
+        return GrowingMask(rule, size)
 
     def gate(self, probs: Probs, presence: Presence, threshold: float) -> Probs:
         """Take classes out; the others add up to one again."""
@@ -107,9 +110,9 @@ class PlaneMasks:
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = classes
 
-    def grow(self, decision: Decision | None, classes: int, size: Size) -> GrowingPlanes:
-        """Begin an image's planes: without a decision, of the probabilities from 0.5."""
-        return GrowingPlanes(None, classes, size)
+    def grow(self, rule: Rule | None, classes: int, size: Size) -> GrowingPlanes:
+        """Begin an image's planes: without a rule, of the probabilities from 0.5."""
+        return GrowingPlanes(rule, classes, size)
 
     def gate(self, probs: Probs, presence: Presence, threshold: float) -> Probs:
         """Take classes out; the others stay as they are."""

@@ -1,6 +1,6 @@
 """Pseudo-labels of classes that may overlap: in each class a pixel is positive, negative, or uncertain.
 
-With a threshold T of at least 0.5, a pixel is positive from p >= T on and negative up to p <= 1 - T. Between them nobody
+With a threshold T of at least 0.5, a pixel is positive where p >= T and negative where p <= 1 - T. Between them nobody
 learns from it: it is uncertain in this class, whatever it is in others.
 """
 

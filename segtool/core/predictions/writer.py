@@ -18,7 +18,7 @@ from segtool.core.dataset.masks import mask_path
 from segtool.core.files import digest_bytes, write_json
 from segtool.core.predictions.decision import Decision
 from segtool.core.predictions.folder import probs_path
-from segtool.core.predictions.mask_files import Growing, Mask, mask_files
+from segtool.core.predictions.mask_files import Growing, Mask, Rule, mask_files
 from segtool.core.predictions.probability_maps import ProbReader, Probs, ProbWriter
 from segtool.core.reporting.progress import Track
 from segtool.core.scoring.fits import Fit, fits_on
@@ -52,7 +52,7 @@ class PredictionWriter:
         keep_probs: bool,
         palette: Sequence[Sequence[int]] | None,
         gate_below: float | None = None,
-        decision: Decision | None = None,
+        decision: Rule | None = None,
         planes: Sequence[str] | None = None,
     ) -> None:
         """
@@ -64,6 +64,8 @@ class PredictionWriter:
         """
         self.folder, self.keep_probs, self.gate_below, self.decision = folder, keep_probs, gate_below, decision
         self.files = mask_files(planes, palette)
+        # Decides once more when all probabilities are stored.
+        self.again = decision if isinstance(decision, Decision) and decision.drops else None
         self.pool = ThreadPoolExecutor(1)
         self.waiting: deque[Future[None]] = deque()
         # Without a mask it is decided at the end, by the probabilities as they are stored by then.
@@ -113,16 +115,15 @@ class PredictionWriter:
             self.files.write(mask_path(self.folder, image_id, self.files.labels), whole, notes, total)
 
     def _begin(self, image_id: str, size: Size, classes: int) -> tuple[Growing | None, ProbWriter | None]:
-        again = self.decision is not None and self.decision.drops
         stored = None
-        if self.keep_probs or again:
+        if self.keep_probs or self.again:
             stored = ProbWriter(self._stored_path(image_id), (classes, *size), summed=self.files.labels == "multi")
-        return None if again else self.files.grow(self.decision, classes, size), stored
+        return None if self.again else self.files.grow(self.decision, classes, size), stored
 
     def _decided_again(self, image_id: str, size: Size) -> Mask:
-        assert self.decision is not None
+        assert self.again is not None
         path = self._stored_path(image_id)
-        mask = self.decision.read(path, size, image_id)
+        mask = self.again.read(path, size, image_id)
         if not self.keep_probs:
             path.unlink()
         return mask
