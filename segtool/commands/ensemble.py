@@ -23,8 +23,9 @@ from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.scoring.bootstrap import few_drawn
 from segtool.core.scoring.fits import WEIGHTS, Fit, fits_on, told_fits
+from segtool.core.scoring.scores import METRIC_NAMES, dice_of_counts, kept_classes, miou_of_counts, row_means
 from segtool.core.tables import write_table
-from segtool.core.tuning.ensemble_weights import Bands, Fitted, Images, fit_weights
+from segtool.core.tuning.ensemble_weights import Bands, Fitted, Images, Score, fit_weights
 from segtool.errors import UsageError
 from segtool.settings.ensemble import EXPONENT, EnsembleSettings
 
@@ -111,9 +112,10 @@ def _fitted(
     parts = inner_parts(records, settings.fit.cv_folds or CV_FOLDS)
     track = tracker(settings.output.quiet)
     groups, scratch = number_groups(records), settings.output.out
-    images = Images(read, parts, groups, len(members), len(dataset.classes), blend, track, scratch, dataset.multi)
+    count, score = len(dataset.classes), _score(settings.fit.metric, dataset)
+    images = Images(read, parts, groups, len(members), count, blend, track, scratch, score, dataset.multi)
     fitted = fit_weights(images, settings.fit.fit_steps or STEPS)
-    names = [str(preds.path) for preds in members]
+    names, metric = [str(preds.path) for preds in members], METRIC_NAMES[settings.fit.metric]
     pairs = pd.DataFrame(fitted.disagreement, columns=names)
     # A folder may be called `member`.
     pairs.insert(0, "member", names, allow_duplicates=True)
@@ -123,22 +125,32 @@ def _fitted(
     title = _verdict(fitted, images) + (f"; {warning}" if warning else "")
     shown = pairs.set_axis(["member", *range(1, len(names) + 1)], axis="columns")
     tables = [
-        Table("Members", {"member": names, "mIoU alone": fitted.alone, "weight": weights}),
-        Table(title, _score_rows(fitted)),
+        Table("Members", {"member": names, f"{metric} alone": fitted.alone, "weight": weights}),
+        Table(title, _score_rows(fitted, metric)),
         Table("Share of pixels in which two members differ", shown),
     ]
     scores = {"in_sample": fitted.score, "nested": fitted.nested_score, "best_member_nested": fitted.best_score}
     gain = {"gain": fitted.gain.value, "interval": [fitted.gain.low, fitted.gain.high]}
     write_json(settings.output.out / FIT, {**scores, **gain})
-    fit = Fit(WEIGHTS, str(settings.output.out), frozenset(members[0].ids), nested=fitted.nested_score)
+    ids = frozenset(members[0].ids)
+    fit = Fit(WEIGHTS, str(settings.output.out), ids, settings.fit.metric, nested=fitted.nested_score)
     return replace(blend, weights=tuple(map(float, fitted.weights))), fit, tables
 
 
-def _score_rows(fitted: Fitted) -> list[dict[str, object]]:
+def _score(metric: str, dataset: Dataset) -> Score:
+    """Return the mean over classes; of two that exclude each other `evaluate` calls the foreground's Dice so."""
+    if metric == "miou":
+        return miou_of_counts
+    _, kept = kept_classes(len(dataset.classes), ())
+    ids = list(range(len(dataset.classes))) if dataset.multi else kept
+    return lambda counts: row_means(dice_of_counts(counts)[..., ids])
+
+
+def _score_rows(fitted: Fitted, name: str) -> list[dict[str, object]]:
     return [
-        {"score": "best member, chosen on the other parts", "mIoU": fitted.best_score},
-        {"score": "weights, chosen on the other parts", "mIoU": fitted.nested_score},
-        {"score": "weights, on the images they were chosen by", "mIoU": fitted.score},
+        {"score": "best member, chosen on the other parts", name: fitted.best_score},
+        {"score": "weights, chosen on the other parts", name: fitted.nested_score},
+        {"score": "weights, on the images they were chosen by", name: fitted.score},
     ]
 
 

@@ -73,8 +73,8 @@ def test_planes_without_probabilities_vote(typed: Type, member: Make) -> None:
         assert np.abs(read_probs(out.probs_path(image_id)) - votes / 3).max() < 1 / 65535
 
 
-def mean_iou(weights: np.ndarray, folders: list[Path], mode: str) -> float:
-    """The mean over classes of the IoU of all pixels, without those that are ignored or unknown, in float64."""
+def mean_score(weights: np.ndarray, folders: list[Path], mode: str, metric: str) -> float:
+    """The mean over classes of the IoU or Dice of all pixels, without those that are ignored or unknown, in float64."""
     hits, union = np.zeros(3), np.zeros(3)
     for index in range(4):
         truth = draw_planes(index)
@@ -88,18 +88,21 @@ def mean_iou(weights: np.ndarray, folders: list[Path], mode: str) -> float:
         found, known = total >= 0, truth != 255
         hits += (found & (truth == 1)).sum((1, 2))
         union += (known & (found | (truth == 1))).sum((1, 2))
-    return float((hits / union).mean())
+    iou = hits / union
+    return float((iou if metric == "miou" else 2 * iou / (1 + iou)).mean())
 
 
-@pytest.mark.parametrize("mode", ["mean", "vote"])
-def test_fitted_weights_have_the_mean_iou_over_classes_that_is_told(typed: Type, member: Make, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "metric"), [("mean", "miou"), ("vote", "miou"), ("mean", "dice")])
+def test_fitted_weights_have_the_mean_over_classes_that_is_told(
+    typed: Type, member: Make, mode: str, metric: str
+) -> None:
     folders = [member("a", 0), member("b", 1), member("c", 2)]
-    done(typed, f"ensemble a b c --mode {mode} --fit multi --cv-folds 2 --fit-steps 6 -o out")
+    done(typed, f"ensemble a b c --mode {mode} --fit multi --metric {metric} --cv-folds 2 --fit-steps 6 -o out")
     content = json.loads(Path("out/ensemble.json").read_text())
     weights = np.array([one["weight"] for one in content["members"]])
     told = json.loads(Path("out/fit.json").read_text())["in_sample"]
-    assert told == pytest.approx(mean_iou(weights, folders, mode), abs=1e-9)
-    alone = [mean_iou(np.eye(3)[number], folders, mode) for number in range(3)]
+    assert told == pytest.approx(mean_score(weights, folders, mode, metric), abs=1e-9)
+    alone = [mean_score(np.eye(3)[number], folders, mode, metric) for number in range(3)]
     # Each member is right about another class; a vote of two is one for all that either sees.
     assert told >= max(alone) and (mode == "vote" or (told > max(alone) and (weights > 0).sum() > 1))
     done(typed, "ensemble a b c --like out -o again")

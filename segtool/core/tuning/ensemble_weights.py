@@ -1,7 +1,7 @@
 """Weights of an ensemble's members, and what they are worth on images they were not chosen by.
 
 Greedy selection with replacement (Caruana et al. 2004): starting from the best member, the one whose addition gives the
-best mIoU is added, again and again; the weights are how often each was drawn, up to the step with the best score.
+best score is added, again and again; the weights are how often each was drawn, up to the step with the best score.
 
 Nested cross-validation: the images are in K parts; for each part a selection is made on the others, and the part is
 scored by it, and by the member that is best on these others. One more is made on all images. All K + 1 go side by side,
@@ -11,6 +11,7 @@ so that every pass serves them all; only the first one reads whole predictions.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ from segtool.core.tuning.contested_planes import ContestedPlanes
 
 # An image's bands: the first row and every member's stored probabilities, uint16 (C, rows, W).
 Bands = Iterator[tuple[int, list[Levels]]]
+
+Score = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
 
 # Steps without a better score after which a selection ends.
 PATIENCE = 3
@@ -41,6 +44,7 @@ class Images:
         members, classes: how many there are.
         scratch: the folder of a temporary file, which takes 6 + 4 M bytes for most of the pixels that members see
             differently; None: the system's.
+        score: of (..., 3, C) hits, truth and predicted pixels, what is to become high, for every leading index.
         multi: whether classes may overlap. Then truths are planes, uint8 (C, H, W), and `blend` is one for planes.
     """
 
@@ -52,6 +56,7 @@ class Images:
     blend: Blend
     track: Track = silent
     scratch: Path | None = None
+    score: Score = miou_of_counts
     multi: bool = False
 
     @property
@@ -66,8 +71,8 @@ class Fitted:
 
     Attributes:
         weights: how often each member was drawn, on all images.
-        alone: each member's mIoU.
-        score: the mIoU of `weights` on all images, by which they were chosen.
+        alone: each member's score.
+        score: that of `weights` on all images, by which they were chosen.
         best_score: that of the members best on the other parts, each on its part.
         nested_score: that of the weights chosen on the other parts, each on its part.
         gain: of the latter over the former.
@@ -86,7 +91,7 @@ class Fitted:
 def fit_weights(images: Images, steps: int) -> Fitted:
     """Select on all images, and on all but each part."""
     alone, disagreement, contested = _compare(images)
-    selections = [_Selection(fit, alone, images.folds) for fit in range(images.folds + 1)]
+    selections = [_Selection(fit, alone, images.folds, images.score) for fit in range(images.folds + 1)]
     for step in range(2, steps + 1):
         wanted = dict.fromkeys(draws for one in selections for draws in one.proposals())
         if not wanted:
@@ -98,11 +103,11 @@ def fit_weights(images: Images, steps: int) -> Fitted:
     whole = selections[-1]
     return Fitted(
         whole.best,
-        tuple(miou_of_counts(alone.sum(1)).tolist()),
+        tuple(images.score(alone.sum(1)).tolist()),
         whole.best_score,
-        float(miou_of_counts(best.sum(0))),
-        float(miou_of_counts(nested.sum(0))),
-        paired_difference(best, nested, images.groups),
+        float(images.score(best.sum(0))),
+        float(images.score(nested.sum(0))),
+        paired_difference(best, nested, images.groups, score=images.score),
         disagreement,
     )
 
@@ -110,8 +115,9 @@ def fit_weights(images: Images, steps: int) -> Fitted:
 class _Selection:
     """One of the K + 1 selections: it sees the images of all parts but its own."""
 
-    def __init__(self, fit: int, alone: Ints, folds: int) -> None:
+    def __init__(self, fit: int, alone: Ints, folds: int, score: Score) -> None:
         """`alone`: the members' counts, int64 (M, parts, 3, C)."""
+        self.score = score
         self.seen = [part for part in range(folds) if part != fit]
         scores = self._scores(alone)
         self.first = int(scores.argmax())
@@ -120,8 +126,8 @@ class _Selection:
         self.best_score, self.waited = float(scores[self.first]), 0
 
     def _scores(self, counts: Ints) -> npt.NDArray[np.float64]:
-        """The mIoU of (..., parts, 3, C) counts on what is seen."""
-        return np.nan_to_num(miou_of_counts(counts[..., self.seen, :, :].sum(-3)))
+        """The score of (..., parts, 3, C) counts on what is seen."""
+        return np.nan_to_num(self.score(counts[..., self.seen, :, :].sum(-3)))
 
     def proposals(self) -> list[Draws]:
         """The next draws, one for each member; none when it is over."""
