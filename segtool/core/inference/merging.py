@@ -7,6 +7,8 @@ import torch
 
 # Avoids the logarithm of 0 and division by 0.
 TINY = torch.finfo(torch.float32).tiny
+# The distance of the largest number below 1 from it.
+STEP = 2**-24
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,15 @@ class IndependentMerge(Merge):
 
         gmean:     Π p^w / (Π p^w + Π q^w), which is the sigmoid of the mean logit
         tsharpen:  Σ w p^exponent / (Σ w p^exponent + Σ w q^exponent)
+
+    where p and q are at least 2^-24, the step of float32 below 1: beyond it they would be known on one side only.
     """
 
     def __call__(self, views: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
         """Merge the views' probabilities, float32 (C, ...) each, into one; `weights` add up to one."""
         if self.mode not in ("gmean", "tsharpen"):
             return self._combine(views, weights)
-        pairs = self._combine([torch.stack([view, 1 - view]) for view in views], weights)
+        pairs = self._combine([torch.stack([view, 1 - view]).clamp_(min=STEP) for view in views], weights)
         return pairs[0] / pairs.sum(0)
 
 

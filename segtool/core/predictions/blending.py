@@ -134,7 +134,7 @@ class PlanesBlend(Blend):
             return merged / (merged + self._sum([SCALE - levels for levels in members], weights))
         merged /= np.float32(sum(weights) * (SCALE if self.mode == "mean" else 1))
         if self.mode == "gmean":
-            return 1 / (1 + np.exp(-merged))
+            return np.asarray(1 / (1 + np.exp(-merged)), np.float32)
         return np.minimum(merged, 1, out=merged)
 
 

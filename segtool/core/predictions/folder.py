@@ -324,10 +324,13 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 def _read_labels(meta: Meta, path: Path) -> Labels:
     """Return whether a pixel has one class, as in every folder that does not say, or several."""
-    labels = meta.get("labels", "single")
-    if labels not in ("single", "multi"):
-        raise SegtoolError(f"{path}: labels is {labels!r}, not single or multi")
-    return labels
+    match meta.get("labels", "single"):
+        case "single":
+            return "single"
+        case "multi":
+            return "multi"
+        case labels:
+            raise SegtoolError(f"{path}: labels is {labels!r}, not single or multi")
 
 
 def _read_index(path: Path) -> tuple[dict[str, Size], frozenset[str]]:

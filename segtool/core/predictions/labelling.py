@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from segtool.core import images
 from segtool.core.dataset.dataset import Record
 from segtool.core.planes import Planes, write_planes
@@ -78,7 +80,8 @@ class IdLabelling:
 
     def total(self, counts: Iterable[Ints]) -> Ints:
         """Return int64 (3, C)."""
-        return sum(one * [[1], [keep], [keep]] for one in counts for keep in [self.task.counts_at(self.share(one))])
+        kept = ((one, self.task.counts_at(self.share(one))) for one in counts)
+        return np.sum([one * np.array([[1], [keep], [keep]], np.int64) for one, keep in kept], axis=0)
 
     def table(self, levels: Ints, total: Ints) -> Table:
         """Return the table of accepted pixels, which ends with all classes."""
@@ -132,7 +135,7 @@ class PlaneLabelling:
     def total(self, counts: Iterable[Ints]) -> Ints:
         """Return int64 (5, C); `pixels` are those of the images that count."""
         kept = ((one, self.task.counts_at(self.share(one))) for one in counts)
-        return sum(one * [[keep], [1], [keep], [keep], [keep]] for one, keep in kept)
+        return np.sum([one * np.array([[keep], [1], [keep], [keep], [keep]], np.int64) for one, keep in kept], axis=0)
 
     def table(self, levels: Ints, total: Ints) -> Table:
         """Return the table of positive and negative pixels."""

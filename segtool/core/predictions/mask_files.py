@@ -112,6 +112,7 @@ class PlaneMasks:
 
     def grow(self, rule: Rule | None, classes: int, size: Size) -> GrowingPlanes:
         """Begin an image's planes: without a rule, of the probabilities from 0.5."""
+        assert not isinstance(rule, Decision)
         return GrowingPlanes(rule, classes, size)
 
     def gate(self, probs: Probs, presence: Presence, threshold: float) -> Probs:

