@@ -115,7 +115,7 @@ def fit_weights(images: Images, steps: int) -> Fitted:
 class _Selection:
     """One of the K + 1 selections: it sees the images of all parts but its own."""
 
-    def __init__(self, fit: int, alone: Ints, folds: int, score: Score) -> None:
+    def __init__(self, fit: int, alone: Ints, folds: int, score: Score = miou_of_counts) -> None:
         """`alone`: the members' counts, int64 (M, parts, 3, C)."""
         self.score = score
         self.seen = [part for part in range(folds) if part != fit]
