@@ -166,6 +166,6 @@ def _write_sheet(inputs: RankingInputs, path: Path) -> str:
             Suspect(caption, *inputs.dataset.read_pair(by_id[image_id]), inputs.preds.read_mask(image_id), box)
             for image_id, caption, box in marked
         )
-        write_suspects(path, suspects, inputs.dataset.classes, inputs.dataset.palette)
+        write_suspects(path, suspects, inputs.dataset.classes, inputs.dataset.palette, multi=inputs.dataset.multi)
         output.finish([path])
     return f"{path}: the first {len(marked)} images"

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from segtool.core import coco_rle
 from segtool.core.documents import parse_json
 from segtool.core.files import atomic, read_bytes
-from segtool.core.images import IGNORE, Array
+from segtool.core.images import IGNORE, Array, count_values
 from segtool.errors import SegtoolError, did_you_mean
 from segtool.values import Size
 
@@ -169,6 +169,13 @@ class Planes:
 def _encode(region: npt.NDArray[np.bool_]) -> str:
     """Return the run lengths of a region, empty without a pixel."""
     return coco_rle.encode(region) if region.any() else ""
+
+
+def class_pixels(mask: Array, classes: int) -> npt.NDArray[np.int64]:
+    """Count the pixels of each class, int64 (C,), in a mask of class ids (H, W) or in planes (C, H, W)."""
+    if mask.ndim == 2:
+        return count_values(mask)[:classes]
+    return np.array([np.count_nonzero(plane == 1) for plane in mask], np.int64)
 
 
 def read_planes(path: Path, classes: Sequence[str]) -> Planes:
