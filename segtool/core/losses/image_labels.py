@@ -24,7 +24,8 @@ def image_label_loss(
 ) -> Tensor:
     """Average the binary cross-entropy over the classes and images of a micro-batch, times the images' weights.
 
-    Images without a valid pixel do not count, nor classes that are not annotated. The mean is not divided by the weights (see `Criterion`).
+    Images without a valid pixel do not count, nor classes that are not annotated. The mean is not divided by the
+    weights (see `Criterion`).
 
     Args:
         logits: (N, C), any float dtype.
@@ -33,11 +34,10 @@ def image_label_loss(
         weights: float (N,), of the images; 1 in the mean over an epoch.
         shares: float (N,), the part of an image that each row represents; 1 by default.
     """
+    shares = torch.ones_like(weights) if shares is None else shares
     if masks.dim() == 4:
-        return _class_label_loss(
-            logits, targets, masks, weights, torch.ones_like(weights) if shares is None else shares
-        )
-    known = (torch.ones_like(weights) if shares is None else shares) * (masks != IGNORE).flatten(1).any(1)
+        return _class_label_loss(logits, targets, masks, weights, shares)
+    known = shares * (masks != IGNORE).flatten(1).any(1)
     losses = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(1)
     return (losses * known * weights).sum() / known.sum().clamp(min=1e-6)
 

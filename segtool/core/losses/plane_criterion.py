@@ -17,8 +17,8 @@ class PlaneCriterion:
     """A weighted sum of loss terms, such as `bce+dice`, for planes (N, C, H, W) of 0, 1 and 255.
 
     bce and focal are means over all annotated pairs of pixel and class of the whole update. dice, jaccard, lovasz and
-    tversky are computed for each class per micro-batch, of its foreground, or of its background where it has none (false
-    positives would be free), and averaged over the classes that are annotated in the micro-batch.
+    tversky are computed for each class per micro-batch, of its foreground, or of its background where it has none, as
+    false positives would be free, and averaged over the classes that are annotated in the micro-batch.
 
     Class weights: the pixel terms weight every pair by its class; the others weight their mean over classes.
     Image weights, mixed targets and soft targets: see `Criterion`; each holds class by class.
@@ -126,7 +126,7 @@ class PlaneCriterion:
         for weight, term in self.terms:
             if term.kind == "region":
                 if term.name == "lovasz":
-                    losses = _lovasz(probs, targets, there)
+                    losses = _lovasz(probs, targets, there, sums[3] > 0)
                 else:
                     losses = loss_terms.REGION_LOSSES[term.name](Regions(probs, [], compared, sums[3]), self.settings)
                 loss = loss + weight * (losses * class_weights).sum() / norm
@@ -164,11 +164,17 @@ def _mean_weights(targets: Sequence[PlaneTarget], weights: Tensor) -> Tensor:
     return (counts * weights[:, None]).sum(0) / counts.sum(0).clamp(min=TINY)
 
 
-def _lovasz(probs: Tensor, targets: Sequence[PlaneTarget], there: Tensor) -> Tensor:
-    """Return the Lovász extension of the Jaccard loss of each class, (C,): see `terms.lovasz`."""
+def _lovasz(probs: Tensor, targets: Sequence[PlaneTarget], there: Tensor, annotated: Tensor) -> Tensor:
+    """Return the Lovász extension of the Jaccard loss of each class, (C,), as `terms.lovasz` does.
+
+    0 for a class that is not annotated; of the background for one that is not `there`.
+    """
     losses = []
     for index, foreground in enumerate(there.tolist()):
         own = probs[:, index]
+        if not annotated[index]:
+            losses.append(0 * own.sum())
+            continue
         pair = torch.stack([1 - own, own], 1)
         parts = [Target(truth[:, index].long(), valid[:, index]) for truth, valid, _ in targets]
         present = pair.new_tensor([not foreground, foreground])
