@@ -62,3 +62,22 @@ def write_run(folder: Path, labels: str = "multi", seed: int = 0, *, aux_head: b
     write_json(folder / "config.json", {"network": spec.plain()})
     write_json(folder / "done.json", {"command": "train"})
     return folder
+
+
+def write_noisy_predictions(folder: Path, dataset: Dataset, scale: float = 0.25) -> Path:
+    """Write a finished prediction folder of the training images: about 0.7 in the objects and 0.3 outside."""
+    from segtool.core.predictions.writer import PredictionWriter, write_index
+    from segtool.values import Size
+
+    size, random = Size(32, 32), np.random.default_rng(3)
+    ids = [record.image_id for record in dataset.train]
+    with PredictionWriter(folder, keep_probs=True, palette=None, planes=CLASSES) as writer:
+        for index, image_id in enumerate(ids):
+            noise = random.normal(scale=scale, size=(3, *size))
+            probs = np.clip(0.3 + 0.4 * (draw_planes(index) == 1) + noise, 0, 1)
+            writer.write(image_id, size, 0, probs.astype(np.float32))
+    members = [{"run": "a", "digest": "network"}]
+    sizes = dict.fromkeys(ids, size)
+    write_index(folder, sizes, ids, classes=CLASSES, subset="oof", members=members, labels="multi")
+    write_json(folder / "done.json", {"command": "predict"})
+    return folder

@@ -146,6 +146,10 @@ class Dataset:
             raise SegtoolError(f"image {record.image_id!r} has no mask in {self.path}")
         return read_planes(record.mask, self.classes)
 
+    def scored_planes(self, record: Record) -> Planes:
+        """Read the masks as `read_planes` does; missing pixels are ignored where `ignore_nodata` says so."""
+        return Planes.of(self.read_mask(record)) if self.ignore_nodata else self.read_planes(record)
+
     def _read_mask(self, record: Record) -> images.Array:
         if self.multi:
             return self.read_planes(record).expand()

@@ -86,7 +86,7 @@ class MultiScoreBoard:
 
     def scores(self) -> Scores:
         """Return the scores of all pixels; pixel accuracy is over all scored pairs (pixel, class)."""
-        hits, truth, pred, scored = self.total
+        hits, truth, pred = self.total[:SCORED]
         iou, dice = iou_of_counts(self.total[:SCORED]), dice_of_counts(self.total[:SCORED])
         return Scores(
             miou=mean(iou[self.kept]),
