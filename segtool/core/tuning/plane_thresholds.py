@@ -21,7 +21,7 @@ from segtool.core.planes import Planes
 from segtool.core.predictions.decision import shortest
 from segtool.core.predictions.growing_planes import HALF, Levels
 from segtool.core.predictions.plane_decision import ClassRule, PlaneDecision
-from segtool.core.predictions.probability_maps import ProbReader, lowest_level
+from segtool.core.predictions.probability_maps import ProbReader, class_levels, lowest_level
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.scoring.bootstrap import Difference, paired_difference
 from segtool.core.scoring.planes import SCORED, PlaneCounts, class_plane_counts
@@ -36,9 +36,6 @@ from segtool.core.tuning.thresholds import Fitted, Step
 Ints = npt.NDArray[np.int64]
 # The rule of each class, for each fit.
 Rules = Sequence[tuple[ClassRule, ...]]
-
-# Levels held at once: the classes of a large image are read a few at a time.
-HELD_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -59,14 +56,8 @@ class PlaneImages(Folds):
         """Every image's number, and of each class the id, the levels and the true plane, (H, W)."""
         for number in self.track(range(len(self.folds)), total=len(self.folds), label=label):
             reader, truth = self.read(number)
-            classes, height, width = reader.shape
-            step = max(1, HELD_BYTES // (2 * height * width))
-            for first in range(0, classes, step):
-                some = np.empty((min(step, classes - first), height, width), np.uint16)
-                for rows, levels in reader.bands():
-                    some[:, rows] = levels[first : first + step]
-                for index, plane in enumerate(some, first):
-                    yield number, index, plane, truth.plane(index)
+            for index, levels in class_levels(reader):
+                yield number, index, levels, truth.plane(index)
 
 
 class State(NamedTuple):
@@ -249,8 +240,10 @@ def fit_seeds(ascent: PlaneAscent) -> None:
 
 def fit_empty(ascent: PlaneAscent) -> None:
     """Take bounds where they are better, at the present rules or at lowered thresholds without areas."""
-    starts = [list(ascent.rules)]
-    starts += [ascent.tried(lambda rule, share=share: replace(_lowered(share)(rule), min_area=0)) for share in LOWER]
+    starts: list[Rules] = [list(ascent.rules)]
+    for share in LOWER:
+        lower = _lowered(share, keep_small=True)
+        starts.append(ascent.tried(lower))
     for rules in starts:
         counts, pixels, peaks = measure(ascent.images, rules)
         proposed = list(map(list, rules))
@@ -336,11 +329,12 @@ def _alike(rules: Rules, index: int) -> dict[ClassRule, list[int]]:
     return fits
 
 
-def _lowered(share: float) -> Callable[[ClassRule], ClassRule]:
-    """Return what gives a rule a share of its threshold."""
+def _lowered(share: float, *, keep_small: bool = False) -> Callable[[ClassRule], ClassRule]:
+    """Return what gives a rule a share of its threshold and, to keep small objects, no minimum area."""
 
     def lower(rule: ClassRule) -> ClassRule:
-        return rule if share == 1 else replace(rule, threshold=shortest(int(lowest_level(rule.threshold) * share)))
+        threshold = rule.threshold if share == 1 else shortest(int(lowest_level(rule.threshold) * share))
+        return replace(rule, threshold=threshold, min_area=0 if keep_small else rule.min_area)
 
     return lower
 
