@@ -6,8 +6,7 @@
 
 The meaning of these says `decision`. All may be left out but the classes, which are those of the data set, in order.
 
-Where classes may overlap the file says `"labels": "multi"`. There are no weights; `plane_decision` says what
-it means.
+Where classes may overlap the file says `"labels": "multi"`, there are no weights, and `plane_decision` explains it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -19,6 +19,8 @@ from segtool.core.geometry import round_up
 from segtool.errors import SegtoolError
 
 SCALE = 65535
+# Levels of whole planes that are held at once.
+HELD_BYTES = 1 << 26
 # Bytes of one chunk (all classes, some rows): large enough for the codec, small enough to stay in the L2 cache.
 CHUNK_BYTES = 1 << 20
 MAPPED_BYTES = 16 << 20
@@ -249,3 +251,14 @@ def most_probable(probs: npt.NDArray[Values]) -> tuple[npt.NDArray[np.uint8], np
         np.maximum(mask, (probs[index] > best) * np.uint8(index), out=mask)
         np.maximum(best, probs[index], out=best)
     return mask, best
+
+
+def class_levels(reader: ProbReader) -> Iterator[tuple[int, npt.NDArray[np.uint16]]]:
+    """Yield each class's id and its stored levels, uint16 (H, W); the classes of a large image a few at a time."""
+    classes, height, width = reader.shape
+    step = max(1, HELD_BYTES // (2 * height * width))
+    for first in range(0, classes, step):
+        some = np.empty((min(step, classes - first), height, width), np.uint16)
+        for rows, levels in reader.bands():
+            some[:, rows] = levels[first : first + step]
+        yield from enumerate(some, first)
