@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import cv2
@@ -40,7 +40,8 @@ def run(settings: SubmitSettings) -> Result:
     job = Job(settings, preds, read_rule(settings.decision.thresholds, preds.classes, preds.labels))
     if preds.multi and settings.format in ("pixels", "png"):
         raise UsageError(
-            f"--format {settings.format}: a pixel has one class there, and {preds.path} has labels: multi; use rle or coco"
+            f"--format {settings.format}: a pixel has one class there, and {preds.path} has labels: multi; use rle or"
+            " coco"
         )
     write = FORMATS[settings.format](job)
     with Output(settings.output, "submit", file=True).writing(settings, job.inputs()) as output:
@@ -111,8 +112,10 @@ class Job:
             yield from ((image_id, _regions_of(mask)) for image_id, mask in self.masks(ids))
             return
         for image_id in self.tracked(ids):
-            planes = self.read_planes(image_id)
-            yield image_id, lambda index, planes=planes: self.resized(planes.plane(index)) == 1
+            yield image_id, partial(self._region, self.read_planes(image_id))
+
+    def _region(self, planes: Planes, index: int) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.resized(planes.plane(index)) == 1)
 
     def tracked(self, ids: Sequence[str]) -> Iterator[str]:
         """Yield the ids, and show progress."""
@@ -223,10 +226,14 @@ def _coco(job: Job) -> Write:
             mask = job.read_mask(image_id)
             probs = job.resized(job.read_levels(image_id, mask)) / np.float32(SCALE)
             regions = _regions_of(job.resized(mask))
-            yield coco_regions.ResultImage(ids.images[image_id], regions, lambda _, probs=probs: probs)
+            yield coco_regions.ResultImage(ids.images[image_id], regions, partial(_same, probs))
 
     objects = settings.rows.per != "class"
     return lambda: coco_regions.write_regions(settings.output.out, results(), ids.categories, objects=objects)
+
+
+def _same(probs: npt.NDArray[np.floating], _: int) -> npt.NDArray[np.floating]:
+    return probs
 
 
 def _class_probs(job: Job, image_id: str) -> Callable[[int], npt.NDArray[np.floating]]:
