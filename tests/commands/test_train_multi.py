@@ -2,12 +2,15 @@
 
 import logging
 import random
+import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 
 import albumentations as A
 import numpy as np
 import pytest
+import torch
 from conftest import Type
 from overlapping import CLASSES, write_overlapping
 from test_train_combinations import draw, misfits, typed_as
@@ -118,6 +121,27 @@ def test_a_random_combination_is_refused_or_resumed_bit_for_bit(
     assert_same_run(folder / "whole", folder / "stopped")
 
 
+def test_two_processes_do_the_same_updates_and_go_on(folder: Path) -> None:
+    line = f"train multi {NETWORK} --batch 4 --epochs 2 --ema 0.9 --aux-head 0.2 --keep-last 2 --extra twin --extra-map map.csv"
+
+    def run(out: str) -> None:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        command = [sys.executable, *launcher, "-m", "segtool", *line.split(), "-o", out]
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        assert ended.returncode == 0, ended.stderr
+
+    run("whole")
+    run("killed")
+    # As after a kill in the last epoch.
+    killed = folder / "killed"
+    (killed / "epoch_001.pt").replace(killed / "last.pt")
+    (killed / "epoch_002.pt").unlink()
+    (killed / "done.json").rename(killed / "begun.json")
+    run("killed")
+    whole, again = (torch.load(folder / name / "last.pt", weights_only=False) for name in ("whole", "killed"))
+    assert all(torch.equal(value, again["weights"][name]) for name, value in whole["weights"].items())
+
+
 def test_planes_are_cropped_like_the_image(folder: Path) -> None:
     """Pixels that show where they are keep their planes through flips and crops."""
     dataset = load_dataset(folder / "multi")
@@ -126,7 +150,7 @@ def test_planes_are_cropped_like_the_image(folder: Path) -> None:
     # The planes are the low bits of the pixel's red value.
     image = dataset.read_image(record)
     write_planes(record.mask, Planes.of(_low_bits(image)), CLASSES)
-    settings = AugmentationSettings(augment="none", basics=BasicAugmentationSettings(brightness=0, contrast=0))
+    settings = AugmentationSettings(augment="none")
     augmentation = Augmentation(settings, SizeSettings(crop=Size(16, 20)), (0, 0, 0))
     samples = TrainingSamples(dataset, TrainingUnits((record,)), None, augmentation, seed=0)
     for number in range(8):
