@@ -190,7 +190,7 @@ def _predict_and_evaluate(folder: Path, sample: Dataset, held: list[Record], set
     for record in held[:ON_SHEET]:
         image, truth = sample.read_pair(record)
         pictures.append((record.image_id, image, truth, preds.read_mask(record.image_id)))
-    write_sheet(folder / "sheet.png", pictures, sample.classes, sample.palette)
+    write_sheet(folder / "sheet.png", pictures, sample.classes, sample.palette, multi=sample.multi)
 
 
 def _mask_fit(trainer: Trainer, dataset: Dataset, records: list[Record], *, pretrained: bool) -> Check:

@@ -1,27 +1,31 @@
 """`segtool ensemble`: merge stored predictions of the same images into one prediction folder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset
+from segtool.core.dataset.masks import masks_glob
 from segtool.core.dataset.splits import inner_parts, number_groups
 from segtool.core.files import digest_file, write_json
 from segtool.core.images import read_palette
-from segtool.core.predictions.blending import Blend, bands
-from segtool.core.predictions.decision_file import decision_digest, read_decision
+from segtool.core.predictions.blending import Blend, bands, for_planes
+from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.ensembles import CHOICE, check_alike, check_order, read_choice, write_choice
 from segtool.core.predictions.folder import Predictions, open_predictions
 from segtool.core.predictions.ground_truth import refuse_seen, scorable
+from segtool.core.predictions.rule_file import read_rule
 from segtool.core.predictions.writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.scoring.bootstrap import few_drawn
 from segtool.core.scoring.fits import WEIGHTS, Fit, fits_on, told_fits
+from segtool.core.scoring.scores import METRIC_NAMES, dice_of_counts, kept_classes, miou_of_counts, row_means
 from segtool.core.tables import write_table
-from segtool.core.tuning.ensemble_weights import Bands, Fitted, Images, fit_weights
+from segtool.core.tuning.ensemble_weights import Bands, Fitted, Images, Score, fit_weights
 from segtool.errors import UsageError
 from segtool.settings.ensemble import EXPONENT, EnsembleSettings
 
@@ -36,18 +40,22 @@ def run(settings: EnsembleSettings) -> Result:
     check_alike(members)
     dataset, records = _to_fit(settings, members)
     folder, first = settings.output.out, members[0]
-    decision = read_decision(settings.decision.thresholds, first.classes)
+    decision = read_rule(settings.decision.thresholds, first.classes, first.labels)
     blend, fit = _given(settings, members)
+    if first.multi:
+        blend = for_planes(blend)
     inputs = {**_inputs(settings, members, blend), **(dataset.digests(records) if dataset else {})}
     output = Output(settings.output, "ensemble", owns=(*OWNS, *OWN))
     tables: list[Table] = []
-    with output.writing(settings, inputs, keep="masks/**/*.png"):
+    with output.writing(settings, inputs, keep=masks_glob(first.labels)):
         if output.done:
             return output.up_to_date()
         if dataset:
             blend, fit, tables = _fitted(settings, blend, members, dataset, records)
-        palette = read_palette(first.mask_path(first.ids[0]))
-        with PredictionWriter(folder, keep_probs=settings.probs, palette=palette, decision=decision) as writer:
+        palette = None if first.multi else read_palette(first.mask_path(first.ids[0]))
+        with PredictionWriter(
+            folder, keep_probs=settings.probs, palette=palette, decision=decision, planes=first.planes
+        ) as writer:
             _write(settings, members, blend, writer)
         return _finish(settings, output, members, blend, [fit, decision.fit if decision else None], tables)
 
@@ -103,11 +111,11 @@ def _fitted(
 
     parts = inner_parts(records, settings.fit.cv_folds or CV_FOLDS)
     track = tracker(settings.output.quiet)
-    images = Images(
-        read, parts, number_groups(records), len(members), len(dataset.classes), blend, track, settings.output.out
-    )
+    groups, scratch = number_groups(records), settings.output.out
+    count, score = len(dataset.classes), _score(settings.fit.metric, dataset)
+    images = Images(read, parts, groups, len(members), count, blend, track, scratch, score, dataset.multi)
     fitted = fit_weights(images, settings.fit.fit_steps or STEPS)
-    names = [str(preds.path) for preds in members]
+    names, metric = [str(preds.path) for preds in members], METRIC_NAMES[settings.fit.metric]
     pairs = pd.DataFrame(fitted.disagreement, columns=names)
     # A folder may be called `member`.
     pairs.insert(0, "member", names, allow_duplicates=True)
@@ -117,22 +125,32 @@ def _fitted(
     title = _verdict(fitted, images) + (f"; {warning}" if warning else "")
     shown = pairs.set_axis(["member", *range(1, len(names) + 1)], axis="columns")
     tables = [
-        Table("Members", {"member": names, "mIoU alone": fitted.alone, "weight": weights}),
-        Table(title, _score_rows(fitted)),
+        Table("Members", {"member": names, f"{metric} alone": fitted.alone, "weight": weights}),
+        Table(title, _score_rows(fitted, metric)),
         Table("Share of pixels in which two members differ", shown),
     ]
     scores = {"in_sample": fitted.score, "nested": fitted.nested_score, "best_member_nested": fitted.best_score}
     gain = {"gain": fitted.gain.value, "interval": [fitted.gain.low, fitted.gain.high]}
     write_json(settings.output.out / FIT, {**scores, **gain})
-    fit = Fit(WEIGHTS, str(settings.output.out), frozenset(members[0].ids), nested=fitted.nested_score)
-    return Blend(blend.mode, tuple(map(float, fitted.weights)), blend.exponent), fit, tables
+    ids = frozenset(members[0].ids)
+    fit = Fit(WEIGHTS, str(settings.output.out), ids, settings.fit.metric, nested=fitted.nested_score)
+    return replace(blend, weights=tuple(map(float, fitted.weights))), fit, tables
 
 
-def _score_rows(fitted: Fitted) -> list[dict[str, object]]:
+def _score(metric: str, dataset: Dataset) -> Score:
+    """Return the mean over classes; of two that exclude each other `evaluate` calls the foreground's Dice so."""
+    if metric == "miou":
+        return miou_of_counts
+    _, kept = kept_classes(len(dataset.classes), ())
+    ids = list(range(len(dataset.classes))) if dataset.multi else kept
+    return lambda counts: row_means(dice_of_counts(counts)[..., ids])
+
+
+def _score_rows(fitted: Fitted, name: str) -> list[dict[str, object]]:
     return [
-        {"score": "best member, chosen on the other parts", "mIoU": fitted.best_score},
-        {"score": "weights, chosen on the other parts", "mIoU": fitted.nested_score},
-        {"score": "weights, on the images they were chosen by", "mIoU": fitted.score},
+        {"score": "best member, chosen on the other parts", name: fitted.best_score},
+        {"score": "weights, chosen on the other parts", name: fitted.nested_score},
+        {"score": "weights, on the images they were chosen by", name: fitted.score},
     ]
 
 
@@ -152,7 +170,8 @@ def _write(settings: EnsembleSettings, members: Sequence[Predictions], blend: Bl
     used = [members[number] for number in blend.used]
     track = tracker(settings.output.quiet)
     for image_id, size in track(first.sizes.items(), total=len(first.sizes), label="ensemble"):
-        if is_whole(folder, image_id, size, len(first.classes), keep_probs=settings.probs):
+        count = len(first.classes)
+        if is_whole(folder, image_id, size, count, keep_probs=settings.probs, planes=first.planes):
             continue
         for top, quantised in bands(used, image_id):
             writer.write(image_id, size, top, blend(quantised))
@@ -180,8 +199,10 @@ def _finish(
         members=kept,
         data=first.data,
         fits=[*_fits(members, blend), *own],
+        labels=first.labels,
     )
     extra = [folder / name for name in OWN if (folder / name).exists()]
-    output.finish([*output_files(folder, first.ids, keep_probs=settings.probs), *extra])
+    files = output_files(folder, first.ids, keep_probs=settings.probs, labels=first.labels)
+    output.finish([*files, *extra])
     shares = ", ".join(f"{member['weight']:.3g}" for member in named)
     return Result(f"{folder}: {len(first.ids)} images by the {blend.mode} of {len(members)} members ({shares})", tables)

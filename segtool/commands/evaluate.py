@@ -2,20 +2,32 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_stats, write_json
 from segtool.core.images import Array
-from segtool.core.predictions.decision_file import decision_digest, read_decision
-from segtool.core.predictions.folder import find_predictions, open_mask_folder, open_predictions, read_class_ids
+from segtool.core.planes import Planes
+from segtool.core.predictions.decision_file import decision_digest
+from segtool.core.predictions.folder import (
+    find_predictions,
+    open_mask_folder,
+    open_predictions,
+    read_class_ids,
+    read_predicted_planes,
+)
 from segtool.core.predictions.ground_truth import check_excluded, refuse_seen, scorable, seen_images, with_truth
+from segtool.core.predictions.rule_file import read_rule
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring import objects, tables
-from segtool.core.scoring.boundary import BoundaryBoard
+from segtool.core.scoring.boundary import BoundaryBoard, plane_scores
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.fits import Fit, fits_on, told_fits
+from segtool.core.scoring.planes import MultiScoreBoard, class_plane_counts
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import write_table
 from segtool.errors import UsageError
@@ -31,7 +43,7 @@ class ScoredImages:
 
     Attributes:
         title: says which images these are, and what to keep in mind about their score.
-        read: reads the predicted mask of a record, uint8 of the given size.
+        read: reads the predicted mask of a record, uint8 of the given size; planes where classes may overlap.
         inputs: digests of what `read` reads.
         fits: what was fitted on these images, so that their score is in-sample.
     """
@@ -39,7 +51,7 @@ class ScoredImages:
     title: str
     subset: str | None
     records: Sequence[Record]
-    read: Callable[[Record, Size], Array]
+    read: Callable[[Record, Size], Array | Planes]
     inputs: Mapping[str, str]
     fits: Sequence[Fit] = ()
 
@@ -54,13 +66,14 @@ def run(settings: EvaluateSettings) -> Result:
     with Output(settings.output, "evaluate", owns=FILES).writing(settings, inputs) as output:
         if output.done:
             return output.up_to_date()
-        board, sizes, outlines = _score(dataset, scored, settings)
+        board, sizes, outlines = (_score_planes if dataset.multi else _score)(dataset, scored, settings)
         about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in scored.fits]}
         summary = {"subset": scored.subset, **board.summary(), **(outlines.summary() if outlines else {}), **about}
-        for name, table in tables.files(board, sizes, settings.size_bins, outlines).items():
+        files = tables.files(board, sizes, settings.size_bins, outlines)
+        for name, table in files.items():
             write_table(folder / name, table)
         write_json(folder / "summary.json", summary)
-        output.finish([folder / name for name in FILES])
+        output.finish([folder / name for name in (*files, "summary.json")])
     shown = tables.shown(scored.title, board, sizes, settings.size_bins, scored.fits, outlines)
     return Result(f"tables written to {folder}", shown)
 
@@ -77,10 +90,37 @@ def _score(
     for record in track(scored.records, total=len(scored.records), label="evaluate"):
         truth = dataset.read_mask(record)
         pred = scored.read(record, Size(*truth.shape))
+        assert not isinstance(pred, Planes)
         board.add(record.image_id, confusion(truth, pred, classes))
         sizes += objects.object_counts(truth, pred, classes, borders)
         if outlines:
             outlines.add(truth, pred)
+    return board, sizes, outlines
+
+
+def _score_planes(
+    dataset: Dataset, scored: ScoredImages, settings: EvaluateSettings
+) -> tuple[MultiScoreBoard, objects.Counts, BoundaryBoard | None]:
+    """Score classes that may overlap plane by plane, as `_score` does masks; the counts of objects begin with those of
+    no class."""
+    classes, borders = len(dataset.classes), settings.size_bins
+    board, sizes = MultiScoreBoard(dataset.classes, settings.exclude), objects.no_objects(classes + 1, borders)
+    outlines = BoundaryBoard(classes, board.exclude, settings.tolerance, multi=True) if settings.boundary else None
+    track = tracker(settings.output.quiet)
+    for record in track(scored.records, total=len(scored.records), label="evaluate"):
+        truth = dataset.scored_planes(record)
+        pred = scored.read(record, truth.size)
+        assert isinstance(pred, Planes)
+        counts, distances = np.zeros((4, classes), np.int64), []
+        for index in range(classes):
+            true, found = truth.plane(index), pred.plane(index)
+            counts[:, index] = class_plane_counts(true, found)
+            sizes[index + 1] += objects.plane_object_counts(true, found, borders)
+            if outlines:
+                distances.append(plane_scores(true, found, settings.tolerance))
+        board.add(record.image_id, counts)
+        if outlines:
+            outlines.add_planes(distances)
     return board, sizes, outlines
 
 
@@ -95,7 +135,8 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> ScoredIma
     preds = open_predictions(folder)
     if settings.subset and settings.subset != preds.subset:
         raise UsageError(f"--subset {settings.subset}: {preds.path} holds predictions of the subset {preds.subset}")
-    records, decision = scorable(preds, dataset), read_decision(settings.decision.thresholds, dataset.classes)
+    records = scorable(preds, dataset)
+    decision = read_rule(settings.decision.thresholds, dataset.classes, dataset.labels)
     title = "; ".join([f"{len(preds.ids)} images of the subset {preds.subset}", *preds.claims])
     if settings.subset != "train":
         refuse_seen(preds, "--subset train scores them anyway" if preds.subset == "train" else "")
@@ -106,17 +147,17 @@ def _from_predictions(settings: EvaluateSettings, dataset: Dataset) -> ScoredIma
     if in_sample := told_fits(fits, f"the score is in-sample{trust}"):
         title += f"; {in_sample}"
 
-    def read(record: Record, size: Size) -> Array:
+    def read(record: Record, size: Size) -> Array | Planes:
         if decision:
             return decision.read(preds.probs_path(record.image_id), size, record.mask)
-        return read_class_ids(preds.mask_path(record.image_id), len(dataset.classes), size, record.mask)
+        return _read_mask(preds.mask_path(record.image_id), size, record, dataset)
 
     inputs = {**preds.digests(probs=decision is not None), **decision_digest(settings.decision.thresholds)}
     return ScoredImages(title, preds.subset, records, read, inputs, fits)
 
 
 def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> ScoredImages:
-    """Return the images of the data set that have a mask in a plain folder of index PNGs."""
+    """Return the images of the data set that have a mask in a plain folder of index PNGs (labels: multi: JSON)."""
     if settings.subset in ("valid", "oof"):
         raise UsageError(
             f"--subset {settings.subset}: {settings.preds} is not a prediction folder, so it does not say which images"
@@ -128,11 +169,19 @@ def _from_folder(settings: EvaluateSettings, dataset: Dataset) -> ScoredImages:
         )
     parts = {"train": dataset.train, "test": dataset.test, None: (*dataset.train, *dataset.test)}
     part = parts[settings.subset]
-    masks = open_mask_folder(settings.preds, [record.image_id for record in part])
+    suffixes = (".json",) if dataset.multi else (".png",)
+    masks = open_mask_folder(settings.preds, [record.image_id for record in part], suffixes)
     title = f"{len(masks)} of {len(with_masks(part))} images with a mask in {settings.preds}"
     inputs = {"predictions": digest_stats(masks.values(), settings.preds)}
 
-    def read(record: Record, size: Size) -> Array:
-        return read_class_ids(masks[record.image_id], len(dataset.classes), size, record.mask)
+    def read(record: Record, size: Size) -> Array | Planes:
+        return _read_mask(masks[record.image_id], size, record, dataset)
 
     return ScoredImages(title, settings.subset, with_truth(list(masks), part, dataset), read, inputs)
+
+
+def _read_mask(path: Path, size: Size, record: Record, dataset: Dataset) -> Array | Planes:
+    """Read a predicted mask of the size that the mask of the record has."""
+    if dataset.multi:
+        return read_predicted_planes(path, dataset.classes, size, record.mask)
+    return read_class_ids(path, len(dataset.classes), size, record.mask)

@@ -21,7 +21,8 @@ from segtool.core.inference.job import read_job
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.runs import digests as run_digests
 from segtool.core.inference.runs import open_runs
-from segtool.core.predictions.decision_file import decision_digest, read_decision
+from segtool.core.predictions.decision_file import decision_digest
+from segtool.core.predictions.rule_file import read_rule
 from segtool.core.reporting.tables import Result
 from segtool.core.runtime.launch import process_count
 from segtool.core.training.inputs import digests, how_to_train_on, read_images
@@ -68,7 +69,7 @@ def predict(settings: PredictSettings) -> Result | None:
     with _without_notices():
         own = [settings.output.out]
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset, own)
-        read_decision(settings.decision.thresholds, job.dataset.classes)
+        read_rule(settings.decision.thresholds, job.dataset.classes, job.dataset.labels)
     inputs = {**job.inputs(), **decision_digest(settings.decision.thresholds)}
     device = settings.machine.device
     if device == "auto":

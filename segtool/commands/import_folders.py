@@ -10,14 +10,16 @@ import numpy as np
 
 from segtool.core import images
 from segtool.core.artifacts.output import Output
-from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.dataset.dataset import Dataset, Labels, Record
 from segtool.core.dataset.folds import ALWAYS_TRAIN
 from segtool.core.dataset.imported import OWNS, finish_import
 from segtool.core.dataset.masks import Painted, Tally, mask_path, write_masks
+from segtool.core.dataset.plane_masks import BACKGROUND, PlaneTally, encode_region, join_regions, write_plane_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import folders
 from segtool.core.formats.mask_codings import Coding, MaskFile, UnlistedError
 from segtool.core.formats.mask_meaning import Meaning, Palette, choose_coding, ignores_255, layer_coding, read_meaning
+from segtool.core.planes import Planes
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError
@@ -44,8 +46,9 @@ class MatchedImages(NamedTuple):
 def run(settings: ImportFoldersSettings) -> Result:
     """Match images with masks, write the masks as class ids, then the CSVs and dataset.yaml."""
     out = settings.output.out
-    meaning = read_meaning(settings.classes, settings.pixels)
-    classes = meaning.mapped.classes
+    labels = settings.pairing.labels
+    meaning = read_meaning(settings.classes, settings.pixels, BACKGROUND if labels == "multi" else "")
+    classes = meaning.mapped.classes_of(labels)
     matched = _match(settings, meaning.given)
     output = Output(settings.output, "import folders", owns=OWNS)
     inputs = _inputs(settings, matched)
@@ -53,7 +56,9 @@ def run(settings: ImportFoldersSettings) -> Result:
         if output.done:
             return output.up_to_date()
         tally, palette = _write_masks(settings, matched, meaning)
-        dataset = Dataset(out / "dataset.yaml", classes, train=matched.train, test=matched.test, palette=palette)
+        dataset = Dataset(
+            out / "dataset.yaml", classes, train=matched.train, test=matched.test, palette=palette, labels=labels
+        )
         finish_import(output, dataset, matched.folds)
     return _result(out, matched, tally, classes)
 
@@ -80,7 +85,7 @@ def _match(settings: ImportFoldersSettings, classes: Sequence[str]) -> MatchedIm
     test = folders.find_images(settings.test_images, _others(settings)) if settings.test_images else {}
     test_groups = folders.find_groups(test, regex, required=False)
     return MatchedImages(
-        _records(train, groups, out),
+        _records(train, groups, out, settings.pairing.labels),
         _records(test, test_groups),
         masks,
         folds,
@@ -88,11 +93,14 @@ def _match(settings: ImportFoldersSettings, classes: Sequence[str]) -> MatchedIm
 
 
 def _records(
-    files: Mapping[str, Sequence[Path]], groups: Mapping[str, str], out: Path | None = None
+    files: Mapping[str, Sequence[Path]],
+    groups: Mapping[str, str],
+    out: Path | None = None,
+    labels: Labels = "single",
 ) -> tuple[Record, ...]:
     """Return the records of images, with masks in `out`."""
     return tuple(
-        Record(name, paths[0], mask_path(out, name) if out else None, groups[name], more=tuple(paths[1:]))
+        Record(name, paths[0], mask_path(out, name, labels) if out else None, groups[name], more=tuple(paths[1:]))
         for name, paths in files.items()
     )
 
@@ -136,11 +144,15 @@ def _inputs(settings: ImportFoldersSettings, matched: MatchedImages) -> dict[str
     }
 
 
-def _write_masks(settings: ImportFoldersSettings, matched: MatchedImages, meaning: Meaning) -> tuple[Tally, Palette]:
+def _write_masks(
+    settings: ImportFoldersSettings, matched: MatchedImages, meaning: Meaning
+) -> tuple[Tally | PlaneTally, Palette]:
     track = tracker(settings.output.quiet)
     if not matched.masks:
         return Tally(), None
     palette: Palette = None
+    if settings.pairing.labels == "multi":
+        return _write_planes(settings, matched, meaning), None
     if settings.pairing.masks_per_image:
         coding: Coding = layer_coding(meaning, settings.pixels, settings.pairing.paint_order)
     else:
@@ -169,7 +181,21 @@ def _write_masks(settings: ImportFoldersSettings, matched: MatchedImages, meanin
     return tally, palette
 
 
-def _result(out: Path, matched: MatchedImages, tally: Tally, classes: tuple[str, ...]) -> Result:
+def _write_planes(settings: ImportFoldersSettings, matched: MatchedImages, meaning: Meaning) -> PlaneTally:
+    coding, classes = layer_coding(meaning, settings.pixels, None), meaning.mapped.classes_of("multi")
+
+    def make(record: Record, size: Size) -> Planes:
+        regions = []
+        for path, value, shown in coding.regions(matched.masks[record.image_id]):
+            if shown.shape != size:
+                images.check_size(record.image, Size(*shown.shape), f"mask {path}")
+            regions.append((value, encode_region(shown)))
+        return join_regions(regions, len(classes), size)
+
+    return write_plane_masks(matched.train, classes, make, tracker(settings.output.quiet))
+
+
+def _result(out: Path, matched: MatchedImages, tally: Tally | PlaneTally, classes: tuple[str, ...]) -> Result:
     parts = {
         "training": [r for r in matched.train if matched.folds.get(r.image_id) != 0],
         "validation (fold 0)": [r for r in matched.train if matched.folds.get(r.image_id) == 0],

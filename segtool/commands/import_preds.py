@@ -31,8 +31,9 @@ def run(settings: ImportPredsSettings) -> Result:
     with output.writing(settings, inputs, resolved={"classes": list(theirs or classes)}):
         if output.done:
             return output.up_to_date()
+        planes = dataset.planes if dataset else None
         sizes = {record.image_id: images.image_size(record.image) for record in matched.records}
-        files = open_files(matched.files, sizes, len(classes), settings.form)
+        files = open_files(matched.files, sizes, len(classes), settings.form, multi=bool(planes))
         sizes = {image_id: sizes.get(image_id, file.size) for image_id, file in files.items()}
 
         def bands(image_id: str) -> Iterator[Probs]:
@@ -41,7 +42,16 @@ def run(settings: ImportPredsSettings) -> Result:
 
         palette = dataset.palette if dataset else None
         track = tracker(settings.output.quiet)
-        write_predictions(output.path, sizes, len(classes), bands, palette=palette, track=track, label="importing")
+        write_predictions(
+            output.path,
+            sizes,
+            len(classes),
+            bands,
+            palette=palette,
+            track=track,
+            label="importing",
+            planes=planes,
+        )
         return _finish(settings, output, dataset, classes, matched, sizes, files)
 
 
@@ -95,8 +105,18 @@ def _finish(
     digest = digest_stats(matched.files.values(), settings.dir)
     member = {"run": settings.dir.name, "checkpoint": "imported", "digest": digest, "claim": claim}
     data = dataset.path if dataset else None
-    write_index(output.path, sizes, matched.out_of_fold, classes=classes, subset=subset, members=[member], data=data)
-    output.finish(output_files(output.path, sizes, keep_probs=True))
+    labels = dataset.labels if dataset else "single"
+    write_index(
+        output.path,
+        sizes,
+        matched.out_of_fold,
+        classes=classes,
+        subset=subset,
+        members=[member],
+        data=data,
+        labels=labels,
+    )
+    output.finish(output_files(output.path, sizes, keep_probs=True, labels=labels))
     counts = Counter(file.description for file in files.values())
     kinds = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
     known = f"{len(matched.out_of_fold)} out-of-fold by your claim" if claim else "none out-of-fold without a claim"

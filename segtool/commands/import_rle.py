@@ -10,11 +10,13 @@ from segtool.core.dataset.class_map import read_class_map
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.imported import finish_import
 from segtool.core.dataset.masks import Painted, Tally, mask_path, write_masks
+from segtool.core.dataset.plane_masks import BACKGROUND, PlaneTally, join_regions, write_plane_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import folders
 from segtool.core.formats.rle_labels import ImageLabels, Painter, match_images, read_labels
 from segtool.core.formats.rle_table import read_rle_table
 from segtool.core.formats.run_lengths import Numbering
+from segtool.core.planes import Planes
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.settings.import_rle import ImportRleSettings
@@ -36,7 +38,10 @@ def run(settings: ImportRleSettings) -> Result:
         class_column=columns.class_column,
         id_format=columns.id_format,
     )
-    names = folders.class_names(settings.classes) if settings.classes is not None else None
+    least = 1 if settings.labels == "multi" else 2
+    names = folders.class_names(settings.classes, least) if settings.classes is not None else None
+    if names and settings.labels == "multi":
+        names = (BACKGROUND, *names)
     labels = read_labels(table, names, columns.empty)
     mapped = read_class_map(settings.map, labels.classes)
     found = folders.list_images(settings.images, _others(settings))
@@ -50,9 +55,11 @@ def run(settings: ImportRleSettings) -> Result:
         if output.done:
             return output.up_to_date()
         tally = _write_masks(settings, train, labelled, painter)
-        dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(train), test=tuple(test))
+        classes = mapped.classes_of(settings.labels)
+        dataset = Dataset(out / "dataset.yaml", classes, train=tuple(train), test=tuple(test), labels=settings.labels)
         finish_import(output, dataset)
-    _tell_overlaps(tally, settings.paint)
+    if isinstance(tally, Tally):
+        _tell_overlaps(tally, settings.paint)
     return _result(dataset, labelled, tally)
 
 
@@ -75,7 +82,7 @@ def _with_masks(
 def _records(settings: ImportRleSettings, found: Mapping[str, Path]) -> list[Record]:
     groups = folders.find_groups(found, settings.group_regex)
     out = settings.output.out
-    return [Record(name, path, mask_path(out, name), groups[name]) for name, path in found.items()]
+    return [Record(name, path, mask_path(out, name, settings.labels), groups[name]) for name, path in found.items()]
 
 
 def _test_records(settings: ImportRleSettings) -> list[Record]:
@@ -95,14 +102,27 @@ def _inputs(settings: ImportRleSettings, train: Sequence[Record], test: Sequence
 
 def _write_masks(
     settings: ImportRleSettings, train: Sequence[Record], labelled: Mapping[str, ImageLabels], painter: Painter
-) -> Tally:
-    def make(record: Record, size: Size) -> Painted:
+) -> Tally | PlaneTally:
+    def labels_of(record: Record, size: Size) -> ImageLabels:
         labels = labelled.get(record.image_id, ImageLabels())
         if labels.size and labels.size != size:
             images.check_size(record.image, labels.size, f"{record.image_id!r} in {settings.table}")
-        return painter.paint(record.image_id, labels.regions, size)
+        return labels
 
-    return write_masks(train, len(painter.mapped.classes), make, tracker(settings.output.quiet))
+    track = tracker(settings.output.quiet)
+    if settings.labels == "multi":
+        classes = painter.mapped.classes_of("multi")
+
+        def make_planes(record: Record, size: Size) -> Planes:
+            regions = painter.regions(record.image_id, labels_of(record, size).regions, size)
+            return join_regions(regions, len(classes), size)
+
+        return write_plane_masks(train, classes, make_planes, track)
+
+    def make(record: Record, size: Size) -> Painted:
+        return painter.paint(record.image_id, labels_of(record, size).regions, size)
+
+    return write_masks(train, len(painter.mapped.classes), make, track)
 
 
 def _tell_overlaps(tally: Tally, order: str) -> None:
@@ -118,7 +138,7 @@ def _tell_overlaps(tally: Tally, order: str) -> None:
         )
 
 
-def _result(dataset: Dataset, labelled: Mapping[str, ImageLabels], tally: Tally) -> Result:
+def _result(dataset: Dataset, labelled: Mapping[str, ImageLabels], tally: Tally | PlaneTally) -> Result:
     regions = [len(labelled[r.image_id].regions) if r.image_id in labelled else 0 for r in dataset.train]
     rows = [{"part": "training", "images": len(dataset.train), "masks": len(dataset.train), "regions": sum(regions)}]
     rows += [{"part": "test", "images": len(dataset.test), "masks": 0, "regions": 0}] if dataset.test else []

@@ -11,13 +11,15 @@ import pandas as pd
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, with_masks
 from segtool.core.files import digest_file
-from segtool.core.images import Array
+from segtool.core.images import IGNORE, Array
 from segtool.core.noise import evidence, table
+from segtool.core.noise.planes import PlaneRanking
 from segtool.core.noise.reports import ImageReport, examine
 from segtool.core.noise.suspicion import judge
+from segtool.core.planes import Planes
 from segtool.core.predictions.folder import Predictions, open_predictions
 from segtool.core.predictions.ground_truth import refuse_seen, scorable
-from segtool.core.predictions.probability_maps import lowest_level
+from segtool.core.predictions.probability_maps import ProbReader, lowest_level
 from segtool.core.reporting.pictures import Suspect, write_suspects
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
@@ -66,6 +68,15 @@ class RankingInputs:
             )
         return label
 
+    def read_pair(self, record: Record) -> tuple[Planes, ProbReader]:
+        """Read the planes of the label and open their probabilities; errors as of `read_label`."""
+        label, size = self.dataset.scored_planes(record), self.preds.sizes[record.image_id]
+        if label.size != size:
+            raise SegtoolError(
+                f"mask {record.mask} is {label.size} (HxW), but {self.preds.path / 'index.csv'} says {size}"
+            )
+        return label, self.preds.open_probs(record.image_id)
+
     def bands(self, record: Record) -> Iterator[tuple[slice, evidence.Levels]]:
         """Read the bands of the probabilities."""
         size = self.preds.sizes[record.image_id]
@@ -86,15 +97,17 @@ def run(settings: NoiseRankSettings) -> Result:
 
 
 def _write_table(inputs: RankingInputs, output: Output) -> Result:
-    ranked = _rank(inputs)
+    multi = inputs.dataset.multi
+    ranked = (_rank_planes if multi else _rank)(inputs)
     write_table(output.path, ranked)
     output.finish([output.path])
-    shown = ranked[list(SHOWN)].head(ROWS_SHOWN).infer_objects()
+    shown = ranked[[SHOWN[0], *(["class"] if multi else []), *SHOWN[1:]]].head(ROWS_SHOWN).infer_objects()
     ignored = (ranked["note"] != "").sum()
     note = f"; in {ignored}, ranked last, all pixels are ignored" if ignored else ""
+    what = "planes of images" if multi else "images"
     return Result(
-        f"{output.path}: {len(ranked)} images, the most suspicious first{note}",
-        [Table(f"The most suspicious of {len(ranked)} images, by {inputs.settings.sort}", shown)],
+        f"{output.path}: {len(ranked)} {what}, the most suspicious first{note}",
+        [Table(f"The most suspicious of {len(ranked)} {what}, by {inputs.settings.sort}", shown)],
     )
 
 
@@ -106,6 +119,8 @@ def _open(settings: NoiseRankSettings) -> RankingInputs:
     for member in (preds, *members):
         refuse_seen(member)
     for member in members:
+        if member.labels != preds.labels:
+            raise SegtoolError(f"--member {member.path} has labels: {member.labels}, {preds.path} {preds.labels}")
         if member.classes != preds.classes:
             raise SegtoolError(f"--member {member.path} has other classes than {preds.path}")
         for image_id, size in preds.sizes.items():
@@ -129,6 +144,23 @@ def _rank(inputs: RankingInputs) -> pd.DataFrame:
     reports = [_examine(inputs, record, thresholds) for record in tracked]
     judged = zip(reports, judge(reports, statistics.steps), strict=True)
     return table.sort_rows([table.make_row(*pair, classes) for pair in judged], inputs.settings.sort)
+
+
+def _rank_planes(inputs: RankingInputs) -> pd.DataFrame:
+    """Rank as `_rank` does, the planes of classes that may overlap."""
+    settings, records = inputs.settings, inputs.records
+    track = tracker(settings.output.quiet)
+    ranking = PlaneRanking(inputs.dataset.classes, settings.confident, settings.tolerance)
+    ranking.add(map(inputs.read_pair, track(records, total=len(records), label="class thresholds")))
+    reports = [
+        ranking.examine(
+            record.image_id,
+            inputs.read_pair(record),
+            [member.read_planes(record.image_id) for member in inputs.members],
+        )
+        for record in track(records, total=len(records), label="noise-rank")
+    ]
+    return table.sort_rows(ranking.rows(reports), settings.sort, table.PLANE_COLUMNS)
 
 
 def _examine(inputs: RankingInputs, record: Record, thresholds: npt.NDArray[np.integer]) -> ImageReport:
@@ -162,10 +194,18 @@ def _write_sheet(inputs: RankingInputs, path: Path) -> str:
             return output.up_to_date().summary
         by_id = {record.image_id: record for record in inputs.records}
         marked = table.read_marked(settings.output.out, count, settings.sort)
-        suspects = (
-            Suspect(caption, *inputs.dataset.read_pair(by_id[image_id]), inputs.preds.read_mask(image_id), box)
-            for image_id, caption, box in marked
-        )
+        suspects = (_suspect(inputs, by_id[row.image_id], row) for row in marked)
         write_suspects(path, suspects, inputs.dataset.classes, inputs.dataset.palette)
         output.finish([path])
-    return f"{path}: the first {len(marked)} images"
+    return f"{path}: the first {len(marked)} {'planes' if inputs.dataset.multi else 'images'}"
+
+
+def _suspect(inputs: RankingInputs, record: Record, row: table.Marked) -> Suspect:
+    """Return what the sheet shows of a row: where classes may overlap, of its class alone."""
+    if not inputs.dataset.multi:
+        pair, pred = inputs.dataset.read_pair(record), inputs.preds.read_mask(record.image_id)
+        return Suspect(row.caption, *pair, pred, row.box)
+    index = inputs.dataset.classes.index(row.label)
+    planes = inputs.dataset.scored_planes(record), inputs.preds.read_planes(record.image_id)
+    label, pred = (np.where(one.plane(index) == 1, np.uint8(index), np.uint8(IGNORE)) for one in planes)
+    return Suspect(row.caption, inputs.dataset.read_image(record), label, pred, row.box)

@@ -11,11 +11,13 @@ from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.folds import ALWAYS_TRAIN
 from segtool.core.dataset.imported import OWNS, finish_import
 from segtool.core.dataset.masks import Painted, Tally, mask_path, write_masks
+from segtool.core.dataset.plane_masks import PlaneTally, join_regions, write_plane_masks
 from segtool.core.files import digest_file, digest_stats
 from segtool.core.formats import coco_paint
 from segtool.core.formats.coco import make_classes
 from segtool.core.formats.folders import find_groups, valid_prefix
 from segtool.core.formats.labelled_images import LabelledImage, LabelledImages
+from segtool.core.planes import Planes
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.errors import SegtoolError
@@ -66,14 +68,17 @@ def import_polygons(
         if output.done:
             return output.up_to_date()
         rules = coco_paint.Painting(settings.polygons.paint, crowd, relative, mapped.unmarked)
-        tally = _write_masks(records, labelled, [mapped.ids[own] for own in own_ids], mapped, settings, rules)
+        class_ids = [mapped.ids[own] for own in own_ids]
+        tally = _write_masks(records, labelled, class_ids, mapped, settings, rules)
         for found in content.test.values():
             _check_size(found)
         held = {prefix + name: 0 for name in content.valid}
         folds = {**dict.fromkeys(content.train, ALWAYS_TRAIN), **held} if held else None
-        dataset = Dataset(out / "dataset.yaml", mapped.classes, train=tuple(records), test=tuple(test))
+        labels = settings.polygons.labels
+        classes = mapped.classes_of(labels)
+        dataset = Dataset(out / "dataset.yaml", classes, train=tuple(records), test=tuple(test), labels=labels)
         finish_import(output, dataset, folds)
-    return _result(out, content, tally, mapped.classes)
+    return _result(out, content, tally, classes)
 
 
 def _records(content: LabelledImages, prefix: str, settings: Settings) -> tuple[list[Record], list[Record]]:
@@ -84,7 +89,7 @@ def _records(content: LabelledImages, prefix: str, settings: Settings) -> tuple[
         # By the ids without prefix: a scene is the same group in both sets.
         groups = find_groups(part, regex)
         records += [
-            Record(before + name, found.image, mask_path(out, before + name), groups[name])
+            Record(before + name, found.image, mask_path(out, before + name, settings.polygons.labels), groups[name])
             for name, found in part.items()
         ]
     test_groups = find_groups(content.test, regex, required=False)
@@ -116,13 +121,24 @@ def _write_masks(
     mapped: ClassMap,
     settings: Settings,
     rules: coco_paint.Painting,
-) -> Tally:
+) -> Tally | PlaneTally:
+    track = tracker(settings.output.quiet)
+    if settings.polygons.labels == "multi":
+        classes = mapped.classes_of("multi")
+
+        def make_planes(record: Record, size: Size) -> Planes:
+            found = labelled[record.image_id]
+            _check_size(found)
+            return join_regions(coco_paint.regions(found.read(size), class_ids, size, rules), len(classes), size)
+
+        return write_plane_masks(records, classes, make_planes, track)
+
     def make(record: Record, size: Size) -> Painted:
         found = labelled[record.image_id]
         _check_size(found)
         return Painted(coco_paint.paint(found.read(size), class_ids, size, rules))
 
-    return write_masks(records, len(mapped.classes), make, tracker(settings.output.quiet))
+    return write_masks(records, len(mapped.classes), make, track)
 
 
 def _check_size(found: LabelledImage) -> None:
@@ -132,7 +148,7 @@ def _check_size(found: LabelledImage) -> None:
         images.check_size(found.image, found.size, found.where)
 
 
-def _result(out: Path, content: LabelledImages, tally: Tally, classes: Sequence[str]) -> Result:
+def _result(out: Path, content: LabelledImages, tally: Tally | PlaneTally, classes: Sequence[str]) -> Result:
     parts = {"training": content.train, "validation (fold 0)": content.valid}
     rows = [
         {"part": part, "images": len(found), "masks": len(found), "objects": sum(one.count for one in found.values())}

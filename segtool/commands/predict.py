@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import with_masks
-from segtool.core.dataset.masks import mask_path
+from segtool.core.dataset.masks import mask_path, masks_glob
 from segtool.core.dataset.selection import limit
 from segtool.core.formats.geotiff import geo_path, require_rasterio, write_geotiff
 from segtool.core.inference.job import Group, Job, read_job
@@ -16,9 +16,9 @@ from segtool.core.inference.members import load_members
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
-from segtool.core.predictions.decision import Decision
-from segtool.core.predictions.decision_file import decision_digest, read_decision
-from segtool.core.predictions.folder import read_class_ids
+from segtool.core.predictions.decision_file import decision_digest
+from segtool.core.predictions.mask_files import Rule, mask_files
+from segtool.core.predictions.rule_file import read_rule
 from segtool.core.predictions.writer import OWNS, PredictionWriter, is_whole, output_files, write_index
 from segtool.core.reporting.progress import silent, tracker
 from segtool.core.reporting.tables import Result
@@ -45,13 +45,13 @@ def run(settings: PredictSettings) -> Result:
     with compute(settings.machine) as (device, world):
         own = [settings.output.out]
         job = read_job(settings.data, settings.run, settings.inference.checkpoint, settings.subset, own)
-        decision = read_decision(settings.decision.thresholds, job.dataset.classes)
+        decision = read_rule(settings.decision.thresholds, job.dataset.classes, job.dataset.labels)
         inputs = world.run_on_main(lambda: {**job.inputs(), **decision_digest(settings.decision.thresholds)})
         output = Output(settings.output, "predict", owns=(*OWNS, "geo"), shard=settings.shard)
         # Batches depend on the device, and shards on the batches.
         resolved = {"device": device}
         with (
-            output.writing(settings, inputs, keep="masks/**/*.png", resolved=resolved, processes=world),
+            output.writing(settings, inputs, keep=masks_glob(job.dataset.labels), resolved=resolved, processes=world),
             memory_errors("try --batch 1, a smaller --window or --device cpu"),
         ):
             if output.done:
@@ -129,7 +129,12 @@ def _existing(groups: Sequence[Group], job: Job, settings: PredictSettings) -> s
     """Return the ids of images whose files exist and are whole."""
     folder, classes, probs = settings.output.out, len(job.dataset.classes), settings.probs
     ids = [record.image_id for group in groups for record in group.records]
-    whole = {image_id for image_id in ids if is_whole(folder, image_id, job.sizes[image_id], classes, keep_probs=probs)}
+    planes = job.dataset.planes
+    whole = {
+        image_id
+        for image_id in ids
+        if is_whole(folder, image_id, job.sizes[image_id], classes, keep_probs=probs, planes=planes)
+    }
     if whole:
         log.info("%d of %d images are already predicted", len(whole), len(ids))
     return whole
@@ -143,7 +148,7 @@ def predict_groups(
     settings: PredictSettings,
     started: float,
     world: World,
-    decision: Decision | None = None,
+    decision: Rule | None = None,
 ) -> int:
     """Predict groups until the time is over, write the images that do not exist, and return the number of groups."""
     dataset = job.dataset
@@ -166,6 +171,7 @@ def predict_groups(
         palette=dataset.palette,
         gate_below=settings.inference.gate,
         decision=decision,
+        planes=dataset.planes,
     ) as writer:
         for group, images in track(reading, total=len(todo), label="predicting"):
             for band in predictors[group.runs].stream(images):
@@ -191,10 +197,11 @@ def _write_geotiffs(output: Output, job: Job, groups: Sequence[Group], settings:
     """Write the masks of some groups once more, with the georeference of their images, and return the paths."""
     track, paths, without = tracker(settings.output.quiet), [], 0
     records = [record for group in groups for record in group.records]
+    files, classes = mask_files(job.dataset.planes), job.dataset.classes
     for record in track(records, total=len(records), label="georeferences"):
-        mask = read_class_ids(mask_path(output.path, record.image_id), len(job.dataset.classes))
+        bands = files.bands(mask_path(output.path, record.image_id, files.labels), classes)
         paths.append(geo_path(output.path, record.image_id))
-        without += not write_geotiff(paths[-1], mask, record.image, job.dataset.palette)
+        without += not write_geotiff(paths[-1], bands, record.image, job.dataset.palette)
     if without:
         log.warning("--geo: %d of %d images have no georeference", without, len(records))
     return paths
@@ -206,13 +213,13 @@ def _finish(
     groups: Sequence[Group],
     predictors: Predictors,
     settings: PredictSettings,
-    decision: Decision | None,
+    decision: Rule | None,
 ) -> Result:
     """Write the stamps and, once all images exist, the index."""
     written = _write_geotiffs(output, job, groups, settings) if settings.geo else []
     if settings.shard:
         ids = [record.image_id for group in groups for record in group.records]
-        files = output_files(output.path, ids, keep_probs=settings.probs, index=False)
+        files = output_files(output.path, ids, keep_probs=settings.probs, index=False, labels=job.dataset.labels)
         missing = output.finish_shard([*files, *written])
         if missing:
             others = ", ".join(map(str, missing))
@@ -233,9 +240,11 @@ def _finish(
         members=members,
         data=None if are_photos(dataset.path) else dataset.path,
         fits=[decision.fit] if decision else (),
+        labels=dataset.labels,
     )
     everywhere = [geo_path(output.path, image_id) for image_id in job.sizes] if settings.geo else []
-    output.finish([*output_files(output.path, job.sizes, keep_probs=settings.probs), *everywhere])
+    files = output_files(output.path, job.sizes, keep_probs=settings.probs, labels=dataset.labels)
+    output.finish([*files, *everywhere])
     return Result(
         f"{output.path}: {len(job.sizes)} images ({job.subset}) by {len(members)} network(s) in {len(views)} view(s):"
         f" {', '.join(views)}"

@@ -13,6 +13,7 @@ from segtool.core.dataset.dataset import Dataset, Record, load_dataset, relative
 from segtool.core.dataset.image_identity import identify
 from segtool.core.dataset.masks import mask_path
 from segtool.core.detection.files import DETECTIONS, DETECTOR
+from segtool.core.planes import Planes, read_planes, write_planes
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.roi.crops import BOXES, Crop, CroppedImage, cut, write_boxes
@@ -60,7 +61,7 @@ def _write_crops(folder: Path, dataset: Dataset, record: Record, crops: Sequence
         Record(
             crop.crop_id,
             folder / "images" / f"{crop.crop_id}{'.png' if dataset.plain else '.tif'}",
-            mask_path(folder, crop.crop_id) if record.mask else None,
+            mask_path(folder, crop.crop_id, dataset.labels) if record.mask else None,
             group,
             record.weight,
         )
@@ -79,14 +80,26 @@ def _write_crops(folder: Path, dataset: Dataset, record: Record, crops: Sequence
         else:
             write_bands(target.image, pixels, notes, dataset.dtype, stated_nodata(record.files, dataset.nodata))
         if mask is not None and target.mask:
-            images.write_mask(target.mask, np.ascontiguousarray(mask[crop.place]), dataset.palette)
+            _write_mask(target.mask, np.ascontiguousarray(mask[..., *crop.place]), dataset)
     return records
+
+
+def _write_mask(path: Path, mask: images.Array, dataset: Dataset) -> None:
+    if dataset.multi:
+        write_planes(path, Planes.of(mask), dataset.classes)
+    else:
+        images.write_mask(path, mask, dataset.palette)
+
+
+def _mask_size(record: Record, dataset: Dataset) -> tuple[int, ...]:
+    assert record.mask
+    return read_planes(record.mask, dataset.classes).size if dataset.multi else images.read_indices(record.mask).shape
 
 
 def _is_complete(record: Record, size: Size, dataset: Dataset) -> bool:
     try:
         shapes = [dataset.read_image(record).shape[:2]]
-        shapes += [images.read_indices(record.mask).shape] if record.mask else []
+        shapes += [_mask_size(record, dataset)] if record.mask else []
     except SegtoolError:
         return False
     return all(shape == size for shape in shapes)

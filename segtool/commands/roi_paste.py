@@ -8,6 +8,7 @@ from typing import Any
 from segtool.core.artifacts import output as artifacts
 from segtool.core.artifacts.output import Output
 from segtool.core.dataset.dataset import Dataset, load_dataset
+from segtool.core.dataset.masks import masks_glob
 from segtool.core.files import digest_file
 from segtool.core.predictions.folder import Predictions, open_predictions
 from segtool.core.predictions.ground_truth import check_classes
@@ -37,15 +38,23 @@ def run(settings: RoiPasteSettings) -> Result:
 
     def bands(image_id: str) -> Iterator[Probs]:
         below = base.open_probs(image_id) if base else None
-        return pasted_bands(images[image_id], len(crops.classes), lambda crop: preds.open_probs(crop.crop_id), below)
+        image, count = images[image_id], len(crops.classes)
+        return pasted_bands(image, count, lambda crop: preds.open_probs(crop.crop_id), below, multi=crops.multi)
 
     sizes = {image_id: image.size for image_id, image in images.items()}
     track = tracker(settings.output.quiet)
-    with output.writing(settings, inputs, keep="masks/**/*.png"):
+    with output.writing(settings, inputs, keep=masks_glob(crops.labels)):
         if output.done:
             return output.up_to_date()
         write_predictions(
-            output.path, sizes, len(crops.classes), bands, palette=crops.palette, track=track, label="pasting"
+            output.path,
+            sizes,
+            len(crops.classes),
+            bands,
+            palette=crops.palette,
+            track=track,
+            label="pasting",
+            planes=crops.planes,
         )
         unseen = pasted_out_of_fold(list(images.values()), preds, base)
         members = [*preds.members, *stamp.get("members", ()), *(base.members if base else ())]
@@ -59,8 +68,9 @@ def run(settings: RoiPasteSettings) -> Result:
             members=members,
             data=settings.crops / stamp["data"],
             fits=fits_of(list(images.values()), preds, base),
+            labels=crops.labels,
         )
-        output.finish(output_files(output.path, sizes, keep_probs=True))
+        output.finish(output_files(output.path, sizes, keep_probs=True, labels=crops.labels))
     if len(preds.oof) == len(preds.ids) and (seen := len(sizes) - len(unseen)):
         log.warning("%d images do not count as out-of-fold: whatever located their objects has seen them", seen)
     count = sum(len(image.crops) for image in images.values())

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import cv2
@@ -18,10 +18,13 @@ from segtool.core.formats import coco_regions, legends, mask_zip
 from segtool.core.formats.run_lengths import Numbering
 from segtool.core.formats.submission_rows import Layout, make_layout, read_sample
 from segtool.core.formats.submissions import Regions, write_pixels, write_rle
+from segtool.core.planes import Planes
 from segtool.core.predictions.decision import Decision, Levels
-from segtool.core.predictions.decision_file import decision_digest, read_decision
+from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.folder import Predictions, open_predictions
+from segtool.core.predictions.plane_decision import PlaneDecision
 from segtool.core.predictions.probability_maps import SCALE
+from segtool.core.predictions.rule_file import read_rule
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.errors import UsageError, did_you_mean
@@ -34,7 +37,12 @@ log = logging.getLogger(__name__)
 def run(settings: SubmitSettings) -> Result:
     """Write the masks of a finished prediction folder, in the order of its index or of a sample submission."""
     preds = open_predictions(settings.preds)
-    job = Job(settings, preds, read_decision(settings.decision.thresholds, preds.classes))
+    job = Job(settings, preds, read_rule(settings.decision.thresholds, preds.classes, preds.labels))
+    if preds.multi and settings.format in ("pixels", "png"):
+        raise UsageError(
+            f"--format {settings.format}: a pixel has one class there, and {preds.path} has labels: multi; use rle or"
+            " coco"
+        )
     write = FORMATS[settings.format](job)
     with Output(settings.output, "submit", file=True).writing(settings, job.inputs()) as output:
         if output.done:
@@ -54,7 +62,7 @@ class Job:
 
     settings: SubmitSettings
     preds: Predictions
-    decision: Decision | None
+    decision: Decision | PlaneDecision | None
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of everything that is read."""
@@ -77,6 +85,8 @@ class Job:
                 raise UsageError(f"--class: there is no class {name!r}{hint} (predicted: {', '.join(classes)})")
         if self.settings.rows.class_:
             return [classes.index(name) for name in dict.fromkeys(self.settings.rows.class_)]
+        if self.preds.multi:
+            return [*range(len(classes))]
         if not re.search("background|^bg$|^ground$|unlabel", classes[0], re.IGNORECASE):
             log.info("%r, class 0, is taken for the background; --class names the classes to submit", classes[0])
         return [*range(1, len(classes))]
@@ -96,16 +106,34 @@ class Job:
         for image_id in self.tracked(ids):
             yield image_id, self.resized(self.read_mask(image_id))
 
+    def regions(self, ids: Sequence[str]) -> Iterator[tuple[str, Regions]]:
+        """Yield image_id and what gives the pixels of a class, bool (H, W), at the size to submit."""
+        if not self.preds.multi:
+            yield from ((image_id, _regions_of(mask)) for image_id, mask in self.masks(ids))
+            return
+        for image_id in self.tracked(ids):
+            yield image_id, partial(self._region, self.read_planes(image_id))
+
+    def _region(self, planes: Planes, index: int) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.resized(planes.plane(index)) == 1)
+
     def tracked(self, ids: Sequence[str]) -> Iterator[str]:
         """Yield the ids, and show progress."""
         yield from tracker(self.settings.output.quiet)(ids, total=len(ids), label="submit")
 
     def read_mask(self, image_id: str) -> images.Array:
         """Return the class ids of an image, uint8 (H, W)."""
-        if self.decision:
+        if isinstance(self.decision, Decision):
             index = self.preds.path / "index.csv"
             return self.decision.read(self.preds.probs_path(image_id), self.preds.sizes[image_id], index)
         return self.preds.read_mask(image_id)
+
+    def read_planes(self, image_id: str) -> Planes:
+        """Return the planes of an image whose classes may overlap."""
+        if isinstance(self.decision, PlaneDecision):
+            index = self.preds.path / "index.csv"
+            return self.decision.read(self.preds.probs_path(image_id), self.preds.sizes[image_id], index)
+        return self.preds.read_planes(image_id)
 
     def read_levels(self, image_id: str, mask: images.Array) -> Levels:
         """Return the stored probability of the class that each pixel has in the mask, uint16 (H, W)."""
@@ -137,8 +165,14 @@ def _rle(job: Job) -> Write:
     objects = settings.rows.per == "object"
 
     def write() -> None:
-        regions = ((image_id, _regions_of(mask)) for image_id, mask in job.masks(layout.image_ids))
-        write_rle(settings.output.out, regions, layout, numbering, objects=objects, empty=settings.rows.empty)
+        write_rle(
+            settings.output.out,
+            job.regions(layout.image_ids),
+            layout,
+            numbering,
+            objects=objects,
+            empty=settings.rows.empty,
+        )
 
     return write
 
@@ -184,13 +218,32 @@ def _coco(job: Job) -> Write:
         ids = coco_regions.read_ids(settings.annotations, preds.ids, wanted)
 
     def results() -> Iterator[coco_regions.ResultImage]:
+        if preds.multi:
+            for image_id, regions in job.regions(preds.ids):
+                yield coco_regions.ResultImage(ids.images[image_id], regions, _class_probs(job, image_id))
+            return
         for image_id in job.tracked(preds.ids):
             mask = job.read_mask(image_id)
             probs = job.resized(job.read_levels(image_id, mask)) / np.float32(SCALE)
-            yield coco_regions.ResultImage(ids.images[image_id], _regions_of(job.resized(mask)), probs)
+            regions = _regions_of(job.resized(mask))
+            yield coco_regions.ResultImage(ids.images[image_id], regions, partial(_same, probs))
 
     objects = settings.rows.per != "class"
     return lambda: coco_regions.write_regions(settings.output.out, results(), ids.categories, objects=objects)
+
+
+def _same(probs: npt.NDArray[np.floating], _: int) -> npt.NDArray[np.floating]:
+    return probs
+
+
+def _class_probs(job: Job, image_id: str) -> Callable[[int], npt.NDArray[np.floating]]:
+    """Return what gives the probability of a class, (H, W), at the size to submit."""
+
+    def probs(index: int) -> npt.NDArray[np.floating]:
+        bands = [levels[index] for _, levels in job.preds.open_probs(image_id).bands()]
+        return np.asarray(job.resized(np.concatenate(bands)) / np.float32(SCALE))
+
+    return probs
 
 
 def _png(job: Job) -> Write:

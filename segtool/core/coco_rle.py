@@ -1,5 +1,6 @@
 """COCO's compressed run lengths: regions as short texts, coded by pycocotools and checked before it reads them."""
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
@@ -14,14 +15,16 @@ LONGEST = 12
 
 def encode(region: npt.NDArray[np.bool_] | Array) -> str:
     """Return the run lengths of a region, bool or uint8 (H, W) of zeros and ones."""
-    return str(coco_mask.encode(np.asfortranarray(region, np.uint8))["counts"].decode())
+    # pycocotools runs down the columns. OpenCV transposes ten times as fast as NumPy.
+    columns = cv2.transpose(np.ascontiguousarray(region, np.uint8)).T
+    return str(coco_mask.encode(columns)["counts"].decode())
 
 
 def decode(counts: str, size: Size) -> Array:
     """Return the region of run lengths, uint8 (H, W) of zeros and ones; `check` must have passed them."""
     if not counts:
         return np.zeros(size, np.uint8)
-    return np.ascontiguousarray(coco_mask.decode({"size": list(size), "counts": counts}))
+    return np.asarray(cv2.transpose(coco_mask.decode({"size": list(size), "counts": counts}).T))
 
 
 def check(counts: str, size: Size, where: str) -> None:

@@ -2,10 +2,11 @@
 
 On disk one JSON per image, with COCO's compressed run lengths:
 
-    {"size": [H, W], "classes": {"hand": "...", "ring": "..."}, "ignore": "...", "unknown": ["nail"]}
+    {"size": [H, W], "classes": {"hand": "...", "ring": "..."}, "ignore": "...", "uncertain": {"ring": "..."},
+     "unknown": ["nail"]}
 
-`classes` leaves out those without a pixel. `ignore` marks pixels that no class learns from or is scored on. `unknown`
-names classes that nobody looked for in this image. Both may be missing.
+`classes` leaves out those without a pixel. `ignore` marks pixels that no class learns from or is scored on, `uncertain`
+those of one class only. `unknown` names classes that nobody looked for in this image. These three may be missing.
 
 Expanded, planes are uint8 (C, H, W): 1 where the class is, 0 where it is not, 255 where that is not known.
 """
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from segtool.core import coco_rle
 from segtool.core.documents import parse_json
 from segtool.core.files import atomic, read_bytes
-from segtool.core.images import IGNORE, Array
+from segtool.core.images import IGNORE, Array, count_values
 from segtool.errors import SegtoolError, did_you_mean
 from segtool.values import Size
 
@@ -36,6 +37,7 @@ class PlanesJson(TypedDict, total=False):
     size: Required[list[int]]
     classes: Required[dict[str, str]]
     ignore: str
+    uncertain: dict[str, str]
     unknown: list[str]
 
 
@@ -48,31 +50,32 @@ class Planes:
         counts: by class id, compressed run lengths; empty without a pixel.
         ignore: run lengths of pixels that are ignored in all classes.
         unknown: ids of classes that are not annotated in this image.
+        uncertain: by class id, run lengths of pixels that are ignored in this class; empty without a pixel, and empty
+            as a whole if no class has any.
     """
 
     size: Size
     counts: tuple[str, ...]
     ignore: str = ""
     unknown: frozenset[int] = frozenset()
+    uncertain: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, planes: Array | Sequence[Array]) -> "Planes":
-        """Make the run lengths of planes as `expand` returns them, uint8 (C, H, W) or a list of (H, W).
-
-        A pixel that is 255 in one class only cannot be written: it counts as ignored in all.
-        """
+        """Make the run lengths of planes as `expand` returns them, uint8 (C, H, W) or a list of (H, W)."""
         unknown = frozenset(index for index, plane in enumerate(planes) if (plane == IGNORE).all())
         if len(unknown) == len(planes):
             return cls(Size(*planes[0].shape), ("",) * len(planes), unknown=unknown)
-        ignored = np.zeros(planes[0].shape, np.bool_)
-        for index, plane in enumerate(planes):
-            if index not in unknown:
-                ignored |= plane == IGNORE
-        counts = tuple(
-            coco_rle.encode(shown) if index not in unknown and (shown := plane == 1).any() else ""
-            for index, plane in enumerate(planes)
-        )
-        return cls(Size(*planes[0].shape), counts, coco_rle.encode(ignored) if ignored.any() else "", unknown)
+        known = [index for index in range(len(planes)) if index not in unknown]
+        ignored = planes[known[0]] == IGNORE
+        for index in known[1:]:
+            ignored &= planes[index] == IGNORE
+        counts, uncertain = [""] * len(planes), [""] * len(planes)
+        for index in known:
+            counts[index] = _encode(planes[index] == 1)
+            uncertain[index] = _encode((planes[index] == IGNORE) & ~ignored)
+        size, some = Size(*planes[0].shape), tuple(uncertain) if any(uncertain) else ()
+        return cls(size, tuple(counts), _encode(ignored), unknown, some)
 
     def ignored(self) -> npt.NDArray[np.bool_]:
         """Return the pixels that are ignored in all classes, bool (H, W)."""
@@ -83,9 +86,19 @@ class Planes:
         if index in self.unknown:
             return np.full(self.size, IGNORE, np.uint8)
         plane = coco_rle.decode(self.counts[index], self.size)
-        if self.ignore:
-            plane[self.ignored()] = IGNORE
+        for ignored in filter(None, (self.ignore, self._uncertain(index))):
+            plane[coco_rle.decode(ignored, self.size).view(np.bool_)] = IGNORE
         return plane
+
+    def _uncertain(self, index: int) -> str:
+        return self.uncertain[index] if self.uncertain else ""
+
+    def _region(self, index: int) -> npt.NDArray[np.bool_]:
+        """Return the pixels that are surely in a class, but for those that are ignored in all, bool (H, W)."""
+        region = coco_rle.decode(self.counts[index], self.size)
+        if uncertain := self._uncertain(index):
+            region[coco_rle.decode(uncertain, self.size).view(np.bool_)] = 0
+        return region.view(np.bool_)
 
     def expand(self) -> Array:
         """Return all planes, uint8 (C, H, W)."""
@@ -98,7 +111,7 @@ class Planes:
         """Return the planes at pixels numbered row by row, uint8 (C, *places.shape), expanding one at a time."""
         taken = np.empty((len(self.counts), *places.shape), np.uint8)
         for index, plane in enumerate(taken):
-            if index in self.unknown or (not self.counts[index] and not self.ignore):
+            if index in self.unknown or not (self.counts[index] or self.ignore or self._uncertain(index)):
                 plane[:] = IGNORE if index in self.unknown else 0
             else:
                 np.take(self.plane(index).reshape(-1), places, out=plane)
@@ -112,7 +125,7 @@ class Planes:
         mask = np.zeros(self.size, np.uint8)
         for index in order:
             if self.counts[index]:
-                mask[coco_rle.decode(self.counts[index], self.size).view(np.bool_)] = index + 1
+                mask[self._region(index)] = index + 1
         if self.ignore:
             mask[self.ignored()] = IGNORE
         return mask
@@ -120,22 +133,49 @@ class Planes:
     def mapped(self, ids: Sequence[int], classes: int) -> "Planes":
         """Return the planes of another list of classes: `ids[i]` is the new id of class i, or 255 for none.
 
-        Classes that share a new id are joined; new ids that no class has are unknown.
+        Classes that share a new id are joined: a pixel is in the new class where it is in one of them, and else
+        uncertain where one of them is. New ids that no class has are unknown.
         """
         sources: list[list[int]] = [[old for old, new in enumerate(ids) if new == index] for index in range(classes)]
         # A joined class is known only as far as all its parts are.
         unknown = {index for index, old in enumerate(sources) if not old or self.unknown.intersection(old)}
         counts = tuple("" if index in unknown else self._union(old) for index, old in enumerate(sources))
-        return Planes(self.size, counts, self.ignore, frozenset(unknown))
+        uncertain = tuple("" if index in unknown else self._open(old) for index, old in enumerate(sources))
+        return Planes(self.size, counts, self.ignore, frozenset(unknown), uncertain if any(uncertain) else ())
 
     def _union(self, indices: Sequence[int]) -> str:
         filled = [index for index in indices if self.counts[index]]
         if len(filled) < 2:
             return self.counts[filled[0]] if filled else ""
-        union = np.zeros(self.size, np.uint8)
-        for index in filled:
-            union |= coco_rle.decode(self.counts[index], self.size)
-        return coco_rle.encode(union)
+        return coco_rle.encode(self._any(filled))
+
+    def _any(self, indices: Sequence[int]) -> npt.NDArray[np.bool_]:
+        union = np.zeros(self.size, np.bool_)
+        for index in indices:
+            union |= self._region(index)
+        return union
+
+    def _open(self, indices: Sequence[int]) -> str:
+        """Return the run lengths of what is uncertain in one of these classes and not surely in another."""
+        doubts = [doubt for index in indices if (doubt := self._uncertain(index))]
+        if not doubts or len(indices) < 2:
+            return doubts[0] if doubts else ""
+        union = np.zeros(self.size, np.bool_)
+        for doubt in doubts:
+            union |= coco_rle.decode(doubt, self.size).view(np.bool_)
+        return _encode(union & ~self._any(indices))
+
+
+def _encode(region: npt.NDArray[np.bool_]) -> str:
+    """Return the run lengths of a region, empty without a pixel."""
+    return coco_rle.encode(region) if region.any() else ""
+
+
+def class_pixels(mask: Array, classes: int) -> npt.NDArray[np.int64]:
+    """Count the pixels of each class, int64 (C,), in a mask of class ids (H, W) or in planes (C, H, W)."""
+    if mask.ndim == 2:
+        return count_values(mask)[:classes]
+    return np.array([np.count_nonzero(plane == 1) for plane in mask], np.int64)
 
 
 def read_planes(path: Path, classes: Sequence[str]) -> Planes:
@@ -150,16 +190,20 @@ def read_planes(path: Path, classes: Sequence[str]) -> Planes:
     size = Size(*content["size"])
     known = {name: index for index, name in enumerate(classes)}
     unknown = content.get("unknown", [])
-    for name in (*content["classes"], *unknown):
+    uncertain = content.get("uncertain", {})
+    for name in (*content["classes"], *unknown, *uncertain):
         if name not in known:
             raise SegtoolError(f"{path}: the data set has no class {name!r}{did_you_mean(name, classes)}")
-    if both := [name for name in unknown if content["classes"].get(name)]:
+    if both := [name for name in unknown if content["classes"].get(name) or uncertain.get(name)]:
         raise SegtoolError(f"{path}: class {both[0]!r} has pixels and is unknown at once")
+    doubts = [uncertain.get(name, "") for name in classes]
     counts, ignore = [content["classes"].get(name, "") for name in classes], content.get("ignore", "")
-    for name, one in [*zip(classes, counts, strict=True), ("ignore", ignore)]:
+    named = [*zip(classes, counts, strict=True), *((f"uncertain {name}", uncertain[name]) for name in uncertain)]
+    for name, one in [*named, ("ignore", ignore)]:
         if one:
             coco_rle.check(one, size, f"{path}: {name!r}")
-    return Planes(size, tuple(counts), ignore, frozenset(known[name] for name in unknown))
+    ids = frozenset(known[name] for name in unknown)
+    return Planes(size, tuple(counts), ignore, ids, tuple(doubts) if any(doubts) else ())
 
 
 def write_planes(path: Path, planes: Planes, classes: Sequence[str], notes: Mapping[str, str] | None = None) -> None:
@@ -167,6 +211,8 @@ def write_planes(path: Path, planes: Planes, classes: Sequence[str], notes: Mapp
     content: dict[str, Any] = {"size": list(planes.size)}
     content["classes"] = {name: one for name, one in zip(classes, planes.counts, strict=True) if one}
     content |= {"ignore": planes.ignore} if planes.ignore else {}
+    if planes.uncertain:
+        content["uncertain"] = {name: one for name, one in zip(classes, planes.uncertain, strict=True) if one}
     content |= {"unknown": [classes[index] for index in sorted(planes.unknown)]} if planes.unknown else {}
     with atomic(path, sync=False) as file:
         json.dump(content | dict(notes or {}), file, ensure_ascii=False)

@@ -8,6 +8,7 @@ from segtool.settings.options import option
 
 # Helps of options that several imports have.
 CLASS_MAP = "Rename, merge, `drop` or `ignore` classes: CSV with the columns theirs,ours, or YAML of `theirs: ours`"
+LABELS = "One class in each pixel, the last painted, or all that are marked there (multi), without a background"
 GROUP_REGEX = "Regular expression whose first capture in an image_id is the image's group"
 
 

@@ -52,7 +52,10 @@ class FitSettings:
         None,
         metavar="DATA",
         excludes=("weights", "like"),
-        help="Fit the weights for the best mIoU on this data set, whose images no member has seen",
+        help="Fit the weights for the best --metric on this data set, whose images no member has seen",
+    )
+    metric: Literal["miou", "dice"] = option(
+        "miou", needs=("fit",), help="Score to fit the weights for: the mean over classes of IoU or Dice of all pixels"
     )
     cv_folds: int | None = option(
         None,

@@ -24,7 +24,10 @@ class EvaluateSettings:
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
-    preds: Path = option(argument=True, help="Prediction folder, or any folder of index PNGs named after the image_id")
+    preds: Path = option(
+        argument=True,
+        help="Prediction folder, or any folder of index PNGs (labels: multi: JSON) named after the image_id",
+    )
     subset: Literal["valid", "oof", "train", "test"] | None = option(
         None, help="Subset that must have been predicted; train allows images the model has seen"
     )

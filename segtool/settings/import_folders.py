@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
-from segtool.settings.common import CLASS_MAP, GROUP_REGEX, OutputSettings
+from segtool.settings.common import CLASS_MAP, GROUP_REGEX, LABELS, OutputSettings
 from segtool.settings.options import option
 from segtool.values import parse_names
 
@@ -36,7 +36,14 @@ class PairingSettings:
         needs=("masks_per_image",),
         help="Classes in the order in which they are painted, the last on top (default: the order of --classes)",
     )
+    labels: Literal["single", "multi"] = option("single", help=LABELS + "; needs --masks-per-image")
     group_regex: str | None = option(None, help=GROUP_REGEX)
+
+    def __post_init__(self) -> None:
+        if self.labels == "multi" and not self.masks_per_image:
+            raise UsageError("--labels multi: one mask for each image cannot overlap; it needs --masks-per-image")
+        if self.labels == "multi" and self.paint_order:
+            raise UsageError("--paint-order has no effect with --labels multi, where nothing is painted over")
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class ImportPredsSettings:
     """Make a prediction folder from another code base's predictions, named after the images.
 
     They are probabilities in .npy or .npz files (integers are divided by the largest of their type), or, where DIR
-    holds neither, index PNGs: each pixel votes for its class.
+    holds neither, index PNGs: each pixel votes for its class. Where the classes of --data may overlap, they are arrays
+    whose probabilities need not add up to one, or whose integers are 0 and 1.
     """
 
     output: OutputSettings

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
-from segtool.settings.common import CLASS_MAP, GROUP_REGEX, OutputSettings
+from segtool.settings.common import CLASS_MAP, GROUP_REGEX, LABELS, OutputSettings
 from segtool.settings.options import option
 from segtool.settings.run_lengths import RunLengthSettings, has_field
 
@@ -55,6 +55,7 @@ class ImportRleSettings:
         help="Class names in the order of their ids, the background first, or a file with one per line (default: as in"
         " the CSV, after Background)",
     )
+    labels: Literal["single", "multi"] = option("single", help=LABELS)
     map: Path | None = option(None, help=CLASS_MAP)
     paint: Literal["file", "category"] = option(
         "file", help="Order of painting overlapping regions, the last on top: as in the file, or by class id"

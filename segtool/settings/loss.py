@@ -4,7 +4,7 @@ To add a term, add a row to `TERMS` here, and its function to `core/losses/terms
 """
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal, NamedTuple
 
 from segtool.errors import UsageError, did_you_mean
@@ -20,6 +20,7 @@ class LossTerm:
         region, a comparison of predicted and true regions in a micro-batch.
     options: the fields of `LossSettings` that it reads.
     two_classes: whether it is for two classes only.
+    planes: whether it is for classes that may overlap, each on its own.
     soft_targets: whether it can be compared with probabilities.
     """
 
@@ -28,16 +29,17 @@ class LossTerm:
     options: tuple[str, ...] = ()
     two_classes: bool = False
     soft_targets: bool = True
+    planes: bool = True
 
 
 # By name, in the order in which the canonical form of a sum lists them.
 TERMS = {
     term.name: term
     for term in (
-        LossTerm("ce", "pixel", options=("label_smoothing",)),
+        LossTerm("ce", "pixel", options=("label_smoothing",), planes=False),
         LossTerm("bce", "pixel", options=("label_smoothing",), two_classes=True),
         LossTerm("focal", "pixel", options=("focal_gamma",)),
-        LossTerm("topk", "hard pixels", options=("topk",)),
+        LossTerm("topk", "hard pixels", options=("topk",), planes=False),
         LossTerm("dice", "region"),
         LossTerm("jaccard", "region"),
         LossTerm("lovasz", "region", soft_targets=False),
@@ -102,7 +104,8 @@ class LossSettings:
         "ce+dice",
         parse=parse_loss,
         metavar="TERM+W*TERM",
-        help=f"Training loss, a sum of terms with optional weights (0.5*dice+ce): {', '.join(TERMS)}",
+        help=f"Training loss, a sum of terms with optional weights (0.5*dice+ce): {', '.join(TERMS)}; with"
+        " labels: multi the default is bce+dice",
     )
     focal_gamma: float = option(2.0, min=0, max=20, help="focal: exponent of 1 - p; 0 gives ce")
     topk: float = option(10.0, min=0.01, max=100, help="topk: percentage of the valid pixels used, hardest first")
@@ -135,8 +138,21 @@ class LossSettings:
         """The summands of `loss`."""
         return weighted_terms(self.loss)
 
-    def check_classes(self, classes: int) -> None:
-        """Raise UsageError if a term or the class weights do not suit the number of classes."""
+    def resolved(self, *, multi: bool) -> "LossSettings":
+        """Return the settings for classes that may overlap, whose default is `bce+dice`, or for those that do not."""
+        default = next(field.default for field in fields(self) if field.name == "loss")
+        return replace(self, loss="bce+dice") if multi and self.loss == default else self
+
+    def check_classes(self, classes: int, *, multi: bool = False) -> None:
+        """Raise UsageError if a term or the class weights do not suit the number of classes, or that they overlap."""
+        if multi:
+            single = [term.name for term in self.resolved(multi=True).terms if not TERMS[term.name].planes]
+            if single:
+                raise UsageError(
+                    f"--loss {self.loss}: {single[0]} is for classes that exclude each other, and the data set has"
+                    " labels: multi; use bce"
+                )
+            return
         terms = [TERMS[term.name] for term in self.terms]
         if classes > 2 and (binary := next((term.name for term in terms if term.two_classes), None)):
             raise UsageError(f"--loss {self.loss}: {binary} is for two classes, the data set has {classes}; use ce")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from segtool.settings.common import CLASS_MAP, GROUP_REGEX
+from segtool.settings.common import CLASS_MAP, GROUP_REGEX, LABELS
 from segtool.settings.options import option
 
 
@@ -18,5 +18,6 @@ class PolygonSettings:
         "area",
         help="Order of painting overlapping regions, the last on top: largest first, as in the file, or by class",
     )
+    labels: Literal["single", "multi"] = option("single", help=LABELS)
     map: Path | None = option(None, help=CLASS_MAP)
     group_regex: str | None = option(None, help=GROUP_REGEX)

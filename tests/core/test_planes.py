@@ -41,6 +41,7 @@ def test_random_planes_come_back(
     rng = np.random.default_rng(seed)
     planes = (rng.random((count, h, w)) < rng.random((count, 1, 1))).astype(np.uint8)
     planes[:, rng.random((h, w)) < rng.choice([0, 0.3])] = 255
+    planes[(rng.random(planes.shape) < 0.2) & (rng.random((count, 1, 1)) < 0.3)] = 255
     planes[rng.random(count) < 0.2] = 255
     path = tmp_path_factory.mktemp("p") / "m.json"
     names = [f"c{index}" for index in range(count)]
@@ -51,9 +52,38 @@ def test_random_planes_come_back(
     assert np.array_equal(read.at(places), planes.reshape(count, -1)[:, places])
 
 
-def test_a_pixel_ignored_in_one_class_is_ignored_in_all() -> None:
-    planes = np.array([[[255, 1]], [[1, 0]]], np.uint8)
-    assert Planes.of(planes).expand().tolist() == [[[255, 1]], [[255, 0]]]
+def test_a_pixel_may_be_uncertain_in_one_class_only(tmp_path: Path) -> None:
+    planes = np.array([[[255, 1, 255]], [[1, 0, 255]], [[255, 255, 255]]], np.uint8)
+    packed = Planes.of(planes)
+    assert packed.unknown == {2} and packed.expand().tolist() == planes.tolist()
+    assert packed.painted((0, 1)).tolist() == [[2, 1, 255]]
+    write_planes(tmp_path / "m.json", packed, CLASSES)
+    content = json.loads((tmp_path / "m.json").read_text())
+    assert coco_rle.decode(content["ignore"], Size(1, 3)).tolist() == [[0, 0, 1]]
+    assert list(content["uncertain"]) == ["hand"]
+    assert coco_rle.decode(content["uncertain"]["hand"], Size(1, 3)).tolist() == [[1, 0, 0]]
+    assert read_planes(tmp_path / "m.json", CLASSES) == packed
+    assert "uncertain" not in read_notes(tmp_path / "m.json")
+
+
+def test_what_is_uncertain_in_a_part_is_uncertain_in_the_joined_class_unless_another_part_is_there() -> None:
+    planes = np.array([[[255, 255, 1, 0]], [[1, 0, 255, 255]], [[0, 1, 0, 255]]], np.uint8)
+    joined = Planes.of(planes).mapped((0, 0, 1), 2)
+    assert joined.expand().tolist() == [[[1, 255, 1, 255]], [[0, 1, 0, 255]]]
+    alone = Planes.of(planes).mapped((1, 255, 0), 2)
+    assert alone.expand().tolist() == [[[0, 1, 0, 255]], [[255, 255, 1, 0]]]
+
+
+def test_a_class_both_unknown_and_uncertain_is_refused(tmp_path: Path) -> None:
+    runs = coco_rle.encode(np.ones((1, 3), np.uint8))
+    content = {"size": [1, 3], "classes": {}, "uncertain": {"ring": runs}, "unknown": ["ring"]}
+    (tmp_path / "m.json").write_text(json.dumps(content))
+    with pytest.raises(SegtoolError, match="'ring' has pixels and is unknown"):
+        read_planes(tmp_path / "m.json", CLASSES)
+    content = {"size": [1, 4], "classes": {}, "uncertain": {"ring": runs}}
+    (tmp_path / "m.json").write_text(json.dumps(content))
+    with pytest.raises(SegtoolError, match=r"uncertain ring.*add up to 1 x 4"):
+        read_planes(tmp_path / "m.json", CLASSES)
 
 
 def test_painting_puts_the_last_on_top() -> None:

@@ -31,8 +31,9 @@ class Sources(NamedTuple):
 class Batch(NamedTuple):
     """A micro-batch before normalisation, images padded at the bottom and right to one size.
 
-    images (N, H, W, C), uint8 or float32 as `Intensity.unit` returns them; masks uint8 (N, H, W), 255 = ignore; weights
-    float32 (N,). With mixup also second masks, like the first, and their share of the weight, float32 (N,) from 0 to 1.
+    images (N, H, W, C), uint8 or float32 as `Intensity.unit` returns them; masks uint8 (N, H, W), 255 = ignore, or (N,
+    classes, H, W) of classes that may overlap; weights float32 (N,). With mixup also second masks, like the first, and
+    their share of the weight, float32 (N,) from 0 to 1.
     In a run with soft targets also these, float16 (N, classes, H, W).
     """
 
@@ -57,12 +58,12 @@ class Collate:
         self.fill, self.divisor = fill, divisor
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        height = round_up(max(sample.mask.shape[0] for sample in samples), self.divisor)
-        width = round_up(max(sample.mask.shape[1] for sample in samples), self.divisor)
+        height = round_up(max(sample.size.height for sample in samples), self.divisor)
+        width = round_up(max(sample.size.width for sample in samples), self.divisor)
         images = np.empty((len(samples), height, width, len(self.fill)), samples[0].image.dtype)
         for slot, sample in enumerate(samples):
             pad_into(images[slot], sample.image, self.fill)
-        ignored = np.full((height, width), IGNORE, np.uint8)
+        ignored = np.full((*samples[0].mask.shape[:-2], height, width), IGNORE, np.uint8)
         masks = _stack([sample.mask for sample in samples], ignored)
         weights = torch.tensor([sample.weight for sample in samples], dtype=torch.float32)
         batch = Batch(torch.from_numpy(images), masks, weights)

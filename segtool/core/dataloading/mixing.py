@@ -22,7 +22,8 @@ from segtool.values import Size
 class Sample(NamedTuple):
     """One image of a batch.
 
-    image (H, W, C), uint8, or float32 in [0, 1]; mask uint8 (H, W), 255 = ignored; weight: of the image. With mixup
+    image (H, W, C), uint8, or float32 in [0, 1]; mask uint8 (H, W), or planes
+    (classes, H, W), 255 = ignored; weight: of the image. With mixup
     also a second mask and its share of the weight, from 0 to 1; with SnapMix, its sources. In a run with soft targets
     also these, float16 (classes, H, W).
     """
@@ -34,6 +35,11 @@ class Sample(NamedTuple):
     share: float = 0.0
     snap: "Snap | None" = None
     soft: Soft | None = None
+
+    @property
+    def size(self) -> Size:
+        """Return height and width."""
+        return Size(*self.image.shape[:2])
 
 
 class Snap(NamedTuple):
@@ -87,15 +93,13 @@ def apply_mix(sample: Sample, partner: Sample, mix: Mix) -> Sample:
         SegtoolError: their sizes differ.
     """
     if sample.image.shape != partner.image.shape:
-        raise SegtoolError(
-            f"--{mix.kind} cannot mix images of {Size(*sample.mask.shape)} and {Size(*partner.mask.shape)}: use --crop"
-        )
+        raise SegtoolError(f"--{mix.kind} cannot mix images of {sample.size} and {partner.size}: use --crop")
     if mix.kind == "mixup":
         return mixup(sample, partner, mix.lam)
-    target_box = draw_box(sample.mask.shape, mix.lam, mix.generator)
+    target_box = draw_box(sample.size, mix.lam, mix.generator)
     if mix.kind == "cutmix":
         return cutmix(sample, partner, target_box)
-    return snapmix(sample, partner, target_box, draw_box(partner.mask.shape, mix.lam_partner, mix.generator))
+    return snapmix(sample, partner, target_box, draw_box(partner.size, mix.lam_partner, mix.generator))
 
 
 def mixup(sample: Sample, partner: Sample, lam: float) -> Sample:
@@ -114,7 +118,7 @@ def cutmix(sample: Sample, partner: Sample, box: Rectangle) -> Sample:
 
     The weight is the mean by area.
     """
-    return _pasted(sample, partner, box, box.view(partner.image), box.view(partner.mask))
+    return _pasted(sample, partner, box, box.view(partner.image), _view(box, partner.mask))
 
 
 def snapmix(sample: Sample, partner: Sample, target_box: Rectangle, source_box: Rectangle) -> Sample:
@@ -136,9 +140,14 @@ def snapmix(sample: Sample, partner: Sample, target_box: Rectangle, source_box: 
 def _pasted(sample: Sample, partner: Sample, box: Rectangle, image: Pixels, mask: Array) -> Sample:
     """Return the sample with pixels of the partner in a box."""
     whole, labels = sample.image.copy(), sample.mask.copy()
-    box.view(whole)[:], box.view(labels)[:] = image, mask
-    area = box.area / sample.mask.size
+    box.view(whole)[:], _view(box, labels)[:] = image, mask
+    area = box.area / (sample.size.height * sample.size.width)
     return Sample(whole, labels, (1 - area) * sample.weight + area * partner.weight)
+
+
+def _view(box: Rectangle, mask: Array) -> Array:
+    """Return the part of a mask (H, W) or of planes (C, H, W) as a view."""
+    return mask[..., box.top : box.top + box.height, box.left : box.left + box.width]
 
 
 def draw_box(size: tuple[int, ...], lam: float, generator: np.random.Generator) -> Rectangle:

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
+from segtool.core.bands import missing_everywhere
 from segtool.core.dataloading.augmentation import Augmentation
 from segtool.core.dataloading.mixing import Sample, apply_mix, draw_mix
 from segtool.core.dataloading.sampling import Key
-from segtool.core.dataloading.soft_targets import number_pixels, soft_target
+from segtool.core.dataloading.soft_targets import moved_planes, number_pixels, soft_planes, soft_target
 from segtool.core.dataloading.training_units import TrainingUnits
-from segtool.core.dataset.dataset import Dataset
+from segtool.core.dataset.dataset import Dataset, Record, check_same_size
 from segtool.core.dataset.intensity import Intensity
-from segtool.core.images import IGNORE, resize_image, resize_mask
+from segtool.core.images import IGNORE, Array, Pixels, resize_image, resize_mask
+from segtool.core.planes import Planes
 from segtool.errors import SegtoolError
 from segtool.values import Resize, Size
 
@@ -42,6 +44,8 @@ class TrainingSamples(TorchDataset[Sample]):
         self.augmentation, self.seed, self.mean_weight = augmentation, seed, mean_weight
         self.intensity = intensity
         self.soft = any(record.soft for record in units.records)
+        # How planes are painted for the choice of crops: the rarest class on top.
+        self.order = np.argsort(units.shares)[::-1].tolist() if units.shares else list(range(len(dataset.classes)))
 
     def __getitem__(self, key: Key) -> Sample:
         sample = self._augmented(key.sample, *key)
@@ -53,12 +57,12 @@ class TrainingSamples(TorchDataset[Sample]):
 
     def _augmented(self, index: int, *key: int) -> Sample:
         record = self.units.records[index]
-        image, mask = self.dataset.read_pair(record)
+        image, mask, planes = self._read(record)
         if record.weight == 0:
             # An image of weight 0 is left out of every mean.
             mask = np.full_like(mask, IGNORE)
         size = Size(*mask.shape)
-        numbers = number_pixels(size) if record.soft else None
+        numbers = number_pixels(size) if record.soft or planes else None
         if self.resize:
             small = self.resize.of(size)
             image, mask = resize_image(image, small), resize_mask(mask, small)
@@ -73,8 +77,24 @@ class TrainingSamples(TorchDataset[Sample]):
             image, mask, numbers = self.augmentation.numbered(image, mask, numbers, self.seed, *key)
         except SegtoolError as error:
             raise SegtoolError(f"{record.image}: {error}") from error
-        soft = soft_target(self.dataset, record, size, mask, numbers) if self.soft else None
+        soft = None
+        if planes is not None and numbers is not None:
+            mask = moved_planes(planes, mask, numbers)
+            soft = soft_planes(self.dataset, record, size, mask, numbers) if self.soft else None
+        elif self.soft:
+            soft = soft_target(self.dataset, record, size, mask, numbers)
         return Sample(image, mask, record.weight / self.mean_weight, soft=soft)
+
+    def _read(self, record: Record) -> tuple[Pixels, Array, Planes | None]:
+        """Read an image and its mask; of classes that may overlap, a painted mask for augmentation, and the planes."""
+        if not self.dataset.multi:
+            return *self.dataset.read_pair(record), None
+        image, planes = self.dataset.read_image(record), self.dataset.read_planes(record)
+        check_same_size(record, Size(*image.shape[:2]), planes.size)
+        mask = planes.painted(self.order)
+        if self.dataset.ignore_nodata:
+            mask[missing_everywhere(image)] = IGNORE
+        return image, mask, planes
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample] | SegtoolError:
         """Return the samples of a micro-batch, or the error: torch would wrap one raised in a worker in a traceback."""

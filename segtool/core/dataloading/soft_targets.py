@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.images import IGNORE, Array
-from segtool.core.predictions.probability_maps import open_probs
+from segtool.core.planes import Planes
+from segtool.core.predictions.probability_maps import SCALE, open_probs
 from segtool.errors import UsageError
 from segtool.settings.augmentation import AugmentationSettings
 from segtool.settings.loss import TERMS, LossSettings
@@ -54,13 +55,53 @@ def soft_target(dataset: Dataset, record: Record, size: Size, mask: Array, numbe
     classes = range(len(dataset.classes))
     if record.soft is None or numbers is None:
         return (np.array(classes)[:, None, None] == mask).astype(np.float16)
-    owner, ids = (record.origin.dataset, record.origin.ids) if record.origin else (dataset, tuple(classes))
+    owner, ids = _owner(dataset, record)
     reader = open_probs(record.soft, (len(owner.classes), *size), record.image)
-    places = np.where(mask == IGNORE, 0, np.ascontiguousarray(numbers).view(np.uint32)[..., 0])
-    theirs = reader.levels().reshape(len(owner.classes), -1)[:, places].astype(np.float32)
+    theirs = reader.levels().reshape(len(owner.classes), -1)[:, _places(mask, numbers)].astype(np.float32)
     ours = np.zeros((len(classes), *mask.shape), np.float32)
     # A class that this data set lacks is ignored; several classes may map to one.
     for probs, our_id in zip(theirs, ids, strict=False):
         if our_id != IGNORE:
             ours[our_id] += probs
     return (ours / np.maximum(ours.sum(axis=0), 1)).astype(np.float16)
+
+
+def moved_planes(planes: Planes, mask: Array, numbers: Array) -> Array:
+    """Return the planes at augmented pixels, uint8 (C, H, W): 255 where the augmented mask ignores a pixel.
+
+    Args:
+        mask: uint8 (H, W), 255 = ignored; other values do not matter.
+        numbers: uint8 (H, W, 4), the numbers of the pixels in the whole image.
+    """
+    moved = planes.at(_places(mask, numbers))
+    moved[:, mask == IGNORE] = IGNORE
+    return moved
+
+
+def soft_planes(dataset: Dataset, record: Record, size: Size, planes: Array, numbers: Array) -> Soft:
+    """Return the probability of each class that may overlap, float16 (C, H, W); undefined where ignored.
+
+    Arguments as for `soft_target`, but `planes` is uint8 (C, H, W). Classes of another data set that map to one are
+    joined by the largest probability.
+    """
+    if record.soft is None:
+        return (planes == 1).astype(np.float16)
+    owner, ids = _owner(dataset, record)
+    reader = open_probs(record.soft, (len(owner.classes), *size), record.image)
+    theirs = reader.levels().reshape(len(owner.classes), -1)[:, _places(planes.min(0), numbers)]
+    ours = np.zeros(planes.shape, np.uint16)
+    for levels, our_id in zip(theirs, ids, strict=False):
+        if our_id != IGNORE:
+            np.maximum(ours[our_id], levels, out=ours[our_id])
+    return (ours / np.float32(SCALE)).astype(np.float16)
+
+
+def _places(mask: Array, numbers: Array) -> npt.NDArray[np.uint32]:
+    return np.where(mask == IGNORE, np.uint32(0), np.ascontiguousarray(numbers).view(np.uint32)[..., 0])
+
+
+def _owner(dataset: Dataset, record: Record) -> tuple[Dataset, tuple[int, ...]]:
+    """Return the data set whose classes the record's files have, and their ids in `dataset`."""
+    return (
+        (record.origin.dataset, record.origin.ids) if record.origin else (dataset, tuple(range(len(dataset.classes))))
+    )

@@ -63,9 +63,9 @@ def count_units(path: Path, dataset: Dataset, records: Sequence[Record], size: S
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal total, kept
         for record in track(records, total=len(records), label="reading masks"):
-            for box, counts in _units_of(dataset.read_mask(record), size, len(dataset.classes)):
+            for box, counts, foreground in _units_of(dataset.read_mask(record), size, len(dataset.classes)):
                 total += 1
-                if not size.min_foreground or counts[1:].sum() >= size.min_foreground * box.height * box.width:
+                if not size.min_foreground or foreground >= size.min_foreground * box.height * box.width:
                     kept += 1
                     yield (dataset.source(record), record.image_id, *box, *counts.tolist())
 
@@ -93,11 +93,19 @@ def read_units(path: Path, dataset: Dataset, records: Sequence[Record], *, windo
     return TrainingUnits(unit_records, boxes if windows else None, counts)
 
 
-def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[Rectangle, npt.NDArray[np.int64]]]:
-    mask = resize_mask(mask, size.resized(Size(*mask.shape)))
-    height, width = size.window or mask.shape
+def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[Rectangle, npt.NDArray[np.int64], int]]:
+    """Yield the windows of a mask (H, W) or planes (C, H, W), their pixels of each class, and those with an object."""
+    resized = size.resized(Size(*mask.shape[-2:]))
+    mask = resize_mask(mask, resized) if mask.ndim == 2 else np.stack([resize_mask(plane, resized) for plane in mask])
+    height, width = size.window or mask.shape[-2:]
     down, right = size.stride or (height, width)
-    for top in starts(mask.shape[0], height, down):
-        for left in starts(mask.shape[1], width, right):
-            part = mask[top : top + height, left : left + width]
-            yield Rectangle(top, left, *part.shape), count_values(part)[:classes]
+    for top in starts(mask.shape[-2], height, down):
+        for left in starts(mask.shape[-1], width, right):
+            part = mask[..., top : top + height, left : left + width]
+            box = Rectangle(top, left, *part.shape[-2:])
+            if part.ndim == 3:
+                inside = part == 1
+                yield box, inside.sum((1, 2)), int(inside.any(0).sum())
+            else:
+                counts = count_values(part)[:classes]
+                yield box, counts, int(counts[1:].sum())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segtool.core.dataset.dataset import Labels
 from segtool.core.documents import read_yaml
 from segtool.core.images import IGNORE, MAX_CLASSES
 from segtool.core.tables import read_csv
@@ -30,6 +31,20 @@ class ClassMap:
     def unmarked(self) -> int:
         """The value of pixels that nobody marked: what becomes of class 0, which is never dropped."""
         return self.value(0)
+
+    def classes_of(self, labels: Labels) -> tuple[str, ...]:
+        """Return the classes of a data set of such labels: where they may overlap, class 0, the background, is none.
+
+        Raises:
+            SegtoolError: class 0 is ignored or merged with another class, so that planes could not say it.
+        """
+        if labels == "single":
+            return self.classes
+        if self.ids[0] != 0 or self.ids.count(0) > 1:
+            raise SegtoolError(
+                "with --labels multi the background is no class: a map can neither ignore it nor merge it with another"
+            )
+        return self.classes[1:]
 
     def value(self, class_id: int) -> int:
         """Return the mask value of the pixels of an original class, whatever is painted below them."""

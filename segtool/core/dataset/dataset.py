@@ -83,6 +83,11 @@ class Dataset:
         return self.labels == "multi"
 
     @property
+    def planes(self) -> tuple[str, ...] | None:
+        """The names of classes that may overlap; None where each pixel has one class."""
+        return self.classes if self.multi else None
+
+    @property
     def binary(self) -> bool:
         """Whether there are two classes, background and foreground."""
         return len(self.classes) == 2 and not self.multi
@@ -140,6 +145,10 @@ class Dataset:
         if record.mask is None:
             raise SegtoolError(f"image {record.image_id!r} has no mask in {self.path}")
         return read_planes(record.mask, self.classes)
+
+    def scored_planes(self, record: Record) -> Planes:
+        """Read the masks as `read_planes` does; missing pixels are ignored where `ignore_nodata` says so."""
+        return Planes.of(self.read_mask(record)) if self.ignore_nodata else self.read_planes(record)
 
     def _read_mask(self, record: Record) -> images.Array:
         if self.multi:

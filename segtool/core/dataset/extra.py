@@ -74,6 +74,8 @@ def extra_digests(records: Iterable[Record]) -> dict[str, str]:
 
 
 def _origin(name: str, other: Dataset, dataset: Dataset, renamed: Mapping[str, str]) -> Origin:
+    if other.labels != dataset.labels:
+        raise SegtoolError(f"--extra {other.path} has labels: {other.labels}, {dataset.path} has {dataset.labels}")
     if other.kind != dataset.kind:
         raise SegtoolError(f"--extra {other.path} has images of {other.kind}, {dataset.path} of {dataset.kind}")
     ids = [IGNORE] * (IGNORE + 1)

@@ -61,6 +61,11 @@ def mask_path(folder: Path, image_id: str, labels: Labels = "single") -> Path:
     return folder / "masks" / f"{image_id}{'.json' if labels == 'multi' else '.png'}"
 
 
+def masks_glob(labels: Labels = "single") -> str:
+    """Return the pattern that `mask_path` follows, below the folder."""
+    return f"masks/**/*{'.json' if labels == 'multi' else '.png'}"
+
+
 def write_masks(
     records: Sequence[Record],
     classes: int,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.folds import ALWAYS_TRAIN
-from segtool.core.images import count_values
+from segtool.core.planes import class_pixels
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.reporting.tables import Table
 
@@ -32,7 +32,7 @@ NO_GAIN = 1e-12
 
 
 def count_pixels(dataset: Dataset, records: Sequence[Record], track: Track = silent) -> Ints:
-    """Count the pixels of each class in each mask, int64 (N, C), without ignored ones.
+    """Count the pixels of each class in each mask, int64 (N, C), without ignored ones; pixels of several for each.
 
     Raises:
         SegtoolError: a mask is missing or broken, or contains a value outside the classes.
@@ -40,7 +40,7 @@ def count_pixels(dataset: Dataset, records: Sequence[Record], track: Track = sil
     classes = len(dataset.classes)
     counts = np.zeros((len(records), classes), np.int64)
     for row, record in enumerate(track(records, total=len(records), label="reading masks")):
-        counts[row] = count_values(dataset.read_mask(record))[:classes]
+        counts[row] = class_pixels(dataset.read_mask(record), classes)
     return counts
 
 

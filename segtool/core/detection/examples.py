@@ -57,7 +57,7 @@ def read_objects(
     objects = []
     for record in track(records, total=len(records), label="objects in the masks"):
         mask = dataset.read_mask(record)
-        check_size(record.image, Size(*mask.shape), f"mask {record.mask}")
+        check_size(record.image, Size(*mask.shape[-2:]), f"mask {record.mask}")
         objects.append(component_boxes(mask, dataset.classes, class_ids, min_area))
     if not any(objects):
         names = ", ".join(dataset.classes[index] for index in class_ids)

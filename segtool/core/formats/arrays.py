@@ -120,10 +120,13 @@ def read_header(path: Path, key: str | None) -> StoredArray:
     return stored
 
 
-def find_axes(stored: StoredArray, classes: int, layout: Layout | None, size: Size | None) -> Axes:
+def find_axes(
+    stored: StoredArray, classes: int, layout: Layout | None, size: Size | None, *, multi: bool = False
+) -> Axes:
     """Find the class axis by its length; the other two are height and width.
 
-    With two classes the array may have the foreground alone: (H, W), (1, H, W) or (H, W, 1).
+    With two classes the array may have the foreground alone: (H, W), (1, H, W) or (H, W, 1). With `multi` classes may
+    overlap, so that only a single class may be stored without its axis.
 
     Args:
         layout: the layout if it is given, else None.
@@ -137,9 +140,10 @@ def find_axes(stored: StoredArray, classes: int, layout: Layout | None, size: Si
     while len(shape) > 3 and 1 in shape:
         first = shape.index(1)
         shape = (*shape[:first], *shape[first + 1 :])
-    if len(shape) == 2 and classes == 2 and layout is None:
+    foreground = classes == (1 if multi else 2)
+    if len(shape) == 2 and foreground and layout is None:
         return Axes(shape, None)
-    counts = (1, 2) if classes == 2 else (classes,)
+    counts = (1, 2) if foreground and not multi else (classes,)
     names = [layout] if layout else list(AXES)
     fitting = [Axes(shape, AXES[name]) for name in names if len(shape) == 3 and shape[AXES[name]] in counts]
     fitting = [axes for axes in fitting if axes.size == size] or fitting

@@ -1,7 +1,7 @@
 """Regions as COCO results: compressed run lengths and a score. Format: https://cocodataset.org/#format-results"""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,11 @@ from segtool.values import Size
 
 
 class ResultImage(NamedTuple):
-    """One image: its id in the results, its regions by class id, and the probability of each pixel's class, (H, W)."""
+    """One image: its id in the results, and by class id its regions and their pixels' probabilities, (H, W)."""
 
     image_id: Any
     regions: Regions
-    probs: npt.NDArray[np.floating]
+    probs: Callable[[int], npt.NDArray[np.floating]]
 
 
 class CocoIds(NamedTuple):
@@ -79,7 +79,7 @@ def _entries(image: ResultImage, categories: Mapping[int, Any], *, objects: bool
     for index, category in categories.items():
         region = image.regions(index)
         labels = label_objects(region) if objects else region.astype(np.int32)
-        sums = np.bincount(labels.ravel(), weights=image.probs.ravel())
+        sums = np.bincount(labels.ravel(), weights=image.probs(index).ravel())
         pixels = np.bincount(labels.ravel())
         for label, runs in find_runs(labels).items():
             yield {

@@ -1,7 +1,7 @@
 """Read the prediction of an image from a file of another code base, as bands of probabilities."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -77,6 +77,50 @@ class ArrayFile:
 
 
 @dataclass(frozen=True)
+class PlanesFile:
+    """Probabilities, logits, or planes of zeros and ones, in an array; classes may overlap.
+
+    Attributes:
+        binary: whether integers are 0 and 1.
+    """
+
+    stored: StoredArray
+    axes: Axes
+    logits: bool
+    binary: bool = False
+
+    @property
+    def size(self) -> Size:
+        """Height and width as stored."""
+        return self.axes.size
+
+    @property
+    def integers(self) -> bool:
+        """Whether the largest value of the dtype may mean probability 1."""
+        return self.stored.dtype.kind == "u"
+
+    @property
+    def description(self) -> str:
+        """The dtype, the kind of values and the order of the axes."""
+        kind = "logits" if self.logits else "planes" if self.binary else "probabilities"
+        order = {None: "(H, W)", 0: "(C, H, W)", 2: "(H, W, C)"}[self.axes.classes]
+        return f"{self.stored.dtype} {kind} {order}"
+
+    def bands(self, size: Size) -> Iterator[Probs]:
+        """Yield bands, resized bilinearly. Raises SegtoolError for values that are not probabilities."""
+        array = self.stored.read()
+        if self.logits and self.stored.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:
+            raise UsageError(f"--logits: {self.stored.path} has values from 0 to 1 only, which are probabilities")
+        classes = 1 if self.axes.classes is None else self.axes.shape[self.axes.classes]
+
+        def rows(top: int, bottom: int) -> Probs:
+            values = self.axes.rows(array, top, bottom)
+            return to_plane_probs(values, self.stored.path, logits=self.logits, binary=self.binary)
+
+        yield from resize_bands(rows, self.size, size, classes)
+
+
+@dataclass(frozen=True)
 class MaskFile:
     """An index PNG: the class of each pixel gets probability 1, as a vote. Two classes may be 0 and 255."""
 
@@ -97,13 +141,14 @@ class MaskFile:
 
 
 def open_files(
-    paths: Mapping[str, Path], sizes: Mapping[str, Size], classes: int, settings: FormSettings
+    paths: Mapping[str, Path], sizes: Mapping[str, Size], classes: int, settings: FormSettings, *, multi: bool = False
 ) -> dict[str, PredictionFile]:
     """Open each image's .npy, .npz or .png file, and check its header.
 
     Args:
         paths: image_id → file.
         sizes: image_id → height and width, where known.
+        multi: whether classes may overlap.
 
     Raises:
         SegtoolError, UsageError: a file is broken, has unsuitable axes, or another size without `resize`.
@@ -111,16 +156,33 @@ def open_files(
     files: dict[str, PredictionFile] = {}
     for image_id, path in paths.items():
         size = sizes.get(image_id)
-        files[image_id] = file = _open(path, classes, size, settings)
+        files[image_id] = file = _open(path, classes, size, settings, multi)
         if size and file.size != size and not settings.resize:
             raise SegtoolError(
                 f"{path} is {file.size} (HxW), but image {image_id!r} is {size}; --resize resizes the prediction"
             )
     _refuse_class_ids([file for file in files.values() if isinstance(file, ArrayFile)])
-    return files
+    return _find_binary(files) if multi else files
 
 
-def _open(path: Path, classes: int, size: Size | None, settings: FormSettings) -> PredictionFile:
+def _find_binary(files: Mapping[str, PredictionFile]) -> dict[str, PredictionFile]:
+    """Take integers for planes of zeros and ones if no file has a larger value."""
+    integers = {key: file for key, file in files.items() if isinstance(file, PlanesFile) and file.integers}
+    if any(file.stored.read().max(initial=0) > 1 for file in integers.values()):
+        return dict(files)
+    return {**files, **{key: replace(file, binary=True) for key, file in integers.items()}}
+
+
+def _open(path: Path, classes: int, size: Size | None, settings: FormSettings, multi: bool) -> PredictionFile:
+    if multi:
+        if path.suffix.lower() == ".png":
+            raise UsageError(
+                f"{path}: an index PNG has one class per pixel, but the classes of the data set may overlap (labels:"
+                " multi); give arrays (C, H, W) of probabilities, or of 0 and 1, as .npy or .npz"
+            )
+        stored = read_header(path, settings.key)
+        axes = find_axes(stored, classes, settings.layout, size, multi=True)
+        return PlanesFile(stored, axes, settings.logits)
     if path.suffix.lower() == ".png":
         return MaskFile(path, images.image_size(path), classes)
     stored = read_header(path, settings.key)
@@ -158,14 +220,7 @@ def to_probs(values: AnyArray, where: object, *, logits: bool = False) -> Probs:
         probs = _from_logits(probs, where, floats)
     elif largest > 1:
         probs = probs * np.float32(1 / largest)
-    low, high = float(probs.min()), float(probs.max())
-    if not np.isfinite(low + high):
-        raise SegtoolError(f"{where} contains NaN or infinity")
-    if low < -OUTSIDE or high > 1 + OUTSIDE:
-        raise SegtoolError(
-            f"{where} contains values from {low:.4g} to {high:.4g}, which are not probabilities; if they are logits,"
-            " use --logits"
-        )
+    _check_range(probs, where)
     probs = np.clip(probs, 0, 1)
     if len(probs) == 1:
         return np.concatenate([1 - probs, probs])
@@ -179,6 +234,47 @@ def to_probs(values: AnyArray, where: object, *, logits: bool = False) -> Probs:
         )
     probs /= total
     return probs
+
+
+def to_plane_probs(values: AnyArray, where: object, *, logits: bool = False, binary: bool = False) -> Probs:
+    """Convert stored values of classes that may overlap to probabilities, float32 (C, rows, W); each on its own.
+
+    Args:
+        values: (C, rows, W). Integers are divided by the largest value of their dtype.
+        where: name of the file in errors.
+        logits: apply the sigmoid, in float32.
+        binary: integers are 0 and 1.
+
+    Raises:
+        SegtoolError: NaN, or a value outside [0, 1].
+        UsageError: the values are integers although `logits` is set.
+    """
+    floats = values.dtype.kind == "f"
+    probs = np.ascontiguousarray(values, np.float32)
+    if logits:
+        if not floats:
+            raise UsageError(f"--logits: {where} contains integers or booleans, which are not logits")
+        probs = _sigmoid(probs)
+    elif values.dtype.kind == "u" and not binary:
+        probs = probs * np.float32(1 / np.iinfo(values.dtype).max)
+    _check_range(probs, where)
+    return np.clip(probs, 0, 1)
+
+
+def _sigmoid(values: Probs) -> Probs:
+    # Equal to 1 / (1 + exp(-x)), without overflow.
+    return np.float32(0.5) * (1 + np.tanh(values / 2))
+
+
+def _check_range(probs: Probs, where: object) -> None:
+    low, high = float(probs.min()), float(probs.max())
+    if not np.isfinite(low + high):
+        raise SegtoolError(f"{where} contains NaN or infinity")
+    if low < -OUTSIDE or high > 1 + OUTSIDE:
+        raise SegtoolError(
+            f"{where} contains values from {low:.4g} to {high:.4g}, which are not probabilities; if they are logits,"
+            " use --logits"
+        )
 
 
 def one_hot(mask: images.Array, classes: int) -> Probs:
@@ -214,8 +310,7 @@ def _from_logits(values: Probs, where: object, floats: bool) -> Probs:
     if not floats:
         raise UsageError(f"--logits: {where} contains integers or booleans, which are not logits")
     if len(values) == 1:
-        # Equal to 1 / (1 + exp(-x)), without overflow.
-        return np.float32(0.5) * (1 + np.tanh(values / 2))
+        return _sigmoid(values)
     if values.min() >= 0 and values.max() <= 1 and float(np.abs(values.sum(0) - 1).max()) < OFF:
         raise UsageError(f"--logits: {where} contains probabilities: values between 0 and 1 that add up to 1")
     with np.errstate(invalid="ignore"):

@@ -1,7 +1,7 @@
 """Masks as GeoTIFF, with the georeference of their images; rasterio is an extra, imported when it is needed."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,14 @@ def require_rasterio() -> None:
         raise UsageError("--geo needs the package rasterio: pip install 'segtool[geo]'")
 
 
-def write_geotiff(path: Path, mask: Array, image: Path, palette: Sequence[Sequence[int]] | None = None) -> bool:
-    """Write a mask, uint8 (H, W) with 255 as its nodata, with coordinate system and transform of its image.
+def write_geotiff(
+    path: Path, bands: Iterable[tuple[str, Array]], image: Path, palette: Sequence[Sequence[int]] | None = None
+) -> bool:
+    """Write a mask with coordinate system and transform of its image.
+
+    Args:
+        bands: the name and the values of each channel, uint8 (H, W) with 255 as nodata: class ids without a name, or
+            a plane of each class.
 
     Returns:
         Whether the image has a georeference.
@@ -37,7 +43,7 @@ def write_geotiff(path: Path, mask: Array, image: Path, palette: Sequence[Sequen
         # Whether there is a georeference is returned.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         place = _read_place(image)
-        _write(path, mask, place, palette)
+        _write(path, list(bands), place, palette)
     return bool(place)
 
 
@@ -52,15 +58,20 @@ def _read_place(image: Path) -> dict[str, Any]:
         raise SegtoolError(f"--geo: cannot read the georeference of {image}: {error}") from error
 
 
-def _write(path: Path, mask: Array, place: dict[str, Any], palette: Sequence[Sequence[int]] | None) -> None:
+def _write(
+    path: Path, bands: Sequence[tuple[str, Array]], place: dict[str, Any], palette: Sequence[Sequence[int]] | None
+) -> None:
     from rasterio.io import MemoryFile
 
-    height, width = mask.shape
-    kind = {"driver": "GTiff", "dtype": "uint8", "count": 1, "nodata": IGNORE, "compress": "deflate"}
+    height, width = bands[0][1].shape
+    kind = {"driver": "GTiff", "dtype": "uint8", "count": len(bands), "nodata": IGNORE, "compress": "deflate"}
     with MemoryFile() as memory:
         with memory.open(**kind, height=height, width=width, **place) as target:
-            target.write(mask, 1)
-            if palette:
+            for number, (name, values) in enumerate(bands, 1):
+                target.write(values, number)
+                if name:
+                    target.set_band_description(number, name)
+            if palette and len(bands) == 1:
                 target.write_colormap(1, dict(enumerate(map(tuple, palette))) | {IGNORE: IGNORE_COLOUR})
         with atomic(path, "wb", sync=False) as file:
             file.write(memory.read())

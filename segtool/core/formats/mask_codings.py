@@ -273,6 +273,12 @@ class LayerCoding:
         assert mask is not None
         return Painted(mask, int(np.count_nonzero(times > 1)))
 
+    def regions(self, files: Sequence[MaskFile]) -> Iterator[tuple[Path, int, npt.NDArray[np.bool_]]]:
+        """Yield the path, the mask value and the region, bool (H, W), of each file whose class is not left out."""
+        for file in files:
+            if (value := self.values[file.class_name]) is not None:
+                yield file.path, value, self._shown(file.path)
+
     def _shown(self, path: Path) -> npt.NDArray[np.bool_]:
         """Return which pixels a binary mask shows, bool (H, W)."""
         if self.threshold is not None:

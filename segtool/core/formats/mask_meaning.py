@@ -37,8 +37,11 @@ class Meaning(NamedTuple):
     colours: Legend[RGB] | None
 
 
-def read_meaning(classes: str | None, settings: MaskSettings) -> Meaning:
+def read_meaning(classes: str | None, settings: MaskSettings, background: str = "") -> Meaning:
     """Read the classes from --classes, --values or --colors, and the map.
+
+    Args:
+        background: the name of class 0 where the classes are given without one.
 
     Raises:
         SegtoolError, UsageError: a file or an option is malformed, or more than 255 classes are left.
@@ -47,7 +50,8 @@ def read_meaning(classes: str | None, settings: MaskSettings) -> Meaning:
     if settings.values:
         values = legends.read_values(settings.values)
     else:
-        names = colours.classes if colours else folders.class_names(classes or "")
+        names = colours.classes if colours else folders.class_names(classes or "", 1 if background else 2)
+        names = (background, *names) if background else names
         values = legends.index_legend(names, settings.ignore_index)
     given = values.classes
     if settings.map is None and len(given) > images.MAX_CLASSES:

@@ -1,7 +1,7 @@
 """Training labels as run lengths in a CSV: which regions each image has, and the masks they make."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 from segtool.core.dataset.class_map import ClassMap
 from segtool.core.dataset.image_names import match_names
 from segtool.core.dataset.masks import Painted
+from segtool.core.dataset.plane_masks import Rle, encode_region
 from segtool.core.formats.coco import make_classes
 from segtool.core.formats.rle_table import RleTable, make_pattern
 from segtool.core.formats.run_lengths import Numbering, decode_runs, pixels_of, to_image
@@ -140,6 +141,16 @@ class Painter:
                 mask[pixels] = value
         painted = np.ascontiguousarray(to_image(mask, size, self.numbering.order))
         return Painted(painted, int(overlapping.sum()))
+
+    def regions(self, image_id: str, regions: Sequence[Region], size: Size) -> Iterator[tuple[int, Rle]]:
+        """Yield the mask value and the run lengths of each region. Raises SegtoolError if they are malformed."""
+        for row, class_id, rle in regions:
+            runs = decode_runs(rle, size, self.numbering.base, f"{self.path}, row {row} (image {image_id!r})")
+            value = self.mapped.ids[class_id]
+            if value is not None:
+                shown = np.zeros(size.height * size.width, np.bool_)
+                shown[pixels_of(runs)] = True
+                yield value, encode_region(to_image(shown, size, self.numbering.order))
 
 
 def _rows(table: RleTable, classes: Sequence[str] | None) -> list[Row]:

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -58,14 +59,18 @@ def accelerate(network: nn.Module, spec: NetworkSpec, backend: Backend, *, compi
             raise UsageError(f"{option} needs the package {package}: pip install 'segtool[{backend}]'")
     if spec.aux_head:
         network = MaskOnly(network)
-    return _Checked(network, option, {"torch": _compile, "onnx": _onnx, "openvino": _openvino}[backend])
+    make = {"torch": _compile, "onnx": _onnx, "openvino": _openvino}[backend]
+    return _Checked(network, option, make, multi=spec.multi)
 
 
 class _Checked:
     """An engine that is built at the first input and compared with the network at every new shape."""
 
-    def __init__(self, network: nn.Module, option: str, make: Callable[[nn.Module, torch.Tensor], Forward]) -> None:
+    def __init__(
+        self, network: nn.Module, option: str, make: Callable[[nn.Module, torch.Tensor], Forward], *, multi: bool
+    ) -> None:
         self.network, self.option, self.make = network, option, make
+        self.to_probs = partial(to_probs, multi=multi)
         self.engine: Forward | None = None
         self.shapes: set[torch.Size] = set()
 
@@ -84,7 +89,7 @@ class _Checked:
                 self.engine = self.make(self.network, pixels)
                 self.engine(pixels)
                 log.info("%s: built in %.1f s", self.option, time.monotonic() - started)
-            probs = to_probs(self.engine(pixels))
+            probs = self.to_probs(self.engine(pixels))
         except Exception as error:  # Each engine has its own kinds of error, without a common base.
             if out_of_memory(error):
                 raise
@@ -92,7 +97,7 @@ class _Checked:
             raise SegtoolError(
                 f"{self.option}: fails on this network for {_shape(pixels)}; use --backend torch ({reason})"
             ) from error
-        difference = (probs - to_probs(self.network(pixels))).abs().max().item()
+        difference = (probs - self.to_probs(self.network(pixels))).abs().max().item()
         # Not `>`: NaN where PyTorch has a number is wrong too.
         if not difference <= TOLERANCE:
             raise SegtoolError(

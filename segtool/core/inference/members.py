@@ -22,8 +22,8 @@ def load_members(
     """Load the networks of each run onto the device, in channels-last memory, which is faster almost everywhere.
 
     Raises:
-        SegtoolError: a run was trained on other classes or channels than those of the data set, or its training has
-            just overwritten a checkpoint.
+        SegtoolError: a run was trained on other labels, classes or channels than those of the data set, or its
+            training has just overwritten a checkpoint.
         UsageError: the backend is not installed, or does not support the network or the device.
     """
 
@@ -40,6 +40,11 @@ def load_members(
 
 def _load(file: Path, dataset: Dataset) -> tuple[NetworkSpec, nn.Module]:
     spec, network = restore_network(load_checkpoint(file), file)
+    if spec.labels != dataset.labels:
+        raise SegtoolError(
+            f"{file} was trained on labels: {spec.labels}, {dataset.path} has labels: {dataset.labels}; classes either"
+            " exclude each other (single) or may overlap (multi)"
+        )
     if spec.classes != dataset.classes:
         raise SegtoolError(
             f"{file} was trained on other classes ({', '.join(spec.classes)}) than {dataset.path} has"

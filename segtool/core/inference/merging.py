@@ -7,6 +7,8 @@ import torch
 
 # Avoids the logarithm of 0 and division by 0.
 TINY = torch.finfo(torch.float32).tiny
+# The distance of the largest number below 1 from it.
+STEP = 2**-24
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,32 @@ class Merge:
         if self.mode == "tsharpen":
             return _weighted([view.pow(self.exponent) for view in views], weights)
         return _weighted(views, weights)
+
+
+@dataclass(frozen=True)
+class IndependentMerge(Merge):
+    """How views of classes that may overlap are merged: each class on its own, without dividing by any sum.
+
+    mean, sum, max, min: of the class's probability, as above. gmean and tsharpen: as of two classes, p and q = 1 - p,
+    so that the result is a probability, and that of the complement is the complement of it:
+
+        gmean:     Π p^w / (Π p^w + Π q^w), which is the sigmoid of the mean logit
+        tsharpen:  Σ w p^exponent / (Σ w p^exponent + Σ w q^exponent)
+
+    where p and q are at least 2^-24, the step of float32 below 1: beyond it they would be known on one side only.
+    """
+
+    def __call__(self, views: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+        """Merge the views' probabilities, float32 (C, ...) each, into one; `weights` add up to one."""
+        if self.mode not in ("gmean", "tsharpen"):
+            return self._combine(views, weights)
+        pairs = self._combine([torch.stack([view, 1 - view]).clamp_(min=STEP) for view in views], weights)
+        return pairs[0] / pairs.sum(0)
+
+
+def make_merge(mode: str, exponent: float, *, multi: bool) -> Merge:
+    """Return the merge of classes that exclude each other or, with `multi`, may overlap."""
+    return (IndependentMerge if multi else Merge)(mode, exponent)
 
 
 def _weighted(values: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:

@@ -34,9 +34,9 @@ def open_photos(data: Path, runs: Iterable[Run], others: Collection[Path] = ()) 
         classes, channels = tuple(map(str, network["classes"])), int(network["channels"])
     except (KeyError, TypeError, ValueError) as error:
         raise SegtoolError(f"{config} does not describe its network; the run is broken") from error
-    dtype, nodata = network.get("dtype", "uint8"), network.get("nodata")
+    dtype, nodata, labels = network.get("dtype", "uint8"), network.get("nodata"), network.get("labels", "single")
     test = tuple(Record(name, path) for name, path in files.items())
-    dataset = Dataset(data, classes, channels=channels, test=test, dtype=dtype, nodata=nodata)
+    dataset = Dataset(data, classes, channels=channels, test=test, dtype=dtype, nodata=nodata, labels=labels)
     if not dataset.plain:
         _check_channels(dataset, config.parent)
     return dataset

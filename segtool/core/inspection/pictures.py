@@ -102,7 +102,7 @@ def _write_examples(path: Path, dataset: Dataset, facts: Sequence[ImageFacts]) -
         return False
     # Read one by one, as they are drawn.
     samples = ((caption, dataset.read_image(record), [dataset.read_mask(record)]) for caption, record in chosen)
-    write_preview(path, samples, dataset.classes, dataset.palette)
+    write_preview(path, samples, dataset.classes, dataset.palette, multi=dataset.multi)
     return True
 
 

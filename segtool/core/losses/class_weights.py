@@ -8,6 +8,8 @@ import numpy as np
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.splits import Ints, count_pixels
 from segtool.core.files import digest_file
+from segtool.core.images import IGNORE
+from segtool.core.planes import class_pixels
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.tables import read_csv, to_number, write_csv
 from segtool.errors import SegtoolError, did_you_mean
@@ -32,15 +34,26 @@ def class_weights(
         return None
     if not kept.exists():
         if source in WORDS:
-            counts = count_pixels(dataset, train, track)
-            weights = median_frequency(counts) if source == "median" else inverse_log(counts)
+            counts, valid = _count(dataset, train, track)
+            weights = median_frequency(counts, valid) if source == "median" else inverse_log(counts, valid)
         else:
             weights = read_class_weights(Path(source), dataset.classes)
         write_csv(kept, ("class", "weight"), list(zip(dataset.classes, weights, strict=True)))
     return read_class_weights(kept, dataset.classes)
 
 
-def median_frequency(counts: Ints) -> tuple[float, ...]:
+def _count(dataset: Dataset, train: Sequence[Record], track: Track) -> tuple[Ints, Ints | None]:
+    """Return the pixels of each class, and, where classes may overlap, the pixels for which each is annotated."""
+    if not dataset.multi:
+        return count_pixels(dataset, train, track), None
+    counts = np.zeros((2, len(train), len(dataset.classes)), np.int64)
+    for row, record in enumerate(track(train, total=len(train), label="reading masks")):
+        planes = dataset.read_mask(record)
+        counts[:, row] = class_pixels(planes, len(planes)), (planes != IGNORE).sum((1, 2))
+    return counts[0], counts[1]
+
+
+def median_frequency(counts: Ints, valid: Ints | None = None) -> tuple[float, ...]:
     """Divide the median of the class frequencies by each frequency: median-frequency balancing (Eigen and Fergus 2015).
 
     The frequency of a class is its pixels over all valid pixels of the images that hold it. Classes that do not occur
@@ -48,9 +61,10 @@ def median_frequency(counts: Ints) -> tuple[float, ...]:
 
     Args:
         counts: pixels of each class in each image, int64 (N, C).
+        valid: pixels for which the class is annotated, int64 (N, C), where that differs from all that are counted.
     """
     pixels = counts.sum(axis=0)
-    pixels_of_images = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0)
+    pixels_of_images = ((counts > 0) * (counts.sum(axis=1, keepdims=True) if valid is None else valid)).sum(axis=0)
     occurs = pixels > 0
     frequency = pixels[occurs] / pixels_of_images[occurs]
     weights = np.ones(len(pixels))
@@ -59,14 +73,15 @@ def median_frequency(counts: Ints) -> tuple[float, ...]:
     return tuple(weights.tolist())
 
 
-def inverse_log(counts: Ints) -> tuple[float, ...]:
+def inverse_log(counts: Ints, valid: Ints | None = None) -> tuple[float, ...]:
     """Return 1 / ln(1.02 + p) of each class's share p of all valid pixels (ENet, Paszke et al. 2016): 1.4 to 50.5.
 
     Args:
-        counts: pixels of each class in each image, int64 (N, C).
+        counts, valid: as for `median_frequency`.
     """
     pixels = counts.sum(axis=0)
-    return tuple((1 / np.log(1.02 + pixels / max(1, pixels.sum()))).tolist())
+    total = pixels.sum() if valid is None else valid.sum(axis=0)
+    return tuple((1 / np.log(1.02 + pixels / np.maximum(1, total))).tolist())
 
 
 def read_class_weights(path: Path, classes: Sequence[str]) -> tuple[float, ...]:

@@ -39,6 +39,8 @@ COLUMNS = (
     "disagreement",
     "note",
 )
+# Where classes may overlap there is a row for each image and class.
+PLANE_COLUMNS = ("image_id", "class", *COLUMNS[1:])
 # Columns in which low values are suspicious; in the others, high values are.
 QUALITY = ("miou", "worst_iou", "tolerant_iou", "softmin")
 NOTHING_COUNTS = "all pixels ignored"
@@ -47,11 +49,13 @@ Row = dict[str, object]
 
 
 class Marked(NamedTuple):
-    """A row for the sheet: the image, its caption, and the box of the suspicious region if there is one."""
+    """A row for the sheet: the image, its caption, the box of the suspicious region if there is one, and the class of
+    the row, where classes may overlap."""
 
     image_id: str
     caption: str
     box: tuple[int, int, int, int] | None
+    label: str = ""
 
 
 def make_row(report: ImageReport, suspicion: Suspicion, classes: Sequence[str]) -> Row:
@@ -87,21 +91,22 @@ def make_row(report: ImageReport, suspicion: Suspicion, classes: Sequence[str]) 
     return row
 
 
-def sort_rows(rows: Sequence[Row], column: str) -> pd.DataFrame:
+def sort_rows(rows: Sequence[Row], column: str, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """Sort rows by a column, the most suspicious first, NaN last, equal ones in their original order."""
     # As objects, so that a whole number above an empty cell stays one.
-    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    table = pd.DataFrame(rows, columns=list(columns), dtype=object)
     return table.sort_values(column, ascending=column in QUALITY, kind="stable", ignore_index=True)
 
 
 def drop_worst(path: Path, ids: Sequence[str], worst: Amount) -> tuple[list[str], int]:
     """Return the ids that are not among the worst of a table, in their original order, and the number dropped.
 
-    A percentage refers to the rows of the table. Ids that the table lacks, or in which no pixel counts, are kept.
+    A percentage refers to the images of the table; where one has several rows, its first one counts. Ids that the table
+    lacks, or in which no pixel counts, are kept.
     """
     table = read_table(path, ("image_id", "note"))
-    judged = table["image_id"][table["note"] != NOTHING_COUNTS]
-    dropped = set(judged[: worst.of(len(table))])
+    judged = table["image_id"][table["note"] != NOTHING_COUNTS].drop_duplicates()
+    dropped = set(judged[: worst.of(table["image_id"].nunique())])
     return [image_id for image_id in ids if image_id not in dropped], len(dropped)
 
 
@@ -111,15 +116,16 @@ def read_marked(path: Path, count: int, column: str) -> list[Marked]:
 
 
 def _mark(row: Mapping[str, str], column: str, where: str) -> Marked:
-    caption = f"{row['image_id']}: {column} {_short(row[column], f'{where} {column}')}"
+    label = row.get("class", "")
+    caption = f"{row['image_id']}{label and ' '}{label}: {column} {_short(row[column], f'{where} {column}')}"
     if row["suspicion"]:
         caption += f", {row['suspicion']}"
     if not row["region_area"]:
-        return Marked(row["image_id"], caption, None)
+        return Marked(row["image_id"], caption, None, label)
     caption += f"; box: labelled {row['region_label']}, predicted {row['region_pred']}"
     sides = [f"region_{side}" for side in ("left", "top", "width", "height")]
     left, top, width, height = (to_whole_number(row[side], f"{where} {side}") for side in sides)
-    return Marked(row["image_id"], caption, (left, top, width, height))
+    return Marked(row["image_id"], caption, (left, top, width, height), label)
 
 
 def _short(cell: str, where: str) -> str:

@@ -5,6 +5,8 @@
                          "min_pixels": 90, "min_peak": 0.8}}, ...}
 
 The meaning of these says `decision`. All may be left out but the classes, which are those of the data set, in order.
+
+Where classes may overlap the file says `"labels": "multi"`, there are no weights, and `plane_decision` explains it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
+from segtool.core.dataset.dataset import Labels
 from segtool.core.documents import read_json
 from segtool.core.files import digest_file
 from segtool.core.predictions.decision import Decision
+from segtool.core.predictions.plane_decision import HALF, PlaneDecision
+from segtool.core.predictions.plane_decision import ClassRule as PlaneRule
 from segtool.core.scoring.fits import THRESHOLDS, Fit, read_fits
 from segtool.errors import SegtoolError
 
@@ -36,6 +41,15 @@ def file_rows(classes: Sequence[str], decision: Decision) -> dict[str, dict[str,
     return content
 
 
+def plane_rows(classes: Sequence[str], decision: PlaneDecision) -> dict[str, dict[str, Any]]:
+    """What the file says of classes that may overlap."""
+    return {
+        name: {"threshold": rule.threshold, "min_area": rule.min_area}
+        | {key: value for key in ("seed", "min_pixels", "min_peak") if (value := getattr(rule, key))}
+        for name, rule in zip(classes, decision.rules, strict=True)
+    }
+
+
 class ClassRule(TypedDict, total=False):
     """What the file says of a class."""
 
@@ -51,6 +65,7 @@ class DecisionFile(TypedDict, total=False):
     """What stands in a file of `segtool threshold`."""
 
     classes: Required[dict[str, ClassRule]]
+    labels: str
     fitted_on: list[str] | None
 
 
@@ -62,10 +77,8 @@ def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
     """
     if path is None:
         return None
-    content = read_json(path, DecisionFile)
+    content = _read(path, classes, "single")
     rows = content["classes"]
-    if tuple(rows) != tuple(classes):
-        raise SegtoolError(f"{path} is for the classes {', '.join(rows)}; here they are {', '.join(classes)}")
     decision = Decision(
         tuple(_threshold(row, name, path) for name, row in rows.items()),
         tuple(_weight(row, name, path) for name, row in rows.items()),
@@ -76,6 +89,41 @@ def read_decision(path: Path | None, classes: Sequence[str]) -> Decision | None:
     )
     fitted = decision.cleans or decision.drops or any(threshold is not None for threshold in decision.thresholds)
     return replace(decision, fit=_fit(content, path) if fitted else None)
+
+
+def read_plane_decision(path: Path, classes: Sequence[str]) -> PlaneDecision:
+    """The rule of a file of `segtool threshold` for classes that may overlap.
+
+    Raises:
+        SegtoolError: it is missing, is no such file, or is for other classes or for labels: single.
+    """
+    content = _read(path, classes, "multi")
+    rules = tuple(_plane_rule(row, name, path) for name, row in content["classes"].items())
+    decision = PlaneDecision(rules)
+    return replace(decision, fit=_fit(content, path)) if decision != PlaneDecision.half(len(rules)) else decision
+
+
+def _plane_rule(row: Mapping[str, Any], name: str, path: Path) -> PlaneRule:
+    if row.get("weight", 1) != 1:
+        raise SegtoolError(f"{path}: {name} has a weight, but with labels: multi no class takes a pixel from another")
+    threshold = _threshold(row, name, path)
+    return PlaneRule(
+        HALF if threshold is None else threshold,
+        _pixels(row, "min_area", name, path),
+        _probability(row, "seed", name, path),
+        _pixels(row, "min_pixels", name, path),
+        _probability(row, "min_peak", name, path),
+    )
+
+
+def _read(path: Path, classes: Sequence[str], labels: Labels) -> DecisionFile:
+    """Read a file for these classes and labels."""
+    content = read_json(path, DecisionFile)
+    if (told := content.get("labels", "single")) != labels:
+        raise SegtoolError(f"{path} is for labels: {told}; here they are {labels}; fit it with `segtool threshold`")
+    if tuple(rows := content["classes"]) != tuple(classes):
+        raise SegtoolError(f"{path} is for the classes {', '.join(rows)}; here they are {', '.join(classes)}")
+    return content
 
 
 def _fit(content: Mapping[str, Any], path: Path) -> Fit | None:

@@ -41,12 +41,17 @@ class ChoiceFile(TypedDict):
 
 
 def check_alike(members: Sequence[Predictions]) -> None:
-    """Raise UsageError where a member is not of the same images, classes and sizes as the first."""
+    """Raise UsageError where a member is not of the same images, labels, classes and sizes as the first."""
     first = members[0]
     paths = [preds.path.resolve() for preds in members]
     if len(set(paths)) < len(paths):
         raise UsageError("the same prediction folder is given twice; --weights lets it count more")
     for preds in members[1:]:
+        if preds.labels != first.labels:
+            raise UsageError(
+                f"{preds.path} has labels: {preds.labels}, {first.path} has labels: {first.labels}; classes either"
+                " exclude each other (single) or may overlap (multi)"
+            )
         if preds.classes != first.classes:
             raise UsageError(
                 f"{preds.path} has the classes {', '.join(preds.classes)}, {first.path} {', '.join(first.classes)}"

@@ -1,11 +1,13 @@
 """Prediction folders: where masks and probabilities stand, and what may be trusted about them.
 
-masks/<image_id>.png    class ids (index PNG) at the image's own size
+masks/<image_id>.png    class ids (index PNG) at the image's own size; where classes may overlap, masks/<image_id>.json
+                        with run lengths of each, see core/planes.py
 probs/<image_id>.b2nd   probabilities, see probability_maps.py (unless left out)
 index.csv               image_id,height,width,oof in the order of the subset; oof 1: no member was trained on it
 meta.json               {classes: [...], subset: ..., members: [{run, checkpoint, digest}], out_of_fold: [ids],
                         data: the dataset.yaml, from here, fitted: what was fitted to masks of these images, see
-                        core/scoring/fits.py}; a member from elsewhere has a `claim` (or null)
+                        core/scoring/fits.py, labels: multi where classes may overlap}; a member from elsewhere has a
+                        `claim` (or null)
 done.json               written last
 """
 
@@ -20,11 +22,12 @@ import numpy.typing as npt
 from segtool.core import images
 from segtool.core.artifacts import output as artifacts
 from segtool.core.artifacts.stamps import Stamp
-from segtool.core.dataset.dataset import check_image_id
+from segtool.core.dataset.dataset import Labels, check_image_id
 from segtool.core.dataset.image_names import ImageNames
 from segtool.core.dataset.masks import mask_path
 from segtool.core.documents import read_json
 from segtool.core.files import digest_file, digest_stats
+from segtool.core.planes import Planes, read_planes
 from segtool.core.predictions.probability_maps import ProbReader, open_probs
 from segtool.core.scoring.fits import WEIGHTS, Fit, read_fits
 from segtool.core.tables import read_csv
@@ -55,6 +58,7 @@ class Meta(TypedDict, total=False):
     subset: Required[str]
     members: list[MemberFacts]
     data: str | None
+    labels: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Predictions:
         members: run, checkpoint and digest of each model.
         data: the dataset.yaml whose images were predicted, where that is known.
         fits: what made the masks and was fitted on some of these images.
+        labels: whether a pixel has one class (single) or any number of them (multi).
     """
 
     path: Path
@@ -80,6 +85,17 @@ class Predictions:
     members: tuple[Mapping[str, Any], ...] = ()
     data: Path | None = None
     fits: tuple[Fit, ...] = ()
+    labels: Labels = "single"
+
+    @property
+    def multi(self) -> bool:
+        """Whether classes may overlap: masks are then planes, one for each class."""
+        return self.labels == "multi"
+
+    @property
+    def planes(self) -> tuple[str, ...] | None:
+        """The names of classes that may overlap; None where each pixel has one class."""
+        return self.classes if self.multi else None
 
     @property
     def ids(self) -> list[str]:
@@ -93,18 +109,28 @@ class Predictions:
 
     def mask_path(self, image_id: str) -> Path:
         """The file of an image's mask."""
-        return mask_path(self.path, image_id)
+        return mask_path(self.path, image_id, self.labels)
 
     def probs_path(self, image_id: str) -> Path:
         """The file of an image's probabilities."""
         return probs_path(self.path, image_id)
 
     def read_mask(self, image_id: str) -> images.Array:
-        """The predicted class ids, uint8 (H, W). Raises SegtoolError when the file is missing, broken or of another
-        size than index.csv says, or holds what is no class."""
+        """The predicted class ids, uint8 (H, W); where classes may overlap, planes of 0 and 1, uint8 (C, H, W).
+
+        Raises SegtoolError when the file is missing, broken or of another size than index.csv says, or holds what is no
+        class.
+        """
+        if self.multi:
+            return self.read_planes(image_id).expand()
         return read_class_ids(
             self.mask_path(image_id), len(self.classes), self.sizes[image_id], self.path / "index.csv"
         )
+
+    def read_planes(self, image_id: str) -> Planes:
+        """The predicted planes of classes that may overlap, unexpanded; raises SegtoolError as `read_mask` does."""
+        path, size = self.mask_path(image_id), self.sizes[image_id]
+        return read_predicted_planes(path, self.classes, size, self.path / "index.csv")
 
     def open_probs(self, image_id: str) -> ProbReader:
         """The probabilities. Raises SegtoolError when the file is missing, broken or of another size than index.csv
@@ -185,6 +211,30 @@ def read_class_ids(path: Path, classes: int, size: Size | None = None, whose: ob
     return class_ids(values, classes, path)
 
 
+def read_predicted_planes(path: Path, classes: Sequence[str], size: Size | None = None, whose: object = None) -> Planes:
+    """The planes of a prediction: each class is known at each pixel.
+
+    Args:
+        size: the size they must have, where that is known.
+        whose: what says so, for the error.
+
+    Raises:
+        SegtoolError: the file is missing, malformed, of another size, or has classes that are unknown or
+            uncertain, or ignored pixels.
+    """
+    planes = read_planes(path, classes)
+    if size and planes.size != size:
+        raise SegtoolError(f"{path} is {planes.size} (HxW), but {size} by {whose}; predict it again")
+    doubtful = [index for index, doubt in enumerate(planes.uncertain) if doubt]
+    if planes.unknown or planes.ignore or doubtful:
+        what = "ignored pixels"
+        if planes.unknown or doubtful:
+            kind, index = ("unknown", min(planes.unknown)) if planes.unknown else ("uncertain", doubtful[0])
+            what = f"class {classes[index]!r} {kind}"
+        raise SegtoolError(f"{path} has {what}, but a prediction says of each pixel whether it is in each class")
+    return planes
+
+
 def class_ids(values: npt.NDArray[np.integer], classes: int, where: object) -> images.Array:
     """Class ids alone as uint8 (H, W); raises SegtoolError for any other value, `where` begins the line."""
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
@@ -228,7 +278,8 @@ def open_predictions(path: Path) -> Predictions:
     fits = read_fits(meta.get("fitted"), path / "meta.json")
     data = path / meta["data"] if meta.get("data") else None
     members = tuple(meta.get("members", ()))
-    return Predictions(path, tuple(meta["classes"]), meta["subset"], sizes, oof, members, data, fits)
+    labels = _read_labels(meta, path / "meta.json")
+    return Predictions(path, tuple(meta["classes"]), meta["subset"], sizes, oof, members, data, fits, labels)
 
 
 def open_mask_folder(
@@ -269,6 +320,17 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         raise SegtoolError(f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist")
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+
+
+def _read_labels(meta: Meta, path: Path) -> Labels:
+    """Return whether a pixel has one class, as in every folder that does not say, or several."""
+    match meta.get("labels", "single"):
+        case "single":
+            return "single"
+        case "multi":
+            return "multi"
+        case labels:
+            raise SegtoolError(f"{path}: labels is {labels!r}, not single or multi")
 
 
 def _read_index(path: Path) -> tuple[dict[str, Size], frozenset[str]]:

@@ -25,3 +25,12 @@ def gate(probs: Probs, presence: npt.NDArray[np.float32], threshold: float) -> P
     gated[0][left == 0] = 1
     gated /= np.where(left == 0, np.float32(1), left)
     return gated
+
+
+def gate_planes(probs: Probs, presence: npt.NDArray[np.float32], threshold: float) -> Probs:
+    """Set classes that may overlap to 0 where their image-level probability is below `threshold`; no other changes."""
+    if not (closed := presence < threshold).any():
+        return probs
+    gated = probs.copy()
+    gated[closed] = 0
+    return gated

@@ -8,7 +8,11 @@ from segtool.errors import SegtoolError, UsageError, did_you_mean
 
 
 def check_classes(preds: Predictions, dataset: Dataset) -> None:
-    """Raise SegtoolError where the classes of a prediction folder are not those of a data set."""
+    """Raise SegtoolError where the labels or classes of a prediction folder are not those of a data set."""
+    if preds.labels != dataset.labels:
+        raise SegtoolError(
+            f"{preds.path} was predicted with labels: {preds.labels}; {dataset.path} has labels: {dataset.labels}"
+        )
     if preds.classes != dataset.classes:
         raise SegtoolError(
             f"{preds.path} was predicted with the classes {', '.join(preds.classes)};"

@@ -19,6 +19,8 @@ from segtool.core.geometry import round_up
 from segtool.errors import SegtoolError
 
 SCALE = 65535
+# Levels of whole planes that are held at once.
+HELD_BYTES = 1 << 26
 # Bytes of one chunk (all classes, some rows): large enough for the codec, small enough to stay in the L2 cache.
 CHUNK_BYTES = 1 << 20
 MAPPED_BYTES = 16 << 20
@@ -48,15 +50,16 @@ class ProbWriter:
     """Writes one image's probabilities band by band, from the top; the file appears under its name when all is written.
 
     As a context manager it ends by `finish`, or where an error comes, by `discard`.
-    Args: `path` ends in `.b2nd`; `shape` is (C, H, W).
+    Args: `path` ends in `.b2nd`; `shape` is (C, H, W); `summed`: keep the sum of all levels in `total`.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int, int], *, summed: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.temporary = temporary_path(path)
         classes, height, width = shape
         self.rows = rows = max(1, min(height, CHUNK_BYTES // (2 * classes * width)))
+        self.total: int | None = 0 if summed else None
         self.top = 0
         self.rest = np.empty((classes, 0, width), np.uint16)
         cparams = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
@@ -79,6 +82,8 @@ class ProbWriter:
     def write(self, probs: Probs) -> None:
         """Store the next rows, float32 (C, rows, W) in [0, 1]. Raises OSError where the disk takes none."""
         levels = quantise(probs)
+        if self.total is not None:
+            self.total += int(levels.sum(dtype=np.uint64))
         if self.rest.shape[1]:
             levels = np.concatenate([self.rest, levels], axis=1)
         # Whole chunks only: one that is written twice leaves a hole in the file.
@@ -187,6 +192,13 @@ class ProbReader:
         sums = (levels.sum(0, dtype=np.int64) for _, levels in self.bands())
         return all(np.abs(total - SCALE).max() <= self.shape[0] for total in sums)
 
+    def total(self) -> int:
+        """The sum of all stored levels, to be compared with what the writer counted.
+
+        For probabilities that do not add up to one: see `adds_up`.
+        """
+        return sum(int(levels.sum(dtype=np.uint64)) for _, levels in self.bands())
+
     def probs(self, top: int = 0, bottom: int | None = None) -> Probs:
         """Rows [top, bottom) as float32 (C, rows, W) in [0, 1]."""
         classes, height, width = self.shape
@@ -239,3 +251,14 @@ def most_probable(probs: npt.NDArray[Values]) -> tuple[npt.NDArray[np.uint8], np
         np.maximum(mask, (probs[index] > best) * np.uint8(index), out=mask)
         np.maximum(best, probs[index], out=best)
     return mask, best
+
+
+def class_levels(reader: ProbReader) -> Iterator[tuple[int, npt.NDArray[np.uint16]]]:
+    """Yield each class's id and its stored levels, uint16 (H, W); the classes of a large image a few at a time."""
+    classes, height, width = reader.shape
+    step = max(1, HELD_BYTES // (2 * height * width))
+    for first in range(0, classes, step):
+        some = np.empty((min(step, classes - first), height, width), np.uint16)
+        for rows, levels in reader.bands():
+            some[:, rows] = levels[first : first + step]
+        yield from enumerate(some, first)

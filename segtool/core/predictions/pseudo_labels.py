@@ -43,23 +43,13 @@ class Task:
         noise = {"replace": digest_file(self.settings.replace)} if self.settings.replace else {}
         return {**self.preds.digests(probs=True), **data, **noise}
 
-    def is_kept(self, counts: Ints) -> bool:
-        """Whether an image counts; one without any confident pixel tells nothing."""
-        share = confident_share(counts)
+    def counts_at(self, share: float) -> bool:
+        """Whether an image with this share of confident pixels counts; one without any tells nothing."""
         return share > 0 and share >= self.settings.min_share
 
     def probs(self, image_id: str) -> ProbReader:
         """The probabilities of an image, of the size and classes of the predictions."""
         return self.preds.open_probs(image_id)
-
-    def given(self, record: Record) -> Array | None:
-        """The mask that is corrected, if one is."""
-        if not self.settings.replace:
-            return None
-        mask, size = self.dataset.read_mask(record), self.preds.sizes[record.image_id]
-        if mask.shape != size:
-            raise SegtoolError(f"mask {record.mask} is {Size(*mask.shape)} (HxW), but its image is {size}")
-        return mask
 
 
 def read_task(settings: PseudoSettings) -> Task:

@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segtool.core import images
-from segtool.core.dataset.dataset import relative_to
+from segtool.core.dataset.dataset import Labels, relative_to
 from segtool.core.dataset.masks import mask_path
 from segtool.core.files import digest_bytes, write_json
-from segtool.core.predictions.decision import Decision, GrowingMask
-from segtool.core.predictions.folder import probs_path, read_class_ids
-from segtool.core.predictions.gate import gate
+from segtool.core.predictions.decision import Decision
+from segtool.core.predictions.folder import probs_path
+from segtool.core.predictions.mask_files import Growing, Mask, Rule, mask_files
 from segtool.core.predictions.probability_maps import ProbReader, Probs, ProbWriter
 from segtool.core.reporting.progress import Track
 from segtool.core.scoring.fits import Fit, fits_on
@@ -52,19 +52,24 @@ class PredictionWriter:
         keep_probs: bool,
         palette: Sequence[Sequence[int]] | None,
         gate_below: float | None = None,
-        decision: Decision | None = None,
+        decision: Rule | None = None,
+        planes: Sequence[str] | None = None,
     ) -> None:
         """
         Args:
             gate_below: classes whose image-level probability is below are taken out, see `predictions.gate`.
             decision: makes the masks, from the probabilities as they are stored; without it the most probable class.
+            planes: the names of classes that may overlap, whose masks are planes (without a decision from 0.5 on);
+                None: each pixel has one class.
         """
         self.folder, self.keep_probs, self.gate_below, self.decision = folder, keep_probs, gate_below, decision
-        self.palette = [list(colour) for colour in palette] if palette else None
+        self.files = mask_files(planes, palette)
+        # Decides once more when all probabilities are stored.
+        self.again = decision if isinstance(decision, Decision) and decision.drops else None
         self.pool = ThreadPoolExecutor(1)
         self.waiting: deque[Future[None]] = deque()
         # Without a mask it is decided at the end, by the probabilities as they are stored by then.
-        self.growing: dict[str, tuple[GrowingMask | None, ProbWriter | None]] = {}
+        self.growing: dict[str, tuple[Growing | None, ProbWriter | None]] = {}
         self.aside: dict[str, ProbWriter] = {}
 
     def write(self, image_id: str, size: Size, top: int, probs: Probs, presence: Presence | None = None) -> None:
@@ -106,17 +111,19 @@ class PredictionWriter:
             said = "" if presence is None else " ".join(f"{value:.6f}" for value in presence)
             notes = {PRESENCE: said} if said else {}
             whole = mask.finish() if mask else self._decided_again(image_id, size)
-            images.write_mask(mask_path(self.folder, image_id), whole, self.palette, notes)
+            total = stored.total if stored else None
+            self.files.write(mask_path(self.folder, image_id, self.files.labels), whole, notes, total)
 
-    def _begin(self, image_id: str, size: Size, classes: int) -> tuple[GrowingMask | None, ProbWriter | None]:
-        again = self.decision is not None and self.decision.drops
-        stored = ProbWriter(self._stored_path(image_id), (classes, *size)) if self.keep_probs or again else None
-        return None if again else GrowingMask(self.decision, size), stored
+    def _begin(self, image_id: str, size: Size, classes: int) -> tuple[Growing | None, ProbWriter | None]:
+        stored = None
+        if self.keep_probs or self.again:
+            stored = ProbWriter(self._stored_path(image_id), (classes, *size), summed=self.files.labels == "multi")
+        return None if self.again else self.files.grow(self.decision, classes, size), stored
 
-    def _decided_again(self, image_id: str, size: Size) -> images.Array:
-        assert self.decision is not None
+    def _decided_again(self, image_id: str, size: Size) -> Mask:
+        assert self.again is not None
         path = self._stored_path(image_id)
-        mask = self.decision.read(path, size, image_id)
+        mask = self.again.read(path, size, image_id)
         if not self.keep_probs:
             path.unlink()
         return mask
@@ -126,7 +133,7 @@ class PredictionWriter:
 
     def _gated(self, probs: Probs, presence: Presence | None) -> Probs:
         assert presence is not None and self.gate_below is not None
-        return gate(probs, presence, self.gate_below)
+        return self.files.gate(probs, presence, self.gate_below)
 
     def _set_aside(self, image_id: str, size: Size, top: int, probs: Probs) -> None:
         """Keep the rows of a large image on disk until its last window has told what the image holds."""
@@ -173,6 +180,7 @@ def write_predictions(
     palette: Sequence[Sequence[int]] | None,
     track: Track,
     label: str,
+    planes: Sequence[str] | None = None,
 ) -> None:
     """Write masks and probabilities of the images that are not there, whole.
 
@@ -181,11 +189,12 @@ def write_predictions(
         classes: number of classes C.
         bands: gives an image's probabilities from its image_id: float32 (C, rows, W) from the top to the bottom.
         label: what is being done, for the progress.
+        planes: the names of classes that may overlap; None: each pixel has one class.
     """
     kept = 0
-    with PredictionWriter(folder, keep_probs=True, palette=palette) as writer:
+    with PredictionWriter(folder, keep_probs=True, palette=palette, planes=planes) as writer:
         for image_id, size in track(sizes.items(), total=len(sizes), label=label):
-            if is_whole(folder, image_id, size, classes, keep_probs=True):
+            if is_whole(folder, image_id, size, classes, keep_probs=True, planes=planes):
                 kept += 1
                 continue
             top = 0
@@ -196,14 +205,18 @@ def write_predictions(
         log.info("%d of %d images were there already", kept, len(sizes))
 
 
-def is_whole(folder: Path, image_id: str, size: Size, classes: int, *, keep_probs: bool) -> bool:
-    """Whether an image's files are there, whole and of the right shape."""
+def is_whole(
+    folder: Path, image_id: str, size: Size, classes: int, *, keep_probs: bool, planes: Sequence[str] | None = None
+) -> bool:
+    """Whether an image's files are there, whole and of the right shape; `planes` as for `write_predictions`."""
+    files = mask_files(planes)
+    mask = mask_path(folder, image_id, files.labels)
     try:
-        read_class_ids(mask_path(folder, image_id), classes, size, "its image")
+        files.check(mask, classes, size)
         if not keep_probs:
             return True
         reader = ProbReader(probs_path(folder, image_id))
-        return reader.shape == (classes, *size) and reader.adds_up()
+        return reader.shape == (classes, *size) and files.fits(mask, reader)
     except SegtoolError:
         return False
 
@@ -218,6 +231,7 @@ def write_index(
     members: Sequence[Mapping[str, Any]],
     data: Path | None = None,
     fits: Iterable[Fit | None] = (),
+    labels: Labels = "single",
 ) -> None:
     """Write `index.csv` (in the order of `sizes`) and `meta.json`.
 
@@ -228,7 +242,9 @@ def write_index(
         fits: what was fitted to masks and made these predictions; it is noted where that was on some of the images.
     """
     unseen = set(oof)
-    said = {image_id: images.read_notes(mask_path(folder, image_id)).get(PRESENCE, "").split() for image_id in sizes}
+    files = mask_files(classes if labels == "multi" else None)
+    notes = {image_id: files.read_notes(mask_path(folder, image_id, labels)) for image_id in sizes}
+    said = {image_id: of_image.get(PRESENCE, "").split() for image_id, of_image in notes.items()}
     heads = [f"presence_{name}" for name in classes] if any(said.values()) else []
     rows = [
         (image_id, size.height, size.width, int(image_id in unseen), *(said[image_id] or [""] * len(heads)))
@@ -237,6 +253,7 @@ def write_index(
     write_csv(folder / "index.csv", ("image_id", "height", "width", "oof", *heads), rows)
     listed = [image_id for image_id in sizes if image_id in unseen]
     meta: dict[str, Any] = {"classes": list(classes), "subset": subset, "members": list(members), "out_of_fold": listed}
+    meta |= {"labels": labels} if labels == "multi" else {}
     if data:
         meta["data"] = relative_to(data, folder)
     if noted := fits_on(fits, sizes):
@@ -244,8 +261,11 @@ def write_index(
     write_json(folder / "meta.json", meta)
 
 
-def output_files(folder: Path, ids: Iterable[str], *, keep_probs: bool, index: bool = True) -> list[Path]:
+def output_files(
+    folder: Path, ids: Iterable[str], *, keep_probs: bool, index: bool = True, labels: Labels = "single"
+) -> list[Path]:
     """All files of a finished folder, for its stamp; without `index` those of some images alone."""
-    names: list[Callable[[Path, str], Path]] = [mask_path, probs_path] if keep_probs else [mask_path]
+    names: list[Callable[[Path, str], Path]] = [partial(mask_path, labels=labels)]
+    names += [probs_path] if keep_probs else []
     files = [name(folder, image_id) for image_id in ids for name in names]
     return [*((folder / "index.csv", folder / "meta.json") if index else ()), *files]

@@ -33,12 +33,12 @@ class Suspect(NamedTuple):
     box: tuple[int, int, int, int] | None
 
 
-def class_colours(classes: int, palette: Sequence[Sequence[int]] | None = None) -> Array:
-    """RGB per mask value, uint8 (256, 3): the palette, or hues a golden angle apart; class 0 black, 255 grey."""
+def class_colours(classes: int, palette: Sequence[Sequence[int]] | None = None, *, background: bool = True) -> Array:
+    """RGB per mask value, uint8 (256, 3): the palette, or hues a golden angle apart; a background black, 255 grey."""
     hues = (np.arange(256) * 137.508 / 2) % 180
     values = np.stack([hues, np.full(256, 200), 255 - 60 * (np.arange(256) // 3 % 3)], axis=-1).astype(np.uint8)
     colours = cv2.cvtColor(values[None], cv2.COLOR_HSV2RGB)[0]
-    colours[0] = 0
+    colours[0] = 0 if background else colours[0]
     if palette:
         colours[: len(palette)] = palette
     colours[IGNORE] = 128
@@ -67,9 +67,30 @@ def _range(values: Pixels) -> tuple[float, float]:
 
 
 def overlay(image: Array, mask: Array, colours: Array) -> Array:
-    """An RGB picture of a mask, faintly over its image: uint8 (H, W, 3)."""
+    """An RGB picture of a mask (H, W), or of planes (C, H, W), faintly over its image: uint8 (H, W, 3)."""
     grey = image.mean(axis=2, keepdims=True)
+    if mask.ndim == 3:
+        return _overlay_planes(grey, mask, colours)
     return (0.3 * grey + 0.7 * colours[mask]).astype(np.uint8)
+
+
+def _overlay_planes(grey: Pixels, planes: Array, colours: Array) -> Array:
+    """Mix the colours of a pixel's classes, and outline each class where it overlaps others."""
+    times = np.zeros(grey.shape, np.float32)
+    mixed = np.zeros((*grey.shape[:2], 3), np.float32)
+    for index, plane in enumerate(planes):
+        inside = plane == 1
+        mixed[inside] += colours[index]
+        times += inside[:, :, None]
+    picture = np.where(times > 0, 0.5 * grey + 0.5 * mixed / np.maximum(times, 1), 0.8 * grey)
+    picture[(planes == IGNORE).all(0)] = colours[IGNORE]
+    picture = np.ascontiguousarray(picture, np.uint8)
+    for index, plane in enumerate(planes):
+        inside = (plane == 1).view(np.uint8)
+        if (times[inside == 1] > 1).any():
+            outlines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(picture, outlines, -1, colours[index].tolist(), max(1, round(len(plane) / 200)))
+    return picture
 
 
 def write_sheet(
@@ -78,14 +99,17 @@ def write_sheet(
     classes: Sequence[str],
     palette: Sequence[Sequence[int]] | None = None,
     height: int = 180,
+    *,
+    multi: bool = False,
 ) -> None:
     """Write a PNG with a row per image: the image, its truth and its prediction, and the classes' colours below.
 
     Args:
         rows: caption, image (H, W, C), truth and prediction uint8 (H, W).
         height: of each picture, in pixels.
+        multi: masks are planes (C, H, W) of classes that may overlap.
     """
-    colours = class_colours(len(classes), palette)
+    colours = class_colours(len(classes), palette, background=not multi)
     strips = [
         (f"{caption}: image, truth, prediction", _strip(image, (truth, pred), colours, height))
         for caption, image, truth, pred in rows
@@ -99,14 +123,17 @@ def write_preview(
     classes: Sequence[str],
     palette: Sequence[Sequence[int]] | None = None,
     height: int = 160,
+    *,
+    multi: bool = False,
 ) -> None:
     """Write a PNG of training images as the network sees them, two in a row, each with its mask or masks.
 
     Args:
         samples: caption, image (H, W, C), masks uint8 (H, W).
         height: of each picture, in pixels.
+        multi: masks are planes (C, H, W) of classes that may overlap.
     """
-    colours = class_colours(len(classes), palette)
+    colours = class_colours(len(classes), palette, background=not multi)
     strips = [(caption, _strip(image, masks, colours, height)) for caption, image, masks in samples]
     _write(path, strips, classes, colours, columns=2)
 
@@ -117,13 +144,16 @@ def write_suspects(
     classes: Sequence[str],
     palette: Sequence[Sequence[int]] | None = None,
     height: int = 180,
+    *,
+    multi: bool = False,
 ) -> None:
     """Write a PNG of images beside their label and their prediction, two in a row, the box framed in all three.
 
     Args:
         height: of each picture, in pixels.
+        multi: masks are planes (C, H, W) of classes that may overlap.
     """
-    colours = class_colours(len(classes), palette)
+    colours = class_colours(len(classes), palette, background=not multi)
     strips = []
     for caption, image, label, pred, box in suspects:
         strip = _strip(image, (label, pred), colours, height)

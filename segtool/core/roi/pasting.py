@@ -13,20 +13,26 @@ from segtool.errors import SegtoolError
 
 
 def pasted_bands(
-    image: CroppedImage, classes: int, read: Callable[[Crop], ProbReader], base: ProbReader | None
+    image: CroppedImage,
+    classes: int,
+    read: Callable[[Crop], ProbReader],
+    base: ProbReader | None,
+    *,
+    multi: bool = False,
 ) -> Iterator[Probs]:
     """Yield the bands of the full image, float32 (C, rows, W), from the top; crops that overlap are averaged.
 
     Args:
         read: opens a crop's probabilities; only the crops that overlap the current band are open.
         base: the probabilities outside all crops; without it, background (class 0).
+        multi: whether classes may overlap. Then there is no background, and outside the crops no class.
     """
     height, width = image.size
     step = rows_of_band(classes, width)
     readers: dict[str, ProbReader] = {}
     for top in range(0, height, step):
         bottom = min(top + step, height)
-        band = base.probs(top, bottom) if base else _background(classes, bottom - top, width)
+        band = base.probs(top, bottom) if base else _outside(classes, bottom - top, width, multi)
         crops = [crop for crop in image.crops if crop.top < bottom and crop.top + crop.height > top]
         readers = {crop.crop_id: readers.get(crop.crop_id) or read(crop) for crop in crops}
         total, count = np.zeros_like(band), np.zeros(band.shape[1:], np.float32)
@@ -93,7 +99,7 @@ def fits_of(images: Sequence[CroppedImage], preds: Predictions, base: Prediction
     return [*of_crops, *(base.fitted(probs=True) if base else ())]
 
 
-def _background(classes: int, rows: int, width: int) -> Probs:
+def _outside(classes: int, rows: int, width: int, multi: bool) -> Probs:
     probs = np.zeros((classes, rows, width), np.float32)
-    probs[0] = 1
+    probs[0] = 0 if multi else 1
     return probs

@@ -64,7 +64,7 @@ def open_source(settings: RoiCropSettings, dataset: Dataset) -> ObjectSource:
     """
     if settings.boxes:
         return _from_boxes(settings, settings.boxes, dataset)
-    objects = _object_classes(settings.classes, dataset.classes, str(dataset.path))
+    objects = _object_classes(settings.classes, dataset.classes, str(dataset.path), background=not dataset.multi)
     ids = [index for index, name in enumerate(dataset.classes) if name in objects]
     if settings.detector:
         return _from_detector(settings, dataset, ids)
@@ -73,7 +73,7 @@ def open_source(settings: RoiCropSettings, dataset: Dataset) -> ObjectSource:
 
     def find(record: Record, size: Size) -> list[Box]:
         mask = dataset.read_mask(record)
-        _check_size(Size(*mask.shape), size, record, f"mask {record.mask}")
+        _check_size(Size(*mask.shape[-2:]), size, record, f"mask {record.mask}")
         return component_boxes(mask, dataset.classes, ids, settings.min_area)
 
     return ObjectSource(_with_masks(dataset), False, {}, lambda *_: Locator(find))
@@ -105,7 +105,7 @@ def _from_boxes(settings: RoiCropSettings, file: Path, dataset: Dataset) -> Obje
     boxes = read_results(file, settings.annotations, ids, dataset.classes)
     labels = {box.label for image_boxes in boxes.values() for box in image_boxes}
     known = (*dataset.classes, *sorted(labels - {*dataset.classes}))
-    objects = _object_classes(settings.classes, known, str(file))
+    objects = _object_classes(settings.classes, known, str(file), background=not dataset.multi)
     records = dataset.test if settings.subset == "test" else dataset.train
     if not any(record.image_id in boxes for record in records):
         raise UsageError(f"--subset {settings.subset}: {file} has no box in any of these images")
@@ -162,12 +162,12 @@ def _with_masks(dataset: Dataset) -> list[Record]:
     return records
 
 
-def _object_classes(chosen: Sequence[str] | None, known: Sequence[str], where: str) -> set[str]:
-    """Return the names of the object classes: the chosen ones, or all except the first, the background."""
+def _object_classes(chosen: Sequence[str] | None, known: Sequence[str], where: str, *, background: bool) -> set[str]:
+    """Return the names of the object classes: the chosen ones, or all except the background, which is the first."""
     for name in chosen or ():
         if name not in known:
             raise UsageError(f"--classes {name}: {where} has no such class{did_you_mean(name, known)}")
-    return set(chosen or known[1:])
+    return set(chosen or known[int(background) :])
 
 
 def _check_size(actual: Size, size: Size, record: Record, name: str) -> None:

@@ -10,7 +10,7 @@ diagonal of the image, which no distance exceeds.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -45,6 +45,15 @@ def boundary_scores(truth: Array, pred: Array, classes: int, tolerance: float) -
     pred = np.where(truth == IGNORE, IGNORE, pred)
     scores = [region_scores(truth == index, pred == index, tolerance) for index in range(classes)]
     return np.array(scores, np.float64).reshape(classes, 2).T
+
+
+def plane_scores(truth: Array, pred: Array, tolerance: float) -> BoundaryScores:
+    """Return the scores of one of the classes that may overlap; NaN where it is not annotated.
+
+    Args:
+        truth, pred: uint8 (H, W), 1 in the class; where the truth is 255 both count as outside.
+    """
+    return region_scores(truth == 1, (pred == 1) & (truth != IGNORE), tolerance)
 
 
 def region_scores(truth: Region, pred: Region, tolerance: float) -> BoundaryScores:
@@ -83,10 +92,12 @@ class BoundaryBoard:
     Classes that are excluded are left out of the means over classes, and of two classes the background is, as for Dice.
     """
 
-    def __init__(self, classes: int, exclude: Iterable[int], tolerance: float) -> None:
-        """`exclude` holds class ids."""
+    def __init__(self, classes: int, exclude: Iterable[int], tolerance: float, *, multi: bool = False) -> None:
+        """`exclude` holds class ids; `multi`: classes may overlap, and none is the background."""
         self.classes, self.tolerance = classes, tolerance
-        self.kept = kept_classes(classes, exclude)[1]
+        exclude = tuple(exclude)
+        kept, in_dice = kept_classes(classes, exclude)
+        self.kept = kept if multi else in_dice
         self.images: list[Floats] = []
 
     def add(self, truth: Array, pred: Array) -> None:
@@ -108,6 +119,10 @@ class BoundaryBoard:
             "tolerance": self.tolerance,
             **{name: None if math.isnan(value) else value for name, value in means.items()},
         }
+
+    def add_planes(self, scores: Sequence[BoundaryScores]) -> None:
+        """Add one image by the scores of its classes, of `plane_scores`."""
+        self.images.append(np.array(scores, np.float64).T)
 
     @property
     def _all(self) -> Floats:

@@ -68,6 +68,21 @@ def object_counts(truth: Array, pred: Array, classes: int, borders: Sequence[int
     return counts
 
 
+def plane_object_counts(truth: Array, pred: Array, borders: Sequence[int] = BORDERS) -> Counts:
+    """Count objects and pixels of one of the classes that may overlap, int64 (bins, 5), as `object_counts` does.
+
+    Args:
+        truth: uint8 (H, W), 1 in the class, 0 outside, 255 where that is not known or ignored.
+        pred: uint8 (H, W), 1 in the class.
+    """
+    true, found = truth == 1, (pred == 1) & (truth != IGNORE)
+    either = true | found
+    if not either.any():
+        return no_objects(1, borders)[0]
+    box = bounds(either)
+    return _class_counts(true[box], found[box], borders)
+
+
 def size_table(counts: Counts, classes: Sequence[str], borders: Sequence[int] = BORDERS) -> pd.DataFrame:
     """The table by_size.csv, without the background; NaN where a bin holds no object, or no pixel."""
     bins = pd.MultiIndex.from_product([classes[1:], size_names(borders)], names=["class", "size"])

@@ -52,8 +52,8 @@ class Scores:
         iou, dice = iou_of_counts(counts), dice_of_counts(counts)
         in_miou, in_dice = kept_classes(len(matrix), exclude)
         return cls(
-            miou=_mean(iou[in_miou]),
-            dice=_mean(dice[in_dice]),
+            miou=mean(iou[in_miou]),
+            dice=mean(dice[in_dice]),
             pixel_accuracy=float(divide(hits.sum(), truth.sum())),
             iou=iou,
             class_dice=dice,
@@ -100,12 +100,12 @@ class ScoreBoard:
         """
         pooled, images = self.scores(), self.table()
         return {
-            "miou": _plain(pooled.miou),
-            "image_miou": _plain(_mean(images["miou"].to_numpy())),
-            "dice": _plain(pooled.dice),
-            "image_dice": _plain(_mean(images["dice"].to_numpy())),
-            "pixel_accuracy": _plain(pooled.pixel_accuracy),
-            "iou": dict(zip(self.classes, map(_plain, pooled.iou), strict=True)),
+            "miou": plain(pooled.miou),
+            "image_miou": plain(mean(images["miou"].to_numpy())),
+            "dice": plain(pooled.dice),
+            "image_dice": plain(mean(images["dice"].to_numpy())),
+            "pixel_accuracy": plain(pooled.pixel_accuracy),
+            "iou": dict(zip(self.classes, map(plain, pooled.iou), strict=True)),
             "excluded": [self.classes[index] for index in self.exclude],
             "images": len(self.per_image),
             "pixels": int(self.total.sum()),
@@ -168,7 +168,7 @@ def kept_classes(classes: int, exclude: Iterable[int]) -> tuple[list[int], list[
     return kept, [1] if classes == 2 and 1 in kept else kept
 
 
-def _mean(values: Floats) -> float:
+def mean(values: Floats) -> float:
     """Mean of what is not NaN, NaN where nothing is left; fsum is exact, so the order does not matter."""
     kept = values[~np.isnan(values)]
     return math.fsum(kept) / len(kept) if len(kept) else math.nan
@@ -180,5 +180,6 @@ def row_means(values: Floats) -> Floats:
     return divide(np.where(present, values, 0).sum(-1), present.sum(-1))
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
+    """Return a value as JSON holds it, with None for NaN."""
     return None if math.isnan(value) else float(value)

@@ -9,6 +9,7 @@ from segtool.core.reporting.tables import Table
 from segtool.core.scoring import objects
 from segtool.core.scoring.boundary import BoundaryBoard
 from segtool.core.scoring.fits import Fit
+from segtool.core.scoring.planes import SCORED, MultiScoreBoard
 from segtool.core.scoring.scores import ScoreBoard, divide
 
 MEANS = {
@@ -18,23 +19,35 @@ MEANS = {
     "image_dice": "image Dice",
     "pixel_accuracy": "pixel accuracy",
 }
+# Of classes that may overlap.
+MULTI_MEANS = {
+    "miou": "mIoU",
+    "image_miou": "image mIoU, empty = 1",
+    "image_miou_present": "image mIoU without empty",
+    "dice": "Dice",
+    "image_dice": "image Dice, empty = 1",
+    "image_dice_present": "image Dice without empty",
+    "pixel_accuracy": "pixel accuracy of classes",
+}
+Board = ScoreBoard | MultiScoreBoard
 
 
 def files(
-    board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int], outlines: BoundaryBoard | None = None
+    board: Board, sizes: objects.Counts, borders: Sequence[int], outlines: BoundaryBoard | None = None
 ) -> dict[str, pd.DataFrame]:
-    """File name → its table: per_image.csv, per_class.csv, by_size.csv, confusion.csv."""
-    return {
+    """File name → its table: per_image.csv, per_class.csv, by_size.csv and, where each pixel has one class,
+    confusion.csv."""
+    tables = {
         "per_image.csv": board.table().assign(**(outlines.per_image() if outlines else {})),
         "per_class.csv": per_class(board, outlines),
-        "by_size.csv": objects.size_table(sizes, board.classes, borders),
-        "confusion.csv": confusion_table(board),
+        "by_size.csv": objects.size_table(sizes, _with_background(board), borders),
     }
+    return tables | ({"confusion.csv": confusion_table(board)} if isinstance(board, ScoreBoard) else {})
 
 
 def shown(
     title: str,
-    board: ScoreBoard,
+    board: Board,
     sizes: objects.Counts,
     borders: Sequence[int],
     fits: Sequence[Fit],
@@ -42,8 +55,8 @@ def shown(
 ) -> list[Table]:
     """What a reader wants first: classes, recall of objects by size, and the means last, with the nested scores of what
     was fitted on these images."""
-    summary = board.summary()
-    scores = {label: summary[name] for name, label in MEANS.items()}
+    summary, labels = board.summary(), MEANS if isinstance(board, ScoreBoard) else MULTI_MEANS
+    scores = {label: summary[name] for name, label in labels.items()}
     if outlines:
         means = outlines.summary()
         scores |= {f"NSD at {outlines.tolerance:g} pixels": means["nsd"], "HD95 in pixels": means["hd95"]}
@@ -57,16 +70,21 @@ def shown(
     ]
 
 
-def per_class(board: ScoreBoard, outlines: BoundaryBoard | None = None) -> pd.DataFrame:
+def per_class(board: Board, outlines: BoundaryBoard | None = None) -> pd.DataFrame:
     """One row per class: pooled scores, its share of the scored pixels, true and predicted pixels, boundary scores."""
-    scores, truth, pred = board.scores(), board.total.sum(1), board.total.sum(0)
+    scores = board.scores()
+    if isinstance(board, ScoreBoard):
+        truth, pred = board.total.sum(1), board.total.sum(0)
+        scored = np.full_like(truth, truth.sum())
+    else:
+        truth, pred, scored = board.total[1], board.total[2], board.total[SCORED]
     columns = {
         "class": board.classes,
         "iou": scores.iou,
         "dice": scores.class_dice,
         "precision": scores.precision,
         "recall": scores.recall,
-        "share": divide(truth, np.full_like(truth, truth.sum())),
+        "share": divide(truth, scored),
         "pixels": truth,
         "predicted": pred,
         **(outlines.per_class() if outlines else {}),
@@ -82,9 +100,14 @@ def confusion_table(board: ScoreBoard) -> pd.DataFrame:
     return table
 
 
-def _recall_by_size(board: ScoreBoard, sizes: objects.Counts, borders: Sequence[int]) -> Table:
+def _with_background(board: Board) -> Sequence[str]:
+    """Return the classes as counts of objects have them: the first is the background."""
+    return board.classes if isinstance(board, ScoreBoard) else ("", *board.classes)
+
+
+def _recall_by_size(board: Board, sizes: objects.Counts, borders: Sequence[int]) -> Table:
     """One row per class but the background: for every size the objects and the share of them that was found."""
-    by_size = objects.size_table(sizes, board.classes, borders).set_index("class").groupby("size", sort=False)
+    by_size = objects.size_table(sizes, _with_background(board), borders).set_index("class").groupby("size", sort=False)
     parts = [part[["objects", "recall"]].set_axis([size, "recall"], axis="columns") for size, part in by_size]
     under = ", ".join(f"under {border}" for border in borders)
     title = f"Objects by size ({under}, more pixels), and the share found"

@@ -45,7 +45,7 @@ def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Resize) 
     the shorter side of its bounding box. Class 0 is the background, which is no object.
 
     Args:
-        masks: uint8 (H, W), class ids and 255 = ignore.
+        masks: uint8 (H, W), class ids and 255 = ignore; or planes of classes that may overlap, (C, H, W), 1 = in it.
 
     Returns:
         class name, median width before, median width after.
@@ -53,10 +53,12 @@ def shrunk_away(masks: Iterable[Array], classes: Sequence[str], resize: Resize) 
     before: list[list[float]] = [[] for _ in classes]
     after: list[list[float]] = [[] for _ in classes]
     for mask in masks:
-        size = Size(*mask.shape)
+        size = Size(*mask.shape[-2:])
         factors = np.divide(resize.of(size), size)
-        for index in range(1, len(classes)):
-            _, _, stats, _ = cv2.connectedComponentsWithStats((mask == index).view(np.uint8), connectivity=8)
+        ids = range(1, len(classes)) if mask.ndim == 2 else range(len(classes))
+        for index in ids:
+            region = mask == index if mask.ndim == 2 else mask[index] == 1
+            _, _, stats, _ = cv2.connectedComponentsWithStats(region.view(np.uint8), connectivity=8)
             objects = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= SPECK]
             sides = objects[:, [cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]]
             before[index] += sides.min(1).tolist()

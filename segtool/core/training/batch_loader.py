@@ -17,9 +17,9 @@ class BatchLoader:
     def __init__(self, context: RunContext) -> None:
         self.context = context
         settings, units, intensity = context.settings, context.units, context.spec.intensity
-        augmentation = Augmentation(
-            settings.augmentation, settings.size, intensity.fill, units.shares, dtype=intensity.dtype
-        )
+        # Planes are painted with 0 for no class, which is never rare.
+        shares = (1.0, *units.shares) if context.spec.multi and units.shares else units.shares
+        augmentation = Augmentation(settings.augmentation, settings.size, intensity.fill, shares, dtype=intensity.dtype)
         oversample = settings.extras.oversample
         self.factors = repeat_factors(units.counts, oversample) if oversample and units.counts is not None else None
         weight = mean_weight([record.weight for record in units.records], self.factors)

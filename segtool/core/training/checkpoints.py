@@ -10,6 +10,7 @@ import pandas as pd
 
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
 from segtool.core.models.epochs import epoch_file, epoch_files
+from segtool.core.scoring.planes import MultiScoreBoard
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import write_table
 from segtool.core.training.state import TrainingState
@@ -62,7 +63,7 @@ class Checkpoints:
             if epoch <= self.state.epoch - keep:
                 old.unlink()
 
-    def save_best(self, board: ScoreBoard | None) -> None:
+    def save_best(self, board: ScoreBoard | MultiScoreBoard | None) -> None:
         """Write `best.pt` (the network's description and weights) and the scores of the images at that epoch."""
         if not self.main:
             return

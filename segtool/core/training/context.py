@@ -20,6 +20,7 @@ from segtool.core.geometry import round_up
 from segtool.core.images import image_size
 from segtool.core.losses.class_weights import class_weights
 from segtool.core.losses.criterion import Criterion
+from segtool.core.losses.plane_criterion import PlaneCriterion
 from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, check_names, check_size
 from segtool.core.models.normalisation import measured_kind, normalisation
 from segtool.core.models.pretrained import load_encoder_weights
@@ -136,7 +137,9 @@ def make_updater(context: RunContext, *, pretrained: bool) -> Updater:
         network,
         spec,
         make_optimizer(network, settings.optimizer),
-        Criterion(settings.loss, world.run_on_main(lambda: _class_weights(context))),
+        (PlaneCriterion if spec.multi else Criterion)(
+            settings.loss, world.run_on_main(lambda: _class_weights(context))
+        ),
         clip=settings.optimizer.clip,
         aux_weight=settings.model.aux_head,
         seed=settings.loop.seed,
@@ -179,6 +182,7 @@ def _describe_network(settings: TrainSettings, dataset: Dataset) -> NetworkSpec:
         aux_head=settings.model.aux_head > 0,
         dtype=dataset.dtype,
         nodata=dataset.nodata,
+        labels=dataset.labels,
         **vars(intensity),
     )
     if init or measured_kind(settings.model, dataset) is None:

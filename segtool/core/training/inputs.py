@@ -11,13 +11,16 @@ from segtool.core.dataset.relabel import relabel
 from segtool.core.dataset.selection import only_digest, select
 from segtool.core.losses.class_weights import class_weights_digest
 from segtool.core.models.weight_files import init_digest, weights_digest
+from segtool.errors import UsageError
 from segtool.settings.train import TrainSettings
 
 
 def read_images(settings: TrainSettings) -> tuple[Dataset, list[Record], list[Record]]:
     """Read the data set, and choose its images for training and for validation."""
     dataset = load_dataset(settings.data)
-    settings.loss.check_classes(len(dataset.classes))
+    settings.loss.check_classes(len(dataset.classes), multi=dataset.multi)
+    if dataset.multi and settings.augmentation.snapmix:
+        raise UsageError("--snapmix: the data set has labels: multi, for which it is not defined; use --cutmix")
     train, valid = select(dataset, settings.folds)
     train = relabel(settings.extras, dataset, train)
     train += read_extras(settings.extras, dataset, settings.folds.max_samples)

@@ -11,6 +11,7 @@ from torch import nn
 from segtool.core.dataloading.batches import Batch
 from segtool.core.losses.criterion import Criterion, Mixed, UpdateTotals
 from segtool.core.losses.image_labels import image_label_loss, image_label_targets
+from segtool.core.losses.plane_criterion import PlaneCriterion
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.inputs import amp, network_input, too_few_for_batch_norm
 from segtool.core.models.outputs import read_output
@@ -33,7 +34,7 @@ class Updater:
         network: nn.Module,
         spec: NetworkSpec,
         optimizer: torch.optim.Optimizer,
-        criterion: Criterion,
+        criterion: Criterion | PlaneCriterion,
         *,
         clip: float,
         seed: int,

@@ -13,10 +13,13 @@ from segtool.core.images import image_size
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.losses.criterion import Criterion, UpdateTotals
-from segtool.core.predictions.probability_maps import Probs, decide
+from segtool.core.losses.plane_criterion import PlaneCriterion
+from segtool.core.predictions.growing_planes import decide_planes
+from segtool.core.predictions.probability_maps import Probs, decide, quantise
 from segtool.core.reporting.pictures import write_sheet
 from segtool.core.reporting.progress import Track
 from segtool.core.scoring.confusion import confusion
+from segtool.core.scoring.planes import MultiScoreBoard, plane_counts
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.training.context import RunContext
 from segtool.errors import DivergedError
@@ -26,14 +29,14 @@ from segtool.errors import DivergedError
 class Validation:
     """The scores of all validation images, and the mean over images of the loss at their own size."""
 
-    board: ScoreBoard
+    board: ScoreBoard | MultiScoreBoard
     loss: float
 
 
 class Validator:
     """Scores networks, and draws their predictions, on the validation images of a run."""
 
-    def __init__(self, context: RunContext, criterion: Criterion, track: Track) -> None:
+    def __init__(self, context: RunContext, criterion: Criterion | PlaneCriterion, track: Track) -> None:
         self.context, self.criterion, self.track = context, criterion, track
 
     def validate(self, network: nn.Module, label: str, records: Sequence[Record] | None = None) -> Validation:
@@ -55,14 +58,18 @@ class Validator:
         try:
             for group, pairs in self.track(reading, total=len(mine), label=label):
                 for index, probs, (_, mask) in zip(group, predictor([image for image, _ in pairs]), pairs, strict=True):
-                    matrix = confusion(mask, decide(probs), len(dataset.classes))
+                    if dataset.multi:
+                        matrix = plane_counts(mask, decide_planes(quantise(probs)))
+                    else:
+                        matrix = confusion(mask, decide(probs), len(dataset.classes))
                     rows.append((index, matrix, map_loss(self.criterion, probs, mask)))
         except DivergedError as error:
             # Raised once all processes are here, since the others would wait for the rows of this one.
             diverged = error
         if failure := next(filter(None, world.gather(diverged)), None):
             raise failure
-        board, losses = ScoreBoard(dataset.classes), []
+        losses = []
+        board = MultiScoreBoard(dataset.classes) if dataset.multi else ScoreBoard(dataset.classes)
         for index, matrix, loss in sorted((row for part in world.gather(rows) for row in part), key=lambda row: row[0]):
             board.add(records[index].image_id, matrix)
             losses.append(loss)
@@ -74,9 +81,11 @@ class Validator:
         predictor, rows = self._predictor(network), []
         for record in limit(self.context.valid, settings.loop.save_images):
             image, mask = dataset.read_pair(record)
-            rows.append((record.image_id, image, mask, decide(predictor([image])[0])))
+            probs = predictor([image])[0]
+            pred = decide_planes(quantise(probs)).view(np.uint8) if dataset.multi else decide(probs)
+            rows.append((record.image_id, image, mask, pred))
         path = settings.output.out / "images" / f"epoch_{epoch:03d}.png"
-        write_sheet(path, rows, dataset.classes, dataset.palette)
+        write_sheet(path, rows, dataset.classes, dataset.palette, multi=dataset.multi)
 
     def _predictor(self, network: nn.Module) -> Predictor:
         # Not kept, since a predictor folds the current weights.
@@ -84,9 +93,12 @@ class Validator:
 
 
 @torch.inference_mode()
-def map_loss(criterion: Criterion, probs: Probs, mask: np.ndarray) -> float:
-    """Return the training loss of one probability map, whose logarithm has the same softmax as the logits."""
-    logs = torch.from_numpy(probs)[None].clamp(min=1e-7).log()
-    logits = logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs
+def map_loss(criterion: Criterion | PlaneCriterion, probs: Probs, mask: np.ndarray) -> float:
+    """Return the training loss of one probability map, from logits that give the same probabilities."""
+    if isinstance(criterion, PlaneCriterion):
+        logits = torch.from_numpy(probs)[None].logit(eps=1e-6)
+    else:
+        logs = torch.from_numpy(probs)[None].clamp(min=1e-7).log()
+        logits = logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs
     masks = torch.from_numpy(mask)[None]
     return float(criterion(logits, masks, torch.ones(1), UpdateTotals(criterion.pixels(masks), 1)))

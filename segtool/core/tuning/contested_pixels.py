@@ -66,6 +66,14 @@ class Contested:
         # Contested pixels of the present image that are not in the file yet, by the number of classes left.
         self.unwritten: dict[int, list[Levels]] = defaultdict(list)
 
+    def decide(self, levels: Levels) -> Array:
+        """Return the mask of a member alone, uint8 (rows, W), of levels (C, rows, W)."""
+        return decide(levels)
+
+    def count(self, truth: Array, mask: Array) -> Ints:
+        """Return hits, truth and predicted pixels of a mask, int64 (3, C); raises SegtoolError as `add` does."""
+        return class_counts(confusion(truth, mask, self.classes))
+
     def add(self, truth: Array, members: Sequence[Levels], masks: Array) -> None:
         """Add rows of the present image.
 

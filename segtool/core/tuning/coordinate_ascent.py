@@ -24,20 +24,10 @@ from segtool.core.scoring.scores import class_counts
 from segtool.core.tuning.objective import Counts, Metric
 
 
-@dataclass(frozen=True)
-class Images:
-    """What is fitted on.
+class Folds:
+    """The fits of images in folds, int64 (N,) from 0: one without each fold, and one of all images."""
 
-    Attributes:
-        read: the number of an image → its stored probabilities, and its truth, uint8 (H, W) with 255 = ignore.
-        folds: the fold of each image, int64 (N,) from 0.
-        groups: the group of each image, likewise, for the interval.
-    """
-
-    read: Callable[[int], tuple[ProbReader, Array]]
     folds: npt.NDArray[np.int64]
-    groups: npt.NDArray[np.int64]
-    track: Track = silent
 
     @property
     def count(self) -> int:
@@ -52,6 +42,22 @@ class Images:
     def used(self, fold: int | None) -> npt.NDArray[np.bool_]:
         """Return which images the fit without this fold sees, bool (N,)."""
         return np.ones(len(self.folds), np.bool_) if fold is None else self.folds != fold
+
+
+@dataclass(frozen=True)
+class Images(Folds):
+    """What is fitted on.
+
+    Attributes:
+        read: the number of an image → its stored probabilities, and its truth, uint8 (H, W) with 255 = ignore.
+        folds: the fold of each image, int64 (N,) from 0.
+        groups: the group of each image, likewise, for the interval.
+    """
+
+    read: Callable[[int], tuple[ProbReader, Array]]
+    folds: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    track: Track = silent
 
     def each(self, label: str) -> Iterator[tuple[int, ProbReader, Array]]:
         """Every image's number, probabilities and truth."""

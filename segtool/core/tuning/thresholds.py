@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from segtool.core.predictions.decision import Decision, read_masks, shortest
+from segtool.core.predictions.plane_decision import PlaneDecision
 from segtool.core.scoring.bootstrap import Difference
 from segtool.core.tuning.coordinate_ascent import CoordinateAscent, Images, measure
 from segtool.core.tuning.empty_images import fit_empty
@@ -49,11 +50,12 @@ class Fitted:
         curves: of one class against the rest on all images, float64 (fitted classes, 65536).
         plain, fitted, nested: int64 (N, 3, C), every image's hits, truth and predicted pixels by the arg-max, by
             `decision`, and by the decision fitted without the image's fold.
+            Where classes may overlap, int64 (N, 4, C), see `scoring.planes`, and 0.5 is in place of the arg-max.
         gain: of nested over plain.
         steps: what the parts of the decision bring, one after the other.
     """
 
-    decision: Decision
+    decision: Decision | PlaneDecision
     curves: Floats
     plain: Counts
     fitted: Counts

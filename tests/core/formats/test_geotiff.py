@@ -17,5 +17,5 @@ def test_an_image_without_georeference_is_told_by_the_result_alone(tmp_path: Pat
     mask = np.arange(54, dtype=np.uint8).reshape(6, 9)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert write_geotiff(tmp_path / "a.tif", mask, tmp_path / "a.png") is False
+        assert write_geotiff(tmp_path / "a.tif", [("", mask)], tmp_path / "a.png") is False
     np.testing.assert_array_equal(read_indices(tmp_path / "a.tif"), mask)

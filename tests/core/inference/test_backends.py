@@ -51,6 +51,19 @@ def test_any_size_and_batch_gives_what_pytorch_gives(backend: str, outputs: int)
                 torch.testing.assert_close(to_probs(logits), to_probs(wanted), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("multi", [False, True])
+def test_outputs_are_compared_as_the_probabilities_they_become(multi: bool) -> None:
+    """All logits one higher: of a softmax the same, of a sigmoid for each class not."""
+    net = network()
+    engine = backends._Checked(net, "--compile", lambda given, _: lambda x: given(x) + 1, multi=multi)
+    pixels = torch.randn(1, 3, 32, 32)
+    if not multi:
+        engine(pixels)
+        return
+    with pytest.raises(SegtoolError, match="differ from PyTorch's"):
+        engine(pixels)
+
+
 def test_an_answer_stays_as_it_is_when_the_next_is_asked_for(backend: str) -> None:
     forward = accelerate(network(), SPEC, backend, compiled=False, device="cpu")
     with torch.inference_mode():

@@ -1,6 +1,8 @@
 """Windows: where they lie, what they count, and that predicting by them is what the definition says."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,7 +77,19 @@ def normalised(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy((image / 255.0 - 0.4) / 0.2).float().permute(2, 0, 1)[None]
 
 
-def naive(network: nn.Module, image: np.ndarray, window: Size, stride: Size, kind: str, tta: str = "hflip,scale:1"):
+def softmax(logits: torch.Tensor) -> torch.Tensor:
+    return logits.softmax(1)
+
+
+def naive(
+    network: nn.Module,
+    image: np.ndarray,
+    window: Size,
+    stride: Size,
+    kind: str,
+    tta: str = "hflip,scale:1",
+    to_probs: Callable[[torch.Tensor], torch.Tensor] = softmax,
+):
     """Windows, views and merging by the book: the whole image at once, one window at a time."""
     size, maps = image.shape[:2], []
     for view in make_views(parse_tta(tta)):
@@ -93,7 +107,7 @@ def naive(network: nn.Module, image: np.ndarray, window: Size, stride: Size, kin
             for left in starts(width, window.width, stride.width):
                 place = slice(top, top + window.height), slice(left, left + window.width)
                 with torch.no_grad():
-                    answer = view.turn_back(network(view.turn(normalised(padded[place]))).softmax(1))[0]
+                    answer = view.turn_back(to_probs(network(view.turn(normalised(padded[place])))))[0]
                 total[:, *place] += answer * share
                 weight[place] += share
         blended = (total / weight)[None, :, :height, :width]
@@ -118,6 +132,23 @@ def test_windows_views_and_merging_by_the_book(size: tuple[int, int], kind: str,
         expected /= expected.sum(0)
     # Where a pixel lies between two of a scaled map, F.interpolate knows in float32 only.
     np.testing.assert_allclose(probs, expected.numpy(), atol=2e-5 if "scale" in tta else 3e-6)
+
+
+@pytest.mark.parametrize("tta", ["", "hflip,rot90:90", "vflip,scale:1.5"])
+@pytest.mark.parametrize("merge", ["mean", "max", "gmean"])
+def test_windows_and_views_of_overlapping_classes_by_the_book(tta: str, merge: str) -> None:
+    network, image = Blur(), images(1, 97, 131)[0]
+    window, stride = Size(64, 32), Size(40, 17)
+    views = ViewSettings(tta=parse_tta(tta) if tta else None, merge=merge)
+    single = member(network)
+    multi = Member(replace(single.spec, labels="multi"), single.network)
+    probs = Predictor([multi], "cpu", views, WindowSettings(window=window, stride=stride))([image])[0]
+    maps = torch.cat(naive(network, image, window, stride, "gaussian", tta or "scale:1", torch.sigmoid)).double()
+    expected = maps.amax(0) if merge == "max" else maps.mean(0)
+    if merge == "gmean":
+        expected = maps.logit().mean(0).sigmoid()
+    # The logit magnifies the rounding of float32 near 1.
+    np.testing.assert_allclose(probs, expected.numpy(), atol=1e-4 if merge == "gmean" else 2e-5)
 
 
 @pytest.mark.parametrize("tta", [None, ("hflip", "scale:0.7")])
