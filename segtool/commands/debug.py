@@ -98,7 +98,9 @@ def _examine(
     assert trainer is not None
     if settings.preview:
         batches = trainer.batches.load(trainer.batches.plan(range(1)))
-        preview_batches(folder / "preview.png", batches, ON_PREVIEW, dataset.classes, dataset.palette)
+        preview_batches(
+            folder / "preview.png", batches, ON_PREVIEW, dataset.classes, dataset.palette, multi=dataset.multi
+        )
     network_checks = _check_network(trainer, options, losses)
     _predict_and_evaluate(folder, sample, held, settings)
     # Further images, so that the verdict does not depend on a handful.
@@ -117,7 +119,7 @@ def _choose_sample(
     candidates = limit(records, MASKS_READ)
     counts = count_pixels(dataset, candidates, tracker(settings.output.quiet))
     chosen = [candidates[i] for i in cover_classes(counts, settings.samples)]
-    sizes = [Size(*dataset.read_pair(record)[1].shape) for record in chosen]
+    sizes = [Size(*dataset.read_pair(record)[1].shape[-2:]) for record in chosen]
     return chosen, checks.data_holds(dataset.classes, counts, sizes)
 
 

@@ -47,6 +47,7 @@ def run(settings: PlanSettings) -> Result:
                 weights,
                 settings.time_limit,
                 stopwatch.seconds,
+                multi=dataset.multi,
             )
         )
         if settings.threads:

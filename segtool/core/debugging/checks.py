@@ -144,11 +144,19 @@ class MaskFit:
         self.truths: list[Probs] = []
 
     def add(self, probs: Probs, mask: Array) -> None:
-        """Add an image: probabilities float32 (C, H, W) and mask uint8 (H, W); only a small grid of them is kept."""
+        """Add an image; only a small grid of it is kept.
+
+        Args:
+            probs: float32 (C, H, W).
+            mask: uint8 (H, W), or planes (C, H, W) of classes that may overlap.
+        """
         grid = (GRID, GRID)
         self.probs.append(np.stack([cv2.resize(p, grid, interpolation=cv2.INTER_AREA) for p in probs]))
-        small = resize_mask(mask, Size(*grid))
-        self.truths.append((small == np.arange(len(probs))[:, None, None]).astype(np.float32))
+        if mask.ndim == 3:
+            truth = np.stack([resize_mask(plane, Size(*grid)) == 1 for plane in mask])
+        else:
+            truth = resize_mask(mask, Size(*grid)) == np.arange(len(probs))[:, None, None]
+        self.truths.append(truth.astype(np.float32))
 
     def check(self, *, pretrained: bool) -> Check:
         """Return the verdict for all images added."""

@@ -14,8 +14,13 @@ def preview_batches(
     count: int,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]] | None = None,
+    *,
+    multi: bool = False,
 ) -> None:
-    """Draw the first `count` images of some batches as the network sees them, each with its mask or masks."""
+    """Draw the first `count` images of some batches as the network sees them, each with its mask or masks.
+
+    `multi`: masks are planes of classes that may overlap.
+    """
     samples: list[tuple[str, Pixels, Sequence[Array]]] = []
     for batch in batches:
         for slot, (image, mask, weight) in enumerate(zip(batch.images, batch.masks, batch.weights, strict=True)):
@@ -26,4 +31,4 @@ def preview_batches(
             samples.append((caption, image.numpy(), masks))
         if len(samples) >= count:
             break
-    write_preview(path, samples[:count], classes, palette)
+    write_preview(path, samples[:count], classes, palette, multi=multi)

@@ -205,8 +205,8 @@ def _part_stats(facts: Sequence[ImageFacts], part: str) -> PartStats | None:
         width=(min(widths), int(np.median(widths)), max(widths)),
         turned=_ids(one for one in chosen if one.turned),
         constant=_ids(one for one in chosen if one.constant),
-        empty=_ids(one for one in masks if one.pixels[0] and not one.pixels[1:].any()),
-        ignored=_ids(one for one in masks if not one.pixels.any()),
+        empty=_ids(one for one in masks if one.holds == "nothing"),
+        ignored=_ids(one for one in masks if one.holds == "ignored pixels"),
         unlabelled=sum(one.record.mask is None for one in chosen),
     )
 

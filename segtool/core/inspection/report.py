@@ -67,7 +67,7 @@ def _part_lines(name: str, part: PartStats) -> list[str]:
     told = [
         (part.turned, "are turned by their EXIF tag; segtool reads them upright"),
         (part.constant, "have a single colour"),
-        (part.empty, "have an empty mask (class 0 alone)"),
+        (part.empty, "have an empty mask (no object)"),
         (part.ignored, "have a mask that ignores all pixels"),
     ]
     found = [f"{len(ids)} {name} images {what} ({_some(ids)})" for ids, what in told if ids]

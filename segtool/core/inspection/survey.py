@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from segtool.core import images
 from segtool.core.dataset.dataset import Dataset, Record
+from segtool.core.documents import read_json
 from segtool.core.inspection.thumbnails import SIDE, shrink, to_grey
+from segtool.core.planes import PlanesJson, class_pixels
 from segtool.core.reporting.pictures import to_rgb
 from segtool.core.reporting.progress import Track, silent
 from segtool.core.scoring.components import component_runs
@@ -56,6 +58,7 @@ class ImageFacts:
             (4, C); None without an image and a mask that can be used.
         mask_digest: digest of such a mask, else empty.
         ignored: pixels of the mask that are ignored.
+        holds: `nothing`: no class but class 0, or none of classes that may overlap; `ignored pixels`: these alone.
         objects: number of 8-connected components by class and by bin of their area: rows of class, bin, number; class 0
             counts, too.
     """
@@ -73,6 +76,7 @@ class ImageFacts:
     quadrants: npt.NDArray[np.int64] | None = None
     mask_digest: bytes = b""
     ignored: int = 0
+    holds: Literal["objects", "nothing", "ignored pixels"] = "objects"
     objects: npt.NDArray[np.int32] | None = None
 
     @property
@@ -107,22 +111,25 @@ def look_at(dataset: Dataset, record: Record, part: Part) -> ImageFacts:
 
     image = tried(lambda: "unreadable image", dataset.read_image)
     mask = tried(lambda: _kind_of_mask_fault(record), dataset.read_mask) if record.mask else None
-    if image is not None and mask is not None and image.shape[:2] != mask.shape:
-        faults.append(_mismatch(record, Size(*image.shape[:2]), Size(*mask.shape)))
+    if image is not None and mask is not None and image.shape[:2] != mask.shape[-2:]:
+        faults.append(_mismatch(record, Size(*image.shape[:2]), Size(*mask.shape[-2:])))
         mask = None
     facts: dict[str, object] = {}
     if image is not None:
         facts |= _image_facts(image, record)
     if image is not None and mask is not None:
-        facts |= _mask_facts(mask, len(dataset.classes))
+        facts |= _plane_facts(mask) if dataset.multi else _mask_facts(mask, len(dataset.classes))
     return ImageFacts(record, part, tuple(faults), **facts)  # type: ignore[arg-type]
 
 
 def _kind_of_mask_fault(record: Record) -> str:
     """Return the kind of a fault for which the mask could not be read: its file, or its values."""
+    assert record.mask is not None
     try:
-        assert record.mask is not None
-        images.read_indices(record.mask)
+        if record.mask.suffix == ".json":
+            read_json(record.mask, PlanesJson)
+        else:
+            images.read_indices(record.mask)
     except SegtoolError:
         return "unreadable mask"
     return "values that are no class"
@@ -179,7 +186,31 @@ def _mask_facts(mask: images.Array, classes: int) -> dict[str, object]:
         "quadrants": counts[:, :classes],
         "mask_digest": blake2b(mask.tobytes(), digest_size=16).digest(),
         "ignored": int(counts[:, images.IGNORE].sum()),
+        "holds": _holds(bool(counts[:, 1:classes].any()), bool(counts[:, :classes].any())),
         "objects": _objects(mask, classes),
+    }
+
+
+def _holds(objects: bool, known: bool) -> str:
+    return "objects" if objects else "nothing" if known else "ignored pixels"
+
+
+def _plane_facts(planes: images.Array) -> dict[str, object]:
+    """Return what `_mask_facts` does of planes (C, H, W), each on its own; a pixel is ignored if all classes do."""
+    row, column = planes.shape[1] // 2, planes.shape[2] // 2
+    parts = [(top, left) for top in (slice(row), slice(row, None)) for left in (slice(column), slice(column, None))]
+    objects = [np.zeros((0, 3), np.int32)]
+    for index, plane in enumerate(planes):
+        # Class 0 is what lies around the objects.
+        found = _objects((plane == 1).astype(np.uint8), 2)
+        objects.append(found[found[:, 0] == 1] + np.array([index - 1, 0, 0], np.int32))
+    ignored = (planes == images.IGNORE).all(0)
+    return {
+        "quadrants": np.array([class_pixels(planes[:, top, left], len(planes)) for top, left in parts]),
+        "mask_digest": blake2b(planes.tobytes(), digest_size=16).digest(),
+        "ignored": int(ignored.sum()),
+        "holds": _holds(bool((planes == 1).any()), not ignored.all()),
+        "objects": np.concatenate(objects),
     }
 
 

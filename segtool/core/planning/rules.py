@@ -66,6 +66,8 @@ class Plan:
     choices: list[Choice] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     predict_with: str = ""
+    # Whether classes may overlap, so that none is a background.
+    multi: bool = False
 
     def choose(self, option: str, value: Any, why: str) -> None:
         """Add a line."""
@@ -102,8 +104,9 @@ class Plan:
 
     @property
     def widths(self) -> list[float]:
-        """The side in pixels of the median object of each class but class 0, taken as a square; narrow ones first."""
-        areas = [found.median for found in self.findings.classes[1:] if found.objects and not found.rare]
+        """The side in pixels of the median object of each class but a background, as a square; narrow ones first."""
+        objects = self.findings.classes[0 if self.multi else 1 :]
+        areas = [found.median for found in objects if found.objects and not found.rare]
         return sorted(map(math.sqrt, areas)) or [math.inf]
 
     @property
@@ -181,6 +184,9 @@ def batch(plan: Plan) -> None:
 
 def loss(plan: Plan) -> None:
     """5. A pixel loss that learns fast and a region loss that is close to the score; mild weights if uneven."""
+    if plan.multi:
+        plan.choose("loss", "bce+dice", "each class on its own: cross-entropy learns fast, Dice minds the overlap")
+        return
     if len(plan.classes) == 2:
         plan.choose("loss", "bce+dice", "two classes: cross-entropy learns fast, Dice minds the overlap")
         return
