@@ -21,7 +21,7 @@ if [ "$*" = "$KILL" ]; then kill -9 $$; fi
 command=$1
 while [ "$1" != -o ]; do shift; done
 case $command in
-    split | submit | noise-rank) echo done > "$2.done.json" ;;
+    split | submit | threshold | noise-rank) echo done > "$2.done.json" ;;
     *) mkdir -p "$2/masks" && touch "$2/masks/a.png" && echo done > "$2/done.json" ;;
 esac
 """
@@ -53,7 +53,7 @@ class Example:
         return self.log.read_text().splitlines() if self.log.exists() else []
 
 
-@pytest.fixture(params=["quickstart", "camvid"])
+@pytest.fixture(params=["quickstart", "camvid", "hands"])
 def example(request: pytest.FixtureRequest, tmp_path: Path) -> Example:
     return Example(request.param, tmp_path)
 
@@ -62,7 +62,7 @@ def example(request: pytest.FixtureRequest, tmp_path: Path) -> Example:
 def test_make_runs_every_step_once_and_a_second_make_none(example: Example, jobs: str) -> None:
     assert example.make(jobs) == 0
     calls = example.calls()
-    assert len(calls) == len(set(calls)) == {"quickstart": 10, "camvid": 6}[example.name]
+    assert len(calls) == len(set(calls)) == {"quickstart": 10, "camvid": 6, "hands": 10}[example.name]
     assert calls[-1].startswith("evaluate"), "the score table ends the output"
     assert example.make(jobs) == 0
     assert example.calls() == calls

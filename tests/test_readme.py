@@ -18,7 +18,7 @@ from segtool.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = ("quickstart", "camvid")
+EXAMPLES = ("quickstart", "camvid", "hands")
 # What `make` is called with in their folders.
 TARGETS = [
     ("quickstart",),
