@@ -11,7 +11,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +22,19 @@ from segtool.core.predictions.growing_planes import HALF, Levels
 from segtool.core.predictions.plane_decision import ClassRule, PlaneDecision
 from segtool.core.predictions.probability_maps import ProbReader, class_levels, lowest_level
 from segtool.core.reporting.progress import Track, silent
-from segtool.core.scoring.bootstrap import Difference, paired_difference
 from segtool.core.scoring.planes import SCORED, PlaneCounts, class_plane_counts
-from segtool.core.tuning.coordinate_ascent import Folds
+from segtool.core.tuning.coordinate_ascent import Ascent, Folds, fit_rest
 from segtool.core.tuning.empty_images import ROUNDING, best_gap, image_curve
 from segtool.core.tuning.objective import Floats
 from segtool.core.tuning.plane_objective import PlaneMetric
 from segtool.core.tuning.seeds import LOWER
 from segtool.core.tuning.threshold_curves import LEVELS, ThresholdCurves, area_histograms, best_levels, peak_histograms
-from segtool.core.tuning.thresholds import Fitted, Step
+from segtool.core.tuning.thresholds import Fitted
 
 Ints = npt.NDArray[np.int64]
-# The rule of each class, for each fit.
-Rules = Sequence[tuple[ClassRule, ...]]
+# The rule of each class; and that for each fit.
+Rule = tuple[ClassRule, ...]
+Rules = Sequence[Rule]
 
 
 @dataclass(frozen=True)
@@ -60,66 +59,33 @@ class PlaneImages(Folds):
                 yield number, index, levels, truth.plane(index)
 
 
-class State(NamedTuple):
-    """What the fits have come to: the rules of each, and its counts, int64 (fits, N, 4, C)."""
+class PlaneAscent(Ascent[Rule]):
+    """The ascent of the rules of all classes, each class on its own; counts are int64 (fits, N, 4, C)."""
 
-    rules: tuple[tuple[ClassRule, ...], ...]
-    counts: PlaneCounts
-
-
-class PlaneAscent:
-    """Better rules, one kind of parameter after the other, for all fits; each class on its own.
-
-    Attributes:
-        used: bool (N,) for each fit, the images that it sees.
-        rules: of each fit so far.
-        counts: what these make of every image, int64 (fits, N, 4, C).
-    """
-
-    def __init__(self, images: PlaneImages, metric: PlaneMetric) -> None:
-        self.images, self.metric = images, metric
-        self.used = [images.used(fold) for fold in images.left_out]
-        self.rules = [(ClassRule(),) * metric.classes] * len(self.used)
-        self.counts = measure(images, self.rules)[0]
-
-    @property
-    def nested(self) -> PlaneCounts:
-        """What is made of each image by the fit that does not see it, int64 (N, 4, C)."""
-        return self.counts[self.images.folds, np.arange(len(self.images.folds))]
-
-    @property
-    def state(self) -> State:
-        """The rules and their counts."""
-        return State(tuple(self.rules), self.counts.copy())
-
-    def go_back(self, state: State) -> None:
-        """Take an earlier state for the present one."""
-        self.rules, self.counts = list(state.rules), state.counts.copy()
-
-    def gain(self, before: PlaneCounts) -> Difference:
-        """Return what nested scores gain over counts of every image, int64 (N, 4, C), with an interval."""
-        first, second = (self.metric.additive(counts) for counts in (before, self.nested))
-        return paired_difference(first, second, self.images.groups, score=self.metric.of_sums)
+    images: PlaneImages
+    metric: PlaneMetric
 
     def step(self, proposed: Rules, counts: PlaneCounts) -> None:
         """Take the rule of each class that is better on the images each fit sees."""
         for fit, used in enumerate(self.used):
             better = self.metric.own(counts[fit, used]) > self.metric.own(self.counts[fit, used]) + ROUNDING
-            pairs = zip(self.rules[fit], proposed[fit], better, strict=True)
-            self.rules[fit] = tuple(new if better else old for old, new, better in pairs)
+            pairs = zip(self.decisions[fit], proposed[fit], better, strict=True)
+            self.decisions[fit] = tuple(new if better else old for old, new, better in pairs)
             self.counts[fit][:, :, better] = counts[fit][:, :, better]
 
     def measured_step(self, proposed: Rules) -> None:
         """`step` by rules that are still to be measured, if any is new."""
-        if list(proposed) != self.rules:
+        if list(proposed) != self.decisions:
             self.step(proposed, measure(self.images, proposed)[0])
 
     def tried(self, change: Callable[[ClassRule], ClassRule]) -> Rules:
         """Return the present rules of the fitted classes, changed."""
         fitted = set(self.metric.fitted)
-        return [
-            tuple(change(rule) if index in fitted else rule for index, rule in enumerate(rules)) for rules in self.rules
-        ]
+
+        def changed(rules: Rule) -> Rule:
+            return tuple(change(rule) if index in fitted else rule for index, rule in enumerate(rules))
+
+        return list(map(changed, self.decisions))
 
 
 def fit_planes(
@@ -127,8 +93,10 @@ def fit_planes(
 ) -> Fitted:
     """Fit on all images, and on all but each fold."""
     by_fold = level_curves(images, metric)
-    ascent = PlaneAscent(images, metric)
-    first, base = ascent.state, ascent.counts[-1].copy()
+    plain = (ClassRule(),) * metric.classes
+    base = measure(images, [plain])[0][0]
+    ascent = PlaneAscent(images, metric, plain, base)
+    first = ascent.state
     everyone = range(images.count)
     curves = [
         {index: one.curves([other for other in everyone if other != fold])[0, 0] for index, one in by_fold.items()}
@@ -137,23 +105,13 @@ def fit_planes(
     ascent.measured_step(
         [
             tuple(_with_threshold(rule, curve.get(index)) for index, rule in enumerate(rules))
-            for rules, curve in zip(ascent.rules, curves, strict=True)
+            for rules, curve in zip(ascent.decisions, curves, strict=True)
         ]
     )
-    steps = [_told(ascent, "thresholds", base)]
-    if areas:
-        before = ascent.nested
-        _fit_areas(ascent)
-        steps.append(_told(ascent, "minimum areas", before))
-    gains = ascent.gain(base).value > 0
-    steps = [step._replace(kept=gains) for step in steps]
-    if (seeds or empty) and not gains:
-        ascent.go_back(first)
-    if seeds:
-        steps.append(_fit_where_it_gains(ascent, "seeds", _fit_objects if areas else fit_seeds))
-    if empty:
-        steps.append(_fit_where_it_gains(ascent, "empty images", fit_empty))
-    decision, shown = PlaneDecision(ascent.rules[-1]), np.stack([curves[-1][index] for index in metric.fitted])
+    rules = {"seeds": _fit_objects if areas else fit_seeds} if seeds else {}
+    rules |= {"empty images": fit_empty} if empty else {}
+    steps = fit_rest(ascent, first, _fit_areas if areas else None, rules)
+    decision, shown = PlaneDecision(ascent.decisions[-1]), np.stack([curves[-1][index] for index in metric.fitted])
     return Fitted(decision, shown, base, ascent.counts[-1], ascent.nested, ascent.gain(base), steps)
 
 
@@ -221,7 +179,7 @@ def fit_seeds(ascent: PlaneAscent) -> None:
 
     With a seed, small objects may be right, so each is tried without the minimum area, too.
     """
-    best: list[dict[int, tuple[float, ClassRule]]] = [{} for _ in ascent.rules]
+    best: list[dict[int, tuple[float, ClassRule]]] = [{} for _ in ascent.decisions]
     for share in LOWER:
         rules = ascent.tried(_lowered(share))
         for index, curves in peak_curves(ascent, rules).items():
@@ -233,14 +191,14 @@ def fit_seeds(ascent: PlaneAscent) -> None:
     ascent.measured_step(
         [
             tuple(found[index][1] if index in found else rule for index, rule in enumerate(own))
-            for own, found in zip(ascent.rules, best, strict=True)
+            for own, found in zip(ascent.decisions, best, strict=True)
         ]
     )
 
 
 def fit_empty(ascent: PlaneAscent) -> None:
     """Take bounds where they are better, at the present rules or at lowered thresholds without areas."""
-    starts: list[Rules] = [list(ascent.rules)]
+    starts: list[Rules] = [list(ascent.decisions)]
     for share in LOWER:
         lower = _lowered(share, keep_small=True)
         starts.append(ascent.tried(lower))
@@ -287,7 +245,7 @@ def _bounded(
 def _fit_objects(ascent: PlaneAscent) -> None:
     """Take seeds, and then other minimum areas, where they are better."""
     fit_seeds(ascent)
-    if any(rule.seed for rules in ascent.rules for rule in rules):
+    if any(rule.seed for rules in ascent.decisions for rule in rules):
         _fit_areas(ascent)
 
 
@@ -300,25 +258,9 @@ def _fit_areas(ascent: PlaneAscent) -> None:
                 replace(rule, min_area=_best_area(curves[index].curves([fit])[0, 0])) if index in curves else rule
                 for index, rule in enumerate(rules)
             )
-            for fit, rules in enumerate(ascent.rules)
+            for fit, rules in enumerate(ascent.decisions)
         ]
     )
-
-
-def _fit_where_it_gains(ascent: PlaneAscent, name: str, fit: Callable[[PlaneAscent], None]) -> Step:
-    """Fit, and go back where that gains nothing on images that it was not fitted on."""
-    before, nested = ascent.state, ascent.nested
-    fit(ascent)
-    step = _told(ascent, name, nested)
-    if not step.kept:
-        ascent.go_back(before)
-    return step
-
-
-def _told(ascent: PlaneAscent, name: str, before: PlaneCounts) -> Step:
-    """Return what the last step has brought over `before`, the nested counts, int64 (N, 4, C)."""
-    score, gain = ascent.metric.score, ascent.gain(before)
-    return Step(name, score(ascent.counts[-1]), score(ascent.nested), gain, gain.value > 0)
 
 
 def _alike(rules: Rules, index: int) -> dict[ClassRule, list[int]]:

@@ -13,9 +13,10 @@ from segtool.core.predictions.plane_decision import PlaneDecision
 from segtool.core.predictions.probability_maps import lowest_level
 from segtool.core.reporting.tables import Table
 from segtool.core.scoring.scores import METRIC_NAMES
+from segtool.core.tuning.coordinate_ascent import Step
 from segtool.core.tuning.objective import Metric
 from segtool.core.tuning.plane_objective import PlaneMetric
-from segtool.core.tuning.thresholds import Fitted, Step
+from segtool.core.tuning.thresholds import Fitted
 
 # Of each class's rule, what takes out more than small objects.
 RULES = ("seed", "min_pixels", "min_peak")

@@ -9,36 +9,19 @@
 How each step is taken, and what nested means, says `coordinate_ascent`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from segtool.core.predictions.decision import Decision, read_masks, shortest
 from segtool.core.predictions.plane_decision import PlaneDecision
 from segtool.core.scoring.bootstrap import Difference
-from segtool.core.tuning.coordinate_ascent import CoordinateAscent, Images, measure
+from segtool.core.tuning.coordinate_ascent import CoordinateAscent, Images, Step, fit_rest, measure
 from segtool.core.tuning.empty_images import fit_empty
 from segtool.core.tuning.objective import Counts, Floats, Metric
 from segtool.core.tuning.seeds import fit_seeds
 from segtool.core.tuning.threshold_curves import HALF, LEVELS, ThresholdCurves, add_levels, area_histograms, best_levels
-
-
-class Step(NamedTuple):
-    """What a step brings.
-
-    Attributes:
-        fitted, nested: the score after it on the images it was fitted on, and by nested cross-validation.
-        gain: of the nested score over the one before it.
-        kept: whether the fit has it.
-    """
-
-    name: str
-    fitted: float
-    nested: float
-    gain: Difference
-    kept: bool
 
 
 @dataclass(frozen=True)
@@ -83,19 +66,9 @@ def fit_decision(images: Images, metric: Metric, *, areas: bool, seeds: bool = F
                 )
             ]
         )
-    steps = [_told(ascent, "thresholds", base)]
-    if areas:
-        before = ascent.nested
-        _fit_areas(ascent)
-        steps.append(_told(ascent, "minimum areas", before))
-    gains = ascent.gain(base).value > 0
-    steps = [step._replace(kept=gains) for step in steps]
-    if (seeds or empty) and not gains:
-        ascent.go_back(first)
-    if seeds:
-        steps.append(_fit_where_it_gains(ascent, "seeds", _fit_objects if areas else fit_seeds))
-    if empty:
-        steps.append(_fit_where_it_gains(ascent, "empty images", fit_empty))
+    rules = {"seeds": _fit_objects if areas else fit_seeds} if seeds else {}
+    rules |= {"empty images": fit_empty} if empty else {}
+    steps = fit_rest(ascent, first, _fit_areas if areas else None, rules)
     return Fitted(
         ascent.decisions[-1], curves[-1][:, 0], base, ascent.counts[-1], ascent.nested, ascent.gain(base), steps
     )
@@ -118,23 +91,6 @@ def _fit_areas(ascent: CoordinateAscent) -> None:
             for fit, current in enumerate(ascent.decisions)
         ]
     )
-
-
-def _fit_where_it_gains(ascent: CoordinateAscent, name: str, fit: Callable[[CoordinateAscent], None]) -> Step:
-    """Fit, and go back where that gains nothing on images that it was not fitted on."""
-    before = ascent.state
-    nested = ascent.nested
-    fit(ascent)
-    step = _told(ascent, name, nested)
-    if not step.kept:
-        ascent.go_back(before)
-    return step
-
-
-def _told(ascent: CoordinateAscent, name: str, before: Counts) -> Step:
-    """Return what the last step has brought over `before`, the nested counts, int64 (N, 3, C)."""
-    score, gain = ascent.metric.score, ascent.gain(before)
-    return Step(name, score(ascent.counts[-1]), score(ascent.nested), gain, gain.value > 0)
 
 
 def level_curves(images: Images, metric: Metric) -> ThresholdCurves:
