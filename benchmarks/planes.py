@@ -156,8 +156,7 @@ def plain_predict(dataset: Dataset, records: list[Record]) -> float:
 def segtool_predict(dataset: Dataset, records: list[Record]) -> float:
     from segtool.core.inference.predictor import Member, Predictor
     from segtool.core.models.build import NetworkSpec
-    from segtool.core.predictions.growing_planes import GrowingPlanes
-    from segtool.core.predictions.plane_decision import PlaneDecision
+    from segtool.core.predictions.plane_decision import GrowingPlanes, PlaneDecision
 
     network = plain_network(len(dataset.classes)).to(memory_format=torch.channels_last).eval()
     spec = NetworkSpec("unet", ENCODER, dataset.classes, 3, MEAN, STD, None, "fp32", labels="multi")
@@ -165,7 +164,7 @@ def segtool_predict(dataset: Dataset, records: list[Record]) -> float:
     start = time.perf_counter()
     for record in records:
         image = dataset.read_image(record)
-        growing = GrowingPlanes(rule, len(dataset.classes), Size(*image.shape[:2]))
+        growing = GrowingPlanes(rule, Size(*image.shape[:2]))
         for band in predictor.stream([image]):
             growing.add_probs(band.top, band.probs)
         growing.finish()

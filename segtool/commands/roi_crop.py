@@ -13,7 +13,7 @@ from segtool.core.dataset.dataset import Dataset, Record, load_dataset, relative
 from segtool.core.dataset.image_identity import identify
 from segtool.core.dataset.masks import mask_path
 from segtool.core.detection.files import DETECTIONS, DETECTOR
-from segtool.core.planes import Planes, read_planes, write_planes
+from segtool.core.planes import Planes, write_planes
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.roi.crops import BOXES, Crop, CroppedImage, cut, write_boxes
@@ -91,15 +91,11 @@ def _write_mask(path: Path, mask: images.Array, dataset: Dataset) -> None:
         images.write_mask(path, mask, dataset.palette)
 
 
-def _mask_size(record: Record, dataset: Dataset) -> tuple[int, ...]:
-    assert record.mask
-    return read_planes(record.mask, dataset.classes).size if dataset.multi else images.read_indices(record.mask).shape
-
-
 def _is_complete(record: Record, size: Size, dataset: Dataset) -> bool:
     try:
         shapes = [dataset.read_image(record).shape[:2]]
-        shapes += [_mask_size(record, dataset)] if record.mask else []
+        # Decoded whole: a killed call may have left half a file.
+        shapes += [dataset.read_mask(record).shape[-2:]] if record.mask else []
     except SegtoolError:
         return False
     return all(shape == size for shape in shapes)

@@ -31,6 +31,23 @@ DEEPEST = 50
 MOST_CHANNELS = 512
 
 
+class Labelled:
+    """What has classes of which a pixel has one, or any number."""
+
+    classes: tuple[str, ...]
+    labels: Labels
+
+    @property
+    def multi(self) -> bool:
+        """Whether classes may overlap: masks are then planes, one for each class."""
+        return self.labels == "multi"
+
+    @property
+    def planes(self) -> tuple[str, ...] | None:
+        """The names of classes that may overlap; None where each pixel has one class."""
+        return self.classes if self.multi else None
+
+
 @dataclass(frozen=True)
 class Record:
     """One image: its id, the paths of its files, and its other columns in the CSV."""
@@ -55,7 +72,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Labelled):
     """A data set: classes, the meaning of its mask values, and its images in the order of its CSVs."""
 
     path: Path
@@ -76,16 +93,6 @@ class Dataset:
     ignore_nodata: bool = False
     # Whether a pixel has one class, or any number of them (`multi`), and none is the background.
     labels: Labels = "single"
-
-    @property
-    def multi(self) -> bool:
-        """Whether classes may overlap: masks are then planes, one for each class."""
-        return self.labels == "multi"
-
-    @property
-    def planes(self) -> tuple[str, ...] | None:
-        """The names of classes that may overlap; None where each pixel has one class."""
-        return self.classes if self.multi else None
 
     @property
     def binary(self) -> bool:
@@ -149,6 +156,14 @@ class Dataset:
     def scored_planes(self, record: Record) -> Planes:
         """Read the masks as `read_planes` does; missing pixels are ignored where `ignore_nodata` says so."""
         return Planes.of(self.read_mask(record)) if self.ignore_nodata else self.read_planes(record)
+
+    def mask_size(self, record: Record) -> Size:
+        """Return height and width of the mask. Raises SegtoolError if the record has none."""
+        if self.multi:
+            return self.read_planes(record).size
+        if record.mask is None:
+            raise SegtoolError(f"image {record.image_id!r} has no mask in {self.path}")
+        return images.image_size(record.mask)
 
     def _read_mask(self, record: Record) -> images.Array:
         if self.multi:
@@ -236,7 +251,9 @@ def load_dataset(data: Path) -> Dataset:
     names = tuple(str(name) for name in classes)
     if len(set(names)) != len(names) or not all(names):
         raise SegtoolError(f"{path}: class names must be distinct and not empty")
-    labels = _read_labels(content, path)
+    labels = read_labels(content, path)
+    if labels == "multi" and "ignore_index" in content:
+        raise SegtoolError(f"{path}: with labels: multi no value of a mask is ignored; remove ignore_index")
     fewest, most = (1, MOST_PLANES) if labels == "multi" else (2, images.MAX_CLASSES)
     if not fewest <= len(names) <= most:
         raise SegtoolError(f"{path}: {len(names)} classes; segtool takes {fewest} to {most}")
@@ -343,13 +360,11 @@ def check_same_size(record: Record, image: Size, mask: Size) -> None:
         raise SegtoolError(f"mask {record.mask} is {mask} (HxW), its image {record.image} is {image}")
 
 
-def _read_labels(content: Mapping[str, Any], path: Path) -> Labels:
-    """Return whether a pixel has one class or several."""
+def read_labels(content: Mapping[str, Any], path: Path) -> Labels:
+    """Return whether a pixel has one class, as where nothing is said, or several."""
     labels: Labels = content.get("labels", "single")
     if labels not in get_args(Labels):
         raise SegtoolError(f"{path}: labels is {labels!r}; write {' or '.join(get_args(Labels))}")
-    if labels == "multi" and "ignore_index" in content:
-        raise SegtoolError(f"{path}: with labels: multi no value of a mask is ignored; remove ignore_index")
     return labels
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from segtool.core.dataset.dataset import Dataset, Origin, Record, load_dataset
 from segtool.core.dataset.image_identity import same_picture
-from segtool.core.images import IGNORE, check_size, image_size
+from segtool.core.images import IGNORE, check_size
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.data import ExtraSettings
 
@@ -32,6 +32,8 @@ def relabel(settings: ExtraSettings, dataset: Dataset, train: Sequence[Record]) 
     other = load_dataset(settings.relabel)
     if other.path.resolve() == dataset.path.resolve():
         raise UsageError(f"--relabel {other.path} is the data set itself")
+    if other.labels != dataset.labels:
+        raise SegtoolError(f"--relabel {other.path} has labels: {other.labels}, {dataset.path} has {dataset.labels}")
     if other.classes != dataset.classes:
         raise SegtoolError(
             f"--relabel {other.path} has the classes {', '.join(other.classes)};"
@@ -64,4 +66,4 @@ def _check(record: Record, other: Dataset, dataset: Dataset) -> None:
         raise SegtoolError(f"{where} has soft targets, which --extra takes and --relabel does not")
     if not same_picture(record.files, own.files):
         raise SegtoolError(f"{where} ({record.image}) has different pixels in {dataset.path} ({own.image})")
-    check_size(own.image, image_size(record.mask), f"--relabel mask {record.mask}")
+    check_size(own.image, other.mask_size(record), f"--relabel mask {record.mask}")

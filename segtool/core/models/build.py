@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from segtool.core.dataset.dataset import Labels
+from segtool.core.dataset.dataset import Labelled, Labels
 from segtool.core.dataset.intensity import Intensity
 from segtool.errors import SegtoolError, UsageError, did_you_mean
 from segtool.settings.model import check_arch
@@ -24,7 +24,7 @@ AUX_DROPOUT = 0.2
 
 
 @dataclass(frozen=True)
-class NetworkSpec:
+class NetworkSpec(Labelled):
     """Everything needed to rebuild a trained network and to prepare its input. Stored in every checkpoint."""
 
     arch: str
@@ -46,11 +46,6 @@ class NetworkSpec:
     nodata: float | None = None
     # Whether a pixel has one class (softmax) or any number of them (a sigmoid for each).
     labels: Labels = "single"
-
-    @property
-    def multi(self) -> bool:
-        """Whether classes may overlap."""
-        return self.labels == "multi"
 
     @property
     def intensity(self) -> Intensity:

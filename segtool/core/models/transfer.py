@@ -19,7 +19,7 @@ def init_spec(run: Path) -> NetworkSpec:
 
 
 def load_run_weights(network: nn.Module, spec: NetworkSpec, run: Path) -> str:
-    """Load another run's best weights, without the heads if its classes differ, and return a line that says which.
+    """Load another run's best weights, without the heads if its classes or labels differ, and say which in a line.
 
     Raises:
         SegtoolError: `run` is not a finished run folder, or its checkpoint is broken.
@@ -31,7 +31,8 @@ def load_run_weights(network: nn.Module, spec: NetworkSpec, run: Path) -> str:
     for name in ("arch", "encoder", "channels", "dtype"):
         if getattr(theirs, name) != getattr(spec, name):
             raise UsageError(f"--init {run}: its {name} is {getattr(theirs, name)}, not {getattr(spec, name)}")
-    same, own = theirs.classes == spec.classes, network.state_dict()
+    own, facts = network.state_dict(), [(one.labels, one.classes) for one in (theirs, spec)]
+    same = facts[0] == facts[1]
     weights = {k: v for k, v in content["weights"].items() if not k.startswith(HEADS) or (same and k in own)}
     if missing := [k for k in own if k not in weights and not k.startswith(HEADS)]:
         raise SegtoolError(f"the weights in {path} do not fit its network: {missing[0]} is missing")
@@ -40,5 +41,6 @@ def load_run_weights(network: nn.Module, spec: NetworkSpec, run: Path) -> str:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise SegtoolError(f"the weights in {path} do not fit its network: {reason}") from error
-    head = "" if same else f", without the head: its classes differ ({', '.join(theirs.classes)})"
+    told = f"labels: {theirs.labels}" if theirs.labels != spec.labels else ", ".join(theirs.classes)
+    head = "" if same else f", without the head: its classes differ ({told})"
     return f"weights: those of {path}{head}"

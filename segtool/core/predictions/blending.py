@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from segtool.core.images import Array
 from segtool.core.planes import Planes
+from segtool.core.predictions.bit_planes import HALF, BitPlanes, decide_planes
 from segtool.core.predictions.folder import Predictions
-from segtool.core.predictions.growing_planes import HALF, BitPlanes, decide_planes
 from segtool.core.predictions.probability_maps import SCALE, Probs, decide, lowest_level
 
 Levels = npt.NDArray[np.uint16]

@@ -17,9 +17,9 @@ from typing import Any, Required, TypedDict
 from segtool.core.dataset.dataset import Labels
 from segtool.core.documents import read_json
 from segtool.core.files import digest_file
+from segtool.core.predictions import plane_decision
 from segtool.core.predictions.decision import Decision
-from segtool.core.predictions.plane_decision import HALF, PlaneDecision
-from segtool.core.predictions.plane_decision import ClassRule as PlaneRule
+from segtool.core.predictions.plane_decision import PlaneDecision
 from segtool.core.scoring.fits import THRESHOLDS, Fit, read_fits
 from segtool.errors import SegtoolError
 
@@ -103,12 +103,12 @@ def read_plane_decision(path: Path, classes: Sequence[str]) -> PlaneDecision:
     return replace(decision, fit=_fit(content, path)) if decision != PlaneDecision.half(len(rules)) else decision
 
 
-def _plane_rule(row: Mapping[str, Any], name: str, path: Path) -> PlaneRule:
+def _plane_rule(row: Mapping[str, Any], name: str, path: Path) -> plane_decision.ClassRule:
     if row.get("weight", 1) != 1:
         raise SegtoolError(f"{path}: {name} has a weight, but with labels: multi no class takes a pixel from another")
     threshold = _threshold(row, name, path)
-    return PlaneRule(
-        HALF if threshold is None else threshold,
+    return plane_decision.ClassRule(
+        plane_decision.HALF if threshold is None else threshold,
         _pixels(row, "min_area", name, path),
         _probability(row, "seed", name, path),
         _pixels(row, "min_pixels", name, path),

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from segtool.core import images
 from segtool.core.artifacts import output as artifacts
 from segtool.core.artifacts.stamps import Stamp
-from segtool.core.dataset.dataset import Labels, check_image_id
+from segtool.core.dataset.dataset import Labelled, Labels, check_image_id, read_labels
 from segtool.core.dataset.image_names import ImageNames
 from segtool.core.dataset.masks import mask_path
 from segtool.core.documents import read_json
@@ -62,7 +62,7 @@ class Meta(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Labelled):
     """A finished prediction folder.
 
     Attributes:
@@ -86,16 +86,6 @@ class Predictions:
     data: Path | None = None
     fits: tuple[Fit, ...] = ()
     labels: Labels = "single"
-
-    @property
-    def multi(self) -> bool:
-        """Whether classes may overlap: masks are then planes, one for each class."""
-        return self.labels == "multi"
-
-    @property
-    def planes(self) -> tuple[str, ...] | None:
-        """The names of classes that may overlap; None where each pixel has one class."""
-        return self.classes if self.multi else None
 
     @property
     def ids(self) -> list[str]:
@@ -278,7 +268,7 @@ def open_predictions(path: Path) -> Predictions:
     fits = read_fits(meta.get("fitted"), path / "meta.json")
     data = path / meta["data"] if meta.get("data") else None
     members = tuple(meta.get("members", ()))
-    labels = _read_labels(meta, path / "meta.json")
+    labels = read_labels(meta, path / "meta.json")
     return Predictions(path, tuple(meta["classes"]), meta["subset"], sizes, oof, members, data, fits, labels)
 
 
@@ -320,17 +310,6 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         raise SegtoolError(f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist")
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-
-
-def _read_labels(meta: Meta, path: Path) -> Labels:
-    """Return whether a pixel has one class, as in every folder that does not say, or several."""
-    match meta.get("labels", "single"):
-        case "single":
-            return "single"
-        case "multi":
-            return "multi"
-        case labels:
-            raise SegtoolError(f"{path}: labels is {labels!r}, not single or multi")
 
 
 def _read_index(path: Path) -> tuple[dict[str, Size], frozenset[str]]:

@@ -13,13 +13,13 @@ from segtool.core.planes import Planes, read_notes, write_planes
 from segtool.core.predictions.decision import Decision, GrowingMask
 from segtool.core.predictions.folder import read_class_ids, read_predicted_planes
 from segtool.core.predictions.gate import gate, gate_planes
-from segtool.core.predictions.growing_planes import GrowingPlanes, PlaneRule
+from segtool.core.predictions.plane_decision import GrowingPlanes, PlaneDecision
 from segtool.core.predictions.probability_maps import ProbReader, Probs
 from segtool.values import Size
 
 Mask = images.Array | Planes
 # What decides masks.
-Rule = Decision | PlaneRule
+Rule = Decision | PlaneDecision
 Presence = npt.NDArray[np.float32]
 
 # The note of a mask of planes that holds the sum of all stored levels of its probabilities.
@@ -113,7 +113,7 @@ class PlaneMasks:
     def grow(self, rule: Rule | None, classes: int, size: Size) -> GrowingPlanes:
         """Begin an image's planes: without a rule, of the probabilities from 0.5."""
         assert not isinstance(rule, Decision)
-        return GrowingPlanes(rule, classes, size)
+        return GrowingPlanes(rule or PlaneDecision.half(classes), size)
 
     def gate(self, probs: Probs, presence: Presence, threshold: float) -> Probs:
         """Take classes out; the others stay as they are."""

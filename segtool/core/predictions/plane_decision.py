@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segtool.core import coco_rle
 from segtool.core.images import Array
 from segtool.core.planes import Planes
-from segtool.core.predictions.growing_planes import HALF, GrowingPlanes, Levels
-from segtool.core.predictions.probability_maps import ProbReader, lowest_level, open_probs
+from segtool.core.predictions.bit_planes import HALF, BitPlanes, Levels
+from segtool.core.predictions.probability_maps import ProbReader, Probs, lowest_level, open_probs, quantise
 from segtool.core.scoring.fits import Fit
 from segtool.values import Size
 
@@ -58,7 +59,13 @@ class ClassRule:
         return self.clean(plane, seeds, int(levels.max()))
 
     def clean(self, plane: Array, seeds: Array | None, peak: int) -> Array:
-        """Take out of a plane what it must not keep; the arguments are those of `PlaneRule.clean`."""
+        """Take out of a whole plane what it must not keep.
+
+        Args:
+            plane: the pixels that reach the threshold, uint8 (H, W) of zeros and ones.
+            seeds: those that reach the seed, likewise; None without a seed.
+            peak: the highest stored level of the class in the image.
+        """
         if peak < lowest_level(self.min_peak):
             return np.zeros_like(plane)
         if self.removes and plane.any():
@@ -78,7 +85,7 @@ class ClassRule:
 
 @dataclass(frozen=True)
 class PlaneDecision:
-    """The rule of each class, in the order of their ids; it is a `PlaneRule`.
+    """The rule of each class, in the order of their ids.
 
     Attributes:
         fit: how the rules were fitted, where they were.
@@ -110,10 +117,6 @@ class PlaneDecision:
         """Return the pixels whose levels, uint16 (C, ...), reach the seeds, bool (C, ...)."""
         return self._reached(levels, [rule.seed for rule in self.rules])
 
-    def clean(self, index: int, plane: Array, seeds: Array | None, peak: int) -> Array:
-        """Take out of a class's plane what it must not keep, as `PlaneRule.clean` says."""
-        return self.rules[index].clean(plane, seeds, peak)
-
     def read(self, path: Path, size: Size, whose: object) -> Planes:
         """The planes of stored probabilities.
 
@@ -124,7 +127,7 @@ class PlaneDecision:
 
     def decide(self, reader: ProbReader) -> Planes:
         """Return the planes of one image, band by band."""
-        growing = GrowingPlanes(self, len(self.rules), Size(*reader.shape[1:]))
+        growing = GrowingPlanes(self, Size(*reader.shape[1:]))
         for rows, levels in reader.bands():
             growing.add(rows.start, levels)
         return growing.finish()
@@ -133,3 +136,36 @@ class PlaneDecision:
     def _reached(levels: Levels, bounds: list[float]) -> npt.NDArray[np.bool_]:
         lowest = np.array([lowest_level(bound) for bound in bounds], np.uint16)
         return np.asarray(levels >= lowest.reshape(-1, *[1] * (levels.ndim - 1)))
+
+
+class GrowingPlanes:
+    """One image's planes, decided band by band, each class on its own."""
+
+    def __init__(self, decision: PlaneDecision, size: Size) -> None:
+        classes = len(decision.rules)
+        self.decision, self.planes = decision, BitPlanes(classes, size)
+        self.seeds = BitPlanes(classes, size) if decision.grows else None
+        self.peaks = np.zeros(classes, np.uint16)
+
+    def add_probs(self, top: int, probs: Probs) -> None:
+        """Decide the rows from `top` on, float32 (C, rows, W), as if they had been stored."""
+        self.add(top, quantise(probs))
+
+    def add(self, top: int, levels: Levels) -> None:
+        """Decide the rows from `top` on, uint16 (C, rows, W)."""
+        self.planes.add(top, self.decision.choose(levels))
+        if self.decision.cleans:
+            np.maximum(self.peaks, levels.max((1, 2)), out=self.peaks)
+        if self.seeds:
+            self.seeds.add(top, self.decision.reach_seeds(levels))
+
+    def finish(self) -> Planes:
+        """Return the planes."""
+        if not self.decision.cleans:
+            return self.planes.encode()
+        counts = []
+        for index, (rule, peak) in enumerate(zip(self.decision.rules, self.peaks.tolist(), strict=True)):
+            seeds = self.seeds.plane(index) if self.seeds else None
+            plane = rule.clean(self.planes.plane(index), seeds, peak)
+            counts.append(coco_rle.encode(plane) if plane.any() else "")
+        return Planes(self.planes.size, tuple(counts))

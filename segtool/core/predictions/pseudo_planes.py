@@ -13,7 +13,7 @@ import pandas as pd
 
 from segtool.core.images import IGNORE
 from segtool.core.planes import Planes, read_notes, read_planes
-from segtool.core.predictions.growing_planes import HALF, BitPlanes
+from segtool.core.predictions.bit_planes import HALF, BitPlanes
 from segtool.core.predictions.probability_maps import SCALE, ProbReader, lowest_level
 from segtool.core.reporting.tables import Table
 from segtool.core.scoring.scores import divide

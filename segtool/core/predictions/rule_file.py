@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segtool.core.dataset.dataset import Labels
-from segtool.core.predictions.decision import Decision
 from segtool.core.predictions.decision_file import read_decision, read_plane_decision
-from segtool.core.predictions.plane_decision import PlaneDecision
+from segtool.core.predictions.mask_files import Rule
 
 
-def read_rule(path: Path | None, classes: Sequence[str], labels: Labels) -> Decision | PlaneDecision | None:
+def read_rule(path: Path | None, classes: Sequence[str], labels: Labels) -> Rule | None:
     """The rule that decides masks of these labels, None where there is no file.
 
     Raises:

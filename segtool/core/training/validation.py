@@ -14,7 +14,7 @@ from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.losses.criterion import Criterion, UpdateTotals
 from segtool.core.losses.plane_criterion import PlaneCriterion
-from segtool.core.predictions.growing_planes import decide_planes
+from segtool.core.predictions.bit_planes import decide_planes
 from segtool.core.predictions.probability_maps import Probs, decide, quantise
 from segtool.core.reporting.pictures import write_sheet
 from segtool.core.reporting.progress import Track

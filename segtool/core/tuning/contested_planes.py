@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from segtool.core.images import IGNORE, Array
+from segtool.core.predictions.bit_planes import decide_planes
 from segtool.core.predictions.blending import Blend, Levels, PlanesBlend
-from segtool.core.predictions.growing_planes import decide_planes
 from segtool.core.tuning.contested_pixels import BLOCK_VALUES, Contested, Draws, Ints
 
 

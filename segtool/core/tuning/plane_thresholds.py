@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from segtool.core.images import Array
 from segtool.core.planes import Planes
+from segtool.core.predictions.bit_planes import HALF, Levels
 from segtool.core.predictions.decision import shortest
-from segtool.core.predictions.growing_planes import HALF, Levels
 from segtool.core.predictions.plane_decision import ClassRule, PlaneDecision
 from segtool.core.predictions.probability_maps import ProbReader, class_levels, lowest_level
 from segtool.core.reporting.progress import Track, silent

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from segtool.core.predictions.bit_planes import decide_planes
 from segtool.core.predictions.blending import Blend, PlanesBlend, for_planes
-from segtool.core.predictions.growing_planes import decide_planes
 from segtool.core.predictions.probability_maps import SCALE, quantise
 
 MODES = ("mean", "gmean", "tsharpen", "vote", "max", "min")

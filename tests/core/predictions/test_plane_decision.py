@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from segtool.core.predictions.growing_planes import GrowingPlanes
-from segtool.core.predictions.plane_decision import ClassRule, PlaneDecision
+from segtool.core.predictions.plane_decision import ClassRule, GrowingPlanes, PlaneDecision
 from segtool.values import Size
 
 RULES = (
@@ -52,10 +51,11 @@ def test_planes_are_as_the_rules_say_band_by_band_and_whole(seed):
     expected = np.stack([written_out(plane, rule) for plane, rule in zip(levels, RULES, strict=True)])
     whole = [rule.decide(plane) for rule, plane in zip(RULES, levels, strict=True)]
     assert np.array_equal(whole, expected)
-    growing = GrowingPlanes(PlaneDecision(RULES), len(RULES), Size(13, 11))
-    for top in (0, 5, 10):
-        growing.add(top, levels[:, top : top + 5])
-    assert np.array_equal(growing.finish().expand(), expected)
+    for step in (1, 5, 13):
+        growing = GrowingPlanes(PlaneDecision(RULES), Size(13, 11))
+        for top in range(0, 13, step):
+            growing.add(top, levels[:, top : top + step])
+        assert np.array_equal(growing.finish().expand(), expected)
 
 
 def test_what_a_rule_needs():

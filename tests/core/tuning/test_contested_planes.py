@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segtool.core.predictions.bit_planes import decide_planes
 from segtool.core.predictions.blending import PlanesBlend
-from segtool.core.predictions.growing_planes import decide_planes
 from segtool.core.predictions.probability_maps import quantise
 from segtool.core.tuning import contested_pixels
 from segtool.core.tuning.contested_planes import ContestedPlanes
