@@ -25,7 +25,7 @@ from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.rule_file import read_rule
 from segtool.core.reporting.tables import Result
 from segtool.core.runtime.launch import process_count
-from segtool.core.training.inputs import digests, how_to_train_on, read_images
+from segtool.core.training.inputs import digests, how_to_train_on, read_images, settings_for
 from segtool.settings.bundle import BundleSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.predict import PredictSettings
@@ -39,6 +39,7 @@ def train(settings: TrainSettings) -> Result | None:
         return None
     with _without_notices():
         dataset, records, valid = read_images(settings)
+    settings = settings_for(settings, dataset)
     output = Output(settings.output, "train", source="last.pt")
     inputs, advice = digests(settings, dataset, records, valid), partial(how_to_train_on, settings)
     return output.up_to_date() if output.is_done(settings, inputs, advice=advice) else None

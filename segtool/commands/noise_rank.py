@@ -195,7 +195,7 @@ def _write_sheet(inputs: RankingInputs, path: Path) -> str:
         by_id = {record.image_id: record for record in inputs.records}
         marked = table.read_marked(settings.output.out, count, settings.sort)
         suspects = (_suspect(inputs, by_id[row.image_id], row) for row in marked)
-        write_suspects(path, suspects, inputs.dataset.classes, inputs.dataset.palette)
+        write_suspects(path, suspects, inputs.dataset.classes, inputs.dataset.palette, multi=inputs.dataset.multi)
         output.finish([path])
     return f"{path}: the first {len(marked)} {'planes' if inputs.dataset.multi else 'images'}"
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -19,11 +19,11 @@ from segtool.core.formats.run_lengths import Numbering
 from segtool.core.formats.submission_rows import Layout, make_layout, read_sample
 from segtool.core.formats.submissions import Regions, write_pixels, write_rle
 from segtool.core.planes import Planes
-from segtool.core.predictions.decision import Decision, Levels
+from segtool.core.predictions.decision import Levels
 from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.folder import Predictions, open_predictions
-from segtool.core.predictions.plane_decision import PlaneDecision
-from segtool.core.predictions.probability_maps import SCALE
+from segtool.core.predictions.mask_files import Mask, Rule
+from segtool.core.predictions.probability_maps import SCALE, class_levels
 from segtool.core.predictions.rule_file import read_rule
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
@@ -54,6 +54,7 @@ def run(settings: SubmitSettings) -> Result:
 
 
 Write = Callable[[], None]
+ScoredRegion = tuple[int, npt.NDArray[np.bool_], npt.NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Job:
 
     settings: SubmitSettings
     preds: Predictions
-    decision: Decision | PlaneDecision | None
+    decision: Rule | None
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of everything that is read."""
@@ -123,17 +124,20 @@ class Job:
 
     def read_mask(self, image_id: str) -> images.Array:
         """Return the class ids of an image, uint8 (H, W)."""
-        if isinstance(self.decision, Decision):
-            index = self.preds.path / "index.csv"
-            return self.decision.read(self.preds.probs_path(image_id), self.preds.sizes[image_id], index)
-        return self.preds.read_mask(image_id)
+        mask = self._decided(image_id) if self.decision else self.preds.read_mask(image_id)
+        assert not isinstance(mask, Planes)
+        return mask
 
     def read_planes(self, image_id: str) -> Planes:
         """Return the planes of an image whose classes may overlap."""
-        if isinstance(self.decision, PlaneDecision):
-            index = self.preds.path / "index.csv"
-            return self.decision.read(self.preds.probs_path(image_id), self.preds.sizes[image_id], index)
-        return self.preds.read_planes(image_id)
+        planes = self._decided(image_id) if self.decision else self.preds.read_planes(image_id)
+        assert isinstance(planes, Planes)
+        return planes
+
+    def _decided(self, image_id: str) -> Mask:
+        assert self.decision
+        index = self.preds.path / "index.csv"
+        return self.decision.read(self.preds.probs_path(image_id), self.preds.sizes[image_id], index)
 
     def read_levels(self, image_id: str, mask: images.Array) -> Levels:
         """Return the stored probability of the class that each pixel has in the mask, uint16 (H, W)."""
@@ -141,6 +145,20 @@ class Job:
         for rows, levels in self.preds.open_probs(image_id).bands():
             own[rows] = np.take_along_axis(levels, mask[None, rows].astype(np.intp), 0)[0]
         return own
+
+    def scored_regions(self, image_id: str, wanted: Iterable[int]) -> Iterator[ScoredRegion]:
+        """Yield each class's id, its pixels, and the probability of each pixel's class, at the size to submit."""
+        mask = self.read_mask(image_id)
+        probs = self.resized(self.read_levels(image_id, mask)) / np.float32(SCALE)
+        mask = self.resized(mask)
+        yield from ((index, mask == index, probs) for index in wanted)
+
+    def scored_planes(self, image_id: str, wanted: Container[int]) -> Iterator[ScoredRegion]:
+        """Yield the same of classes that may overlap, in the order of their ids: each has its own probabilities."""
+        planes = self.read_planes(image_id)
+        for index, levels in class_levels(self.preds.open_probs(image_id)):
+            if index in wanted:
+                yield index, self._region(planes, index), self.resized(levels) / np.float32(SCALE)
 
     def resized(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a mask, or what goes with it, at the size to submit."""
@@ -218,32 +236,12 @@ def _coco(job: Job) -> Write:
         ids = coco_regions.read_ids(settings.annotations, preds.ids, wanted)
 
     def results() -> Iterator[coco_regions.ResultImage]:
-        if preds.multi:
-            for image_id, regions in job.regions(preds.ids):
-                yield coco_regions.ResultImage(ids.images[image_id], regions, _class_probs(job, image_id))
-            return
         for image_id in job.tracked(preds.ids):
-            mask = job.read_mask(image_id)
-            probs = job.resized(job.read_levels(image_id, mask)) / np.float32(SCALE)
-            regions = _regions_of(job.resized(mask))
-            yield coco_regions.ResultImage(ids.images[image_id], regions, partial(_same, probs))
+            regions = job.scored_planes(image_id, wanted) if preds.multi else job.scored_regions(image_id, wanted)
+            yield coco_regions.ResultImage(ids.images[image_id], regions)
 
     objects = settings.rows.per != "class"
     return lambda: coco_regions.write_regions(settings.output.out, results(), ids.categories, objects=objects)
-
-
-def _same(probs: npt.NDArray[np.floating], _: int) -> npt.NDArray[np.floating]:
-    return probs
-
-
-def _class_probs(job: Job, image_id: str) -> Callable[[int], npt.NDArray[np.floating]]:
-    """Return what gives the probability of a class, (H, W), at the size to submit."""
-
-    def probs(index: int) -> npt.NDArray[np.floating]:
-        bands = [levels[index] for _, levels in job.preds.open_probs(image_id).bands()]
-        return np.asarray(job.resized(np.concatenate(bands)) / np.float32(SCALE))
-
-    return probs
 
 
 def _png(job: Job) -> Write:

@@ -129,7 +129,7 @@ def _write(output: Output, fitted: Fitted, wanted: Metric | PlaneMetric, dataset
     write_table(table, report.curve_table(fitted, wanted, dataset.classes))
     names = [dataset.classes[index] for index in wanted.fitted]
     chosen = [_threshold(fitted.decision, index) for index in wanted.fitted]
-    colours = class_colours(len(dataset.classes), dataset.palette)[wanted.fitted]
+    colours = class_colours(len(dataset.classes), dataset.palette, background=not dataset.multi)[wanted.fitted]
     title = f"{METRIC_NAMES[wanted.name]} of each class against the rest, by its threshold; the dot is what was chosen"
     write_curves(picture, title, names, list(fitted.curves), chosen, colours)
     source: dict[str, Any] = {"subset": preds.subset, "images": len(preds.ids), "members": list(preds.members)}

@@ -27,6 +27,11 @@ def decode(counts: str, size: Size) -> Array:
     return np.asarray(cv2.transpose(coco_mask.decode({"size": list(size), "counts": counts}).T))
 
 
+def area(counts: str, size: Size) -> int:
+    """Return how many pixels are in the region of run lengths."""
+    return int(coco_mask.area({"size": list(size), "counts": counts})) if counts else 0
+
+
 def check(counts: str, size: Size, where: str) -> None:
     """Raise SegtoolError unless the runs add up to the image; pycocotools would read or leave memory as it is."""
     runs = run_lengths(counts)

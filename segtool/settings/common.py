@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from segtool.errors import UsageError
 from segtool.settings.options import option
 
 # Helps of options that several imports have.
@@ -78,3 +79,9 @@ class MachineSettings(DeviceSettings):
     workers: int = option(
         1, min=0, max=1024, affects_result=False, help="Processes (predict: threads) that read images ahead; 0: none"
     )
+
+
+def refuse_paint(labels: str, paint: str, default: str) -> None:
+    """Raise UsageError for an order of painting that would have no effect."""
+    if labels == "multi" and paint != default:
+        raise UsageError(f"--paint {paint} has no effect with --labels multi, where nothing is painted over")

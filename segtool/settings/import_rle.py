@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
-from segtool.settings.common import CLASS_MAP, GROUP_REGEX, LABELS, OutputSettings
+from segtool.settings.common import CLASS_MAP, GROUP_REGEX, LABELS, OutputSettings, refuse_paint
 from segtool.settings.options import option
 from segtool.settings.run_lengths import RunLengthSettings, has_field
 
@@ -66,3 +66,6 @@ class ImportRleSettings:
     group_regex: str | None = option(None, help=GROUP_REGEX)
     columns: ColumnSettings = ColumnSettings()
     run_lengths: RunLengthSettings = RunLengthSettings()
+
+    def __post_init__(self) -> None:
+        refuse_paint(self.labels, self.paint, "file")

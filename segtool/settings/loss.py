@@ -138,15 +138,15 @@ class LossSettings:
         """The summands of `loss`."""
         return weighted_terms(self.loss)
 
-    def resolved(self, *, multi: bool) -> "LossSettings":
-        """Return the settings for classes that may overlap, whose default is `bce+dice`, or for those that do not."""
+    def for_planes(self) -> "LossSettings":
+        """Return the settings for classes that may overlap, with their own default in place of the other one."""
         default = next(field.default for field in fields(self) if field.name == "loss")
-        return replace(self, loss="bce+dice") if multi and self.loss == default else self
+        return replace(self, loss="bce+dice") if self.loss == default else self
 
     def check_classes(self, classes: int, *, multi: bool = False) -> None:
         """Raise UsageError if a term or the class weights do not suit the number of classes, or that they overlap."""
         if multi:
-            single = [term.name for term in self.resolved(multi=True).terms if not TERMS[term.name].planes]
+            single = [term.name for term in self.for_planes().terms if not TERMS[term.name].planes]
             if single:
                 raise UsageError(
                     f"--loss {self.loss}: {single[0]} is for classes that exclude each other, and the data set has"

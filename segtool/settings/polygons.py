@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from segtool.settings.common import CLASS_MAP, GROUP_REGEX, LABELS
+from segtool.settings.common import CLASS_MAP, GROUP_REGEX, LABELS, refuse_paint
 from segtool.settings.options import option
 
 
@@ -21,3 +21,6 @@ class PolygonSettings:
     labels: Literal["single", "multi"] = option("single", help=LABELS)
     map: Path | None = option(None, help=CLASS_MAP)
     group_regex: str | None = option(None, help=GROUP_REGEX)
+
+    def __post_init__(self) -> None:
+        refuse_paint(self.labels, self.paint, "area")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from overlapping import CLASSES, write_overlapping, write_run
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from segtool.core.dataset.dataset import load_dataset
 from segtool.core.dataset.plane_masks import encode_region, join_regions
@@ -116,6 +117,16 @@ def test_rle_and_masks_per_image(tmp_path: Path, typed: Type, pictures: Path) ->
         assert not planes_of(tmp_path / name, "b").any()
 
 
+def test_an_order_of_painting_has_no_effect_and_is_refused(typed: Type, pictures: Path) -> None:
+    for line in (
+        "import coco x.json --images images --paint file",
+        "import rle t.csv --images images --paint category",
+        "import folders --images images --masks images --classes a,b --masks-per-image --paint-order a,b",
+    ):
+        ended = typed(f"{line} --labels multi -o out")
+        assert ended.status == 2 and "has no effect with --labels multi" in ended.stderr
+
+
 def test_one_mask_for_each_image_cannot_overlap(tmp_path: Path, typed: Type, pictures: Path) -> None:
     done = typed("import folders --images images --masks images --classes a,b --labels multi -o out")
     assert done.status == 2 and "needs --masks-per-image" in done.stderr
@@ -167,6 +178,15 @@ def test_what_a_pixel_with_one_class_needs_is_refused(tmp_path: Path, typed: Typ
         assert done.status == 2 and "has labels: multi; use rle or coco" in done.stderr
     done = typed("submit preds -o s.json --format coco --per class")
     assert done.status == 0, done.stderr
-    entries = json.loads((tmp_path / "s.json").read_text())
-    assert {entry["category_id"] for entry in entries} <= {0, 1, 2}
-    assert all(0.5 <= entry["score"] <= 1 for entry in entries), "the mean probability of the class's own pixels"
+    entries, preds = json.loads((tmp_path / "s.json").read_text()), open_predictions(tmp_path / "preds")
+    wanted = {}
+    for image_id in preds.ids:
+        for index, plane in enumerate(preds.read_mask(image_id)):
+            if plane.any():
+                own = preds.open_probs(image_id).probs()[index][plane == 1]
+                wanted[image_id, index] = (plane, float(own.astype(np.float64).mean()))
+    assert {(entry["image_id"], entry["category_id"]) for entry in entries} == wanted.keys() != set()
+    for entry in entries:
+        plane, score = wanted[entry["image_id"], entry["category_id"]]
+        assert np.array_equal(coco_mask.decode(entry["segmentation"]), plane)
+        assert entry["score"] == pytest.approx(score, abs=2e-6), "of the class's own pixels and probabilities"

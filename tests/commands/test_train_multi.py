@@ -4,6 +4,7 @@ import logging
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from segtool.core.dataloading.samples import TrainingSamples
 from segtool.core.dataloading.sampling import Key
 from segtool.core.dataloading.training_units import TrainingUnits
 from segtool.core.dataset.dataset import Dataset, Origin, Record, load_dataset, write_dataset
+from segtool.core.dataset.relabel import relabel
 from segtool.core.documents import read_json
 from segtool.core.models.checkpoint import load_checkpoint
 from segtool.core.planes import Planes, read_planes, write_planes
+from segtool.core.predictions.probability_maps import write_probs
 from segtool.core.tables import read_csv
 from segtool.settings.augmentation import AugmentationSettings
-from segtool.settings.data import SizeSettings
+from segtool.settings.data import ExtraSettings, SizeSettings
 from segtool.values import Size
 
 SEEDS = range(4)
@@ -55,7 +58,11 @@ def test_a_run_has_a_sigmoid_for_each_class_and_mean_scores(folder: Path, typed:
     assert ended.status == 0, ended.stderr
     spec = load_checkpoint(folder / "run/best.pt")["network"]
     assert spec["labels"] == "multi" and spec["classes"] == list(CLASSES)
-    assert read_json(folder / "run/config.json", dict)["network"]["labels"] == "multi"
+    config = read_json(folder / "run/config.json", dict)
+    assert config["network"]["labels"] == "multi" and config["settings"]["loss"] == "bce+dice"
+    assert read_json(folder / "run/done.json", dict)["settings"]["loss"] == "bce+dice"
+    ended = typed(f"train multi {NETWORK} --batch 2 --epochs 2 --save-images 2 -o run")
+    assert ended.stdout.strip() == "run is up to date"
     assert len(read_csv(folder / "run/history.csv", ("epoch", "miou", "dice", "valid_loss"))) == 2
     assert (folder / "run/images/epoch_002.png").exists()
     ended = typed("predict multi --run run --threads 1 --workers 0 --subset valid -o preds")
@@ -158,6 +165,74 @@ def test_planes_are_cropped_like_the_image(folder: Path) -> None:
         sample = samples[Key(0, 0, number)]
         assert sample.mask.shape == (3, 16, 20)
         assert np.array_equal(sample.mask, _low_bits(sample.image))
+
+
+def test_soft_planes_move_with_the_image(folder: Path) -> None:
+    dataset = load_dataset(folder / "multi")
+    record = dataset.train[0]
+    image = dataset.read_image(record)
+    # Each class's probability is one of the pixel's colours.
+    write_probs(folder / "soft.b2nd", (image / np.float32(255)).transpose(2, 0, 1))
+    record = replace(record, soft=folder / "soft.b2nd")
+    augmentation = Augmentation(AugmentationSettings(augment="none"), SizeSettings(crop=Size(16, 20)), (0, 0, 0))
+    samples = TrainingSamples(dataset, TrainingUnits((record, dataset.train[1])), None, augmentation, seed=0)
+    for number in range(4):
+        sample = samples[Key(0, 0, number)]
+        assert sample.soft is not None and sample.soft.shape == (3, 16, 20)
+        valid = sample.mask[0] != 255
+        wanted = sample.image.transpose(2, 0, 1) / 255
+        assert valid.any() and np.abs(sample.soft - wanted)[:, valid].max() < 1e-3
+        hard = samples[Key(0, 1, number)]
+        assert hard.soft is not None and np.array_equal(hard.soft, hard.mask == 1)
+
+
+def test_pseudo_labels_are_learnt_and_corrected_masks_replace(folder: Path, typed: Type) -> None:
+    assert typed(f"train multi {NETWORK} --batch 2 --epochs 1 -o run").status == 0
+    ended = typed("predict multi --run run --threads 1 --workers 0 -o test")
+    assert ended.status == 0, ended.stderr
+    ended = typed("pseudo multi test -o extra --threshold 0.5 --soft")
+    assert ended.status == 0, ended.stderr
+    ended = typed(f"train multi {NETWORK} --batch 2 --epochs 1 --extra extra -o more")
+    assert ended.status == 0, ended.stderr
+    # Masks that are corrected by hand: hands become rings.
+    dataset = load_dataset(folder / "multi")
+    records = []
+    for record in dataset.train[:2]:
+        path = folder / "fixed/masks" / f"{record.image_id}.json"
+        write_planes(path, Planes.of(dataset.read_mask(record)[[1, 0, 2]]), CLASSES)
+        records.append(replace(record, mask=path))
+    write_dataset(folder / "fixed", Dataset(folder / "fixed", CLASSES, labels="multi", train=tuple(records)))
+    changed = relabel(ExtraSettings(relabel=folder / "fixed"), dataset, dataset.train)
+    assert np.array_equal(dataset.read_mask(changed[0]), dataset.read_mask(dataset.train[0])[[1, 0, 2]])
+    assert np.array_equal(dataset.read_mask(changed[2]), dataset.read_mask(dataset.train[2]))
+    ended = typed(
+        f"train multi {NETWORK} --batch 2 --epochs 1 --folds multi/folds.csv --fold 0 --relabel fixed -o again"
+    )
+    assert ended.status == 0, ended.stderr
+    write_planes(folder / "fixed/masks/train_0.json", Planes(Size(8, 8), ("", "", "")), CLASSES)
+    ended = typed(f"train multi {NETWORK} --batch 2 --epochs 1 --relabel fixed -o no")
+    assert ended.status == 1 and "--relabel mask" in ended.stderr and "is 8x8" in ended.stderr
+
+
+def test_weights_of_other_labels_come_without_their_head(
+    folder: Path, tiny: Path, typed: Type, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`tiny` has as many classes, and so logits, as `multi`."""
+    path = tiny / "dataset.yaml"
+    path.write_text(path.read_text().replace("ground", "hand").replace("box", "ring").replace("stripe", "nail"))
+    assert typed(f"train tiny {NETWORK} --batch 2 --epochs 1 -o base").status == 0
+    ended = typed(f"train multi {NETWORK} --batch 2 --epochs 1 --init base --lr 1e-12 -o run")
+    assert ended.status == 0, ended.stderr
+    assert "without the head: its classes differ (labels: single)" in caplog.text
+    ended = typed(f"train multi {NETWORK} --batch 2 --epochs 1 --relabel tiny -o no")
+    assert ended.status == 1 and "--relabel" in ended.stderr and "has labels: single" in ended.stderr
+
+
+def test_the_average_of_checkpoints(folder: Path, typed: Type) -> None:
+    assert typed(f"train multi {NETWORK} --batch 2 --epochs 2 --keep-last 2 -o run").status == 0
+    ended = typed("swa run -o swa --last 2 --threads 1 --workers 0")
+    assert ended.status == 0, ended.stderr
+    assert load_checkpoint(folder / "swa/best.pt")["network"]["labels"] == "multi"
 
 
 def _low_bits(image: np.ndarray) -> np.ndarray:

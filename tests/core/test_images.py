@@ -297,6 +297,15 @@ def test_a_written_mask_comes_back_with_255_in_it(tmp_path: Path, palette: Any) 
         assert colours[:2] == [tuple(palette[0]), tuple(palette[1])]
 
 
+def test_a_mask_of_several_strips_is_a_png_as_others_read_it(tmp_path: Path) -> None:
+    mask = np.random.default_rng(0).integers(0, 256, (2 * images.STRIP + 3, 5), np.uint8)
+    write_mask(tmp_path / "m.png", mask, notes={"made": "손으로"})
+    with Image.open(tmp_path / "m.png") as picture:
+        assert picture.mode == "L" and (np.asarray(picture) == mask).all()
+    assert (cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED) == mask).all()
+    assert images.read_notes(tmp_path / "m.png") == {"made": "손으로"}
+
+
 def test_a_mask_of_one_pixel(tmp_path: Path) -> None:
     write_mask(tmp_path / "m.png", np.uint8([[3]]))
     assert read_indices(tmp_path / "m.png").tolist() == [[3]]

@@ -22,10 +22,9 @@ from segtool.values import Size
 class Sample(NamedTuple):
     """One image of a batch.
 
-    image (H, W, C), uint8, or float32 in [0, 1]; mask uint8 (H, W), or planes
-    (classes, H, W), 255 = ignored; weight: of the image. With mixup
-    also a second mask and its share of the weight, from 0 to 1; with SnapMix, its sources. In a run with soft targets
-    also these, float16 (classes, H, W).
+    image (H, W, C), uint8, or float32 in [0, 1]; mask uint8 (H, W), or planes (classes, H, W), 255 = ignored; weight:
+    of the image. With mixup also a second mask and its share of the weight, from 0 to 1; with SnapMix, its sources. In
+    a run with soft targets also these, float16 (classes, H, W).
     """
 
     image: Pixels

@@ -102,6 +102,6 @@ def _places(mask: Array, numbers: Array) -> npt.NDArray[np.uint32]:
 
 def _owner(dataset: Dataset, record: Record) -> tuple[Dataset, tuple[int, ...]]:
     """Return the data set whose classes the record's files have, and their ids in `dataset`."""
-    return (
-        (record.origin.dataset, record.origin.ids) if record.origin else (dataset, tuple(range(len(dataset.classes))))
-    )
+    if record.origin:
+        return record.origin.dataset, record.origin.ids
+    return dataset, tuple(range(len(dataset.classes)))

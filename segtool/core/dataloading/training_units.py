@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.geometry import Rectangle, starts
-from segtool.core.images import Array, count_values, resize_mask
+from segtool.core.images import Array, resize_mask
+from segtool.core.planes import class_pixels
 from segtool.core.reporting.progress import Track
 from segtool.core.tables import read_csv, to_whole_number, write_csv
 from segtool.errors import SegtoolError
@@ -103,9 +104,5 @@ def _units_of(mask: Array, size: SizeSettings, classes: int) -> Iterator[tuple[R
         for left in starts(mask.shape[-1], width, right):
             part = mask[..., top : top + height, left : left + width]
             box = Rectangle(top, left, *part.shape[-2:])
-            if part.ndim == 3:
-                inside = part == 1
-                yield box, inside.sum((1, 2)), int(inside.any(0).sum())
-            else:
-                counts = count_values(part)[:classes]
-                yield box, counts, int(counts[1:].sum())
+            counts = class_pixels(part, classes)
+            yield box, counts, int((part == 1).any(0).sum() if part.ndim == 3 else counts[1:].sum())

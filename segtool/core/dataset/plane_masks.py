@@ -58,7 +58,8 @@ def join_regions(regions: Iterable[tuple[int, Rle]], classes: int, size: Size) -
     for value, rle in regions:
         of_value.setdefault(value, []).append(rle)
     joined = {value: str(coco_mask.merge(rles)["counts"].decode()) for value, rles in of_value.items()}
-    planes = Planes(size, tuple(_filled(joined.get(index + 1, ""), size) for index in range(classes)))
+    joined = {value: counts for value, counts in joined.items() if coco_rle.area(counts, size)}
+    planes = Planes(size, tuple(joined.get(index + 1, "") for index in range(classes)))
     if images.IGNORE not in joined:
         return planes
     expanded, ignored = planes.expand(), coco_rle.decode(joined[images.IGNORE], size).view(np.bool_)
@@ -91,7 +92,8 @@ def write_plane_masks(
         planes = finished or make(record, size)
         if finished is None:
             write_planes(record.mask, planes, classes)
-        return _areas(planes), size, finished is not None
+        areas = [coco_rle.area(counts, size) for counts in planes.counts]
+        return np.array(areas, np.int64), size, finished is not None
 
     tally, kept = PlaneTally(len(classes)), 0
     for counts, size, was_finished in track(map_in_processes(write, records, None), total=len(records), label="masks"):
@@ -100,16 +102,6 @@ def write_plane_masks(
     if kept:
         log.info("%d masks of an earlier, interrupted call are reused", kept)
     return tally
-
-
-def _areas(planes: Planes) -> npt.NDArray[np.int64]:
-    """Return the pixels of each class, int64 (C,), from its run lengths."""
-    return np.array([sum(coco_rle.run_lengths(counts)[1::2]) for counts in planes.counts], np.int64)
-
-
-def _filled(counts: str, size: Size) -> str:
-    """Return the run lengths, or nothing if they hold no pixel."""
-    return counts if counts and sum(coco_rle.run_lengths(counts)[1::2]) else ""
 
 
 def _finished(path: Path, size: Size, classes: Sequence[str]) -> Planes | None:

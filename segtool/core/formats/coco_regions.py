@@ -1,7 +1,7 @@
 """Regions as COCO results: compressed run lengths and a score. Format: https://cocodataset.org/#format-results"""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,17 +13,16 @@ from segtool.core.dataset.image_names import match_names
 from segtool.core.files import atomic
 from segtool.core.formats import coco
 from segtool.core.formats.run_lengths import Runs, alternate, find_runs
-from segtool.core.formats.submissions import Regions, label_objects
+from segtool.core.formats.submissions import label_objects
 from segtool.errors import SegtoolError, did_you_mean
 from segtool.values import Size
 
 
 class ResultImage(NamedTuple):
-    """One image: its id in the results, and by class id its regions and their pixels' probabilities, (H, W)."""
+    """One image: its id in the results, and of each class the id, the pixels, bool (H, W), and their probabilities."""
 
     image_id: Any
-    regions: Regions
-    probs: Callable[[int], npt.NDArray[np.floating]]
+    regions: Iterable[tuple[int, npt.NDArray[np.bool_], npt.NDArray[np.floating]]]
 
 
 class CocoIds(NamedTuple):
@@ -76,15 +75,14 @@ def write_regions(
 
 
 def _entries(image: ResultImage, categories: Mapping[int, Any], *, objects: bool) -> Iterator[dict[str, Any]]:
-    for index, category in categories.items():
-        region = image.regions(index)
+    for index, region, probs in image.regions:
         labels = label_objects(region) if objects else region.astype(np.int32)
-        sums = np.bincount(labels.ravel(), weights=image.probs(index).ravel())
+        sums = np.bincount(labels.ravel(), weights=probs.ravel())
         pixels = np.bincount(labels.ravel())
         for label, runs in find_runs(labels).items():
             yield {
                 "image_id": image.image_id,
-                "category_id": category,
+                "category_id": categories[index],
                 "segmentation": compress(runs, Size(*region.shape)),
                 "score": round(float(sums[label] / pixels[label]), 6),
             }

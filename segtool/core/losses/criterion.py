@@ -88,7 +88,7 @@ class Criterion:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logp = loss_terms.log_probabilities(logits)
         targets: Targets = [
-            _target(ids, image_weights, logp) for ids, image_weights in _targets(masks, weights, second)
+            _target(ids, image_weights, logp) for ids, image_weights in weighted_masks(masks, weights, second)
         ]
         if soft is not None:
             targets = soft.to(logp) * _target(masks, weights, logp).weights[:, None]
@@ -109,7 +109,7 @@ class Criterion:
             parts = soft.float() * _target(masks, ones, ones).weights[:, None]
             return (parts.sum(dim=(0, 2, 3), dtype=torch.float64) * weight_of[: soft.shape[1]]).sum()
         total = weight_of.new_zeros(())
-        for ids, shares in _targets(masks, ones, second):
+        for ids, shares in weighted_masks(masks, ones, second):
             counts = torch.stack([torch.bincount(mask.flatten(), minlength=len(weight_of)) for mask in ids])
             total += (counts.double() @ weight_of) @ shares.double()
         return total
@@ -120,7 +120,7 @@ class Criterion:
         losses, weights = self._weighted_pixel_losses(term.name, logp, targets)
         if term.kind == "hard pixels":
             return loss_terms.hardest(losses, weights, image_weights, self.settings.topk) / totals.micro_batches
-        return losses.sum() / _at_least_tiny(totals.pixels)
+        return losses.sum() / at_least_tiny(totals.pixels)
 
     def _weighted_pixel_losses(self, name: str, logp: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Compute each pixel's loss times its weight, and its weight, both (N, H, W)."""
@@ -161,7 +161,7 @@ def _present(true: Tensor, targets: Targets, *, one_logit: bool) -> Tensor:
     return true
 
 
-def _targets(masks: Tensor, weights: Tensor, second: Mixed | None) -> Iterator[tuple[Tensor, Tensor]]:
+def weighted_masks(masks: Tensor, weights: Tensor, second: Mixed | None) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the masks that a batch is compared with, and the weights of the images in each."""
     if second is None:
         yield masks, weights
@@ -178,11 +178,11 @@ def _target(masks: Tensor, image_weights: Tensor, like: Tensor) -> Target:
 def _mean_weight(masks: Tensor, weights: Tensor, second: Mixed | None) -> Tensor:
     """Average the image weights over the valid pixels of a micro-batch; a float64 scalar."""
     valid = torch.zeros_like(weights, dtype=torch.float64)
-    for ids, shares in _targets(masks, torch.ones_like(weights), second):
+    for ids, shares in weighted_masks(masks, torch.ones_like(weights), second):
         valid += (ids != IGNORE).flatten(1).sum(1) * shares
     return (weights * valid).sum() / valid.sum().clamp(min=TINY)
 
 
-def _at_least_tiny(pixels: float | Tensor) -> float | Tensor:
+def at_least_tiny(pixels: float | Tensor) -> float | Tensor:
     """Guard against an update in which all pixels are ignored; any other count is far above the floor."""
     return pixels.clamp(min=TINY) if isinstance(pixels, Tensor) else max(pixels, TINY)

@@ -85,9 +85,13 @@ def focal(logp: Tensor, ids: Tensor | None, gamma: float) -> Tensor:
 
     Segmentation-models' multiclass focal loss uses one sigmoid per class instead, and so does not train the softmax.
     """
-    own = cross_entropy(logp, ids)
+    return focal_of(cross_entropy(logp, ids), gamma)
+
+
+def focal_of(losses: Tensor, gamma: float) -> Tensor:
+    """Return (1 - p)^gamma * -log p, from -log p."""
     # The floor keeps the gradient of the power finite at p = 1 if gamma is below 1.
-    return (-torch.expm1(-own)).clamp(min=TINY) ** gamma * own
+    return (-torch.expm1(-losses)).clamp(min=TINY) ** gamma * losses
 
 
 def hardest(losses: Tensor, weights: Tensor, image_weights: Tensor, percent: float) -> Tensor:

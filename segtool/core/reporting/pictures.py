@@ -151,7 +151,7 @@ def write_suspects(
 
     Args:
         height: of each picture, in pixels.
-        multi: masks are planes (C, H, W) of classes that may overlap.
+        multi: classes may overlap, so that none is the background; each suspect is of one of them, and 255 elsewhere.
     """
     colours = class_colours(len(classes), palette, background=not multi)
     strips = []

@@ -1,6 +1,7 @@
 """The input of a run; nothing here imports torch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from segtool.core.dataloading.pipeline_file import pipeline_digest
@@ -26,6 +27,11 @@ def read_images(settings: TrainSettings) -> tuple[Dataset, list[Record], list[Re
     train += read_extras(settings.extras, dataset, settings.folds.max_samples)
     check_soft(train, settings.augmentation, settings.loss)
     return dataset, train, valid
+
+
+def settings_for(settings: TrainSettings, dataset: Dataset) -> TrainSettings:
+    """Return the settings as the run and its stamp have them, with the default loss of its labels."""
+    return replace(settings, loss=settings.loss.for_planes()) if dataset.multi else settings
 
 
 def digests(settings: TrainSettings, dataset: Dataset, train: list[Record], valid: list[Record]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from segtool.core.runtime.memory import memory_errors
 from segtool.core.scoring.widths import told_stretch
 from segtool.core.training.checkpoints import EPOCH_START, OWNS, write_history
 from segtool.core.training.context import RunContext, RunData, read_data, with_intensity
-from segtool.core.training.inputs import digests, how_to_train_on
+from segtool.core.training.inputs import digests, how_to_train_on, settings_for
 from segtool.core.training.trainer import Trainer
 from segtool.errors import SegtoolError, UsageError
 from segtool.settings.options import flatten
@@ -54,6 +54,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
         if settings.optimizer.batch % world.size:
             raise UsageError(f"--batch {settings.optimizer.batch} does not divide among {world.size} processes")
         data = read_data(settings)
+        settings = settings_for(settings, data.dataset)
         inputs = world.run_on_main(lambda: digests(settings, data.dataset, data.train, data.valid))
         output = Output(settings.output, "train", owns=OWNS, source="last.pt")
         # Until there is a checkpoint, nothing is lost by starting again.
@@ -95,6 +96,8 @@ def _begin(folder: Path, settings: TrainSettings, data: RunData) -> RunData:
         own = sum(r.origin is None or r.origin.name == RELABELLED for r in data.train)
         held, total = len(data.valid), len(data.valid) + own
         log.info("no --folds given: a fixed %d of %d images are held out", held, total)
+    if data.dataset.multi:
+        log.info("classes may overlap: a sigmoid for each, and the loss %s", settings.loss.loss)
     data = with_intensity(data, settings, folder, tracker(settings.output.quiet))
     write_json(folder / "config.json", describe(settings, data.spec))
     _write_samples(folder / "samples.csv", settings, data)

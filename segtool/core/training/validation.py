@@ -9,7 +9,7 @@ from torch import nn
 
 from segtool.core.dataset.dataset import Record
 from segtool.core.dataset.selection import limit
-from segtool.core.images import image_size
+from segtool.core.images import Array, image_size
 from segtool.core.inference.predictor import Member, Predictor
 from segtool.core.inference.stream import read_ahead
 from segtool.core.losses.criterion import Criterion, UpdateTotals
@@ -18,7 +18,7 @@ from segtool.core.predictions.bit_planes import decide_planes
 from segtool.core.predictions.probability_maps import Probs, decide, quantise
 from segtool.core.reporting.pictures import write_sheet
 from segtool.core.reporting.progress import Track
-from segtool.core.scoring.confusion import confusion
+from segtool.core.scoring.confusion import Matrix, confusion
 from segtool.core.scoring.planes import MultiScoreBoard, plane_counts
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.training.context import RunContext
@@ -58,11 +58,7 @@ class Validator:
         try:
             for group, pairs in self.track(reading, total=len(mine), label=label):
                 for index, probs, (_, mask) in zip(group, predictor([image for image, _ in pairs]), pairs, strict=True):
-                    if dataset.multi:
-                        matrix = plane_counts(mask, decide_planes(quantise(probs)))
-                    else:
-                        matrix = confusion(mask, decide(probs), len(dataset.classes))
-                    rows.append((index, matrix, map_loss(self.criterion, probs, mask)))
+                    rows.append((index, self._count(mask, probs), map_loss(self.criterion, probs, mask)))
         except DivergedError as error:
             # Raised once all processes are here, since the others would wait for the rows of this one.
             diverged = error
@@ -81,11 +77,16 @@ class Validator:
         predictor, rows = self._predictor(network), []
         for record in limit(self.context.valid, settings.loop.save_images):
             image, mask = dataset.read_pair(record)
-            probs = predictor([image])[0]
-            pred = decide_planes(quantise(probs)).view(np.uint8) if dataset.multi else decide(probs)
-            rows.append((record.image_id, image, mask, pred))
+            rows.append((record.image_id, image, mask, self._decide(predictor([image])[0])))
         path = settings.output.out / "images" / f"epoch_{epoch:03d}.png"
         write_sheet(path, rows, dataset.classes, dataset.palette, multi=dataset.multi)
+
+    def _decide(self, probs: Probs) -> Array:
+        return decide_planes(quantise(probs)).view(np.uint8) if self.context.dataset.multi else decide(probs)
+
+    def _count(self, mask: Array, probs: Probs) -> Matrix:
+        pred, dataset = self._decide(probs), self.context.dataset
+        return plane_counts(mask, pred) if dataset.multi else confusion(mask, pred, len(dataset.classes))
 
     def _predictor(self, network: nn.Module) -> Predictor:
         # Not kept, since a predictor folds the current weights.

@@ -12,6 +12,7 @@ import numpy as np
 from segtool.core.images import IGNORE, Array
 from segtool.core.predictions.bit_planes import decide_planes
 from segtool.core.predictions.blending import Blend, Levels, PlanesBlend
+from segtool.core.scoring.planes import SCORED, plane_counts
 from segtool.core.tuning.contested_pixels import BLOCK_VALUES, Contested, Draws, Ints
 
 
@@ -30,8 +31,7 @@ class ContestedPlanes(Contested):
 
     def count(self, truth: Array, mask: Array) -> Ints:
         """Return hits, truth and predicted pixels of planes over the known pixels, int64 (3, C)."""
-        known, true, found = truth != IGNORE, truth == 1, mask == 1
-        return np.stack([(true & found).sum((1, 2)), true.sum((1, 2)), (known & found).sum((1, 2))])
+        return plane_counts(truth, mask)[:SCORED]
 
     def add(self, truth: Array, members: Sequence[Levels], masks: Array) -> None:
         """Add rows of the present image.

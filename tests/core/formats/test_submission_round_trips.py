@@ -93,7 +93,8 @@ def test_coco_through_pycocotools(mask: np.ndarray, objects: bool) -> None:
     probs = np.linspace(0, 1, mask.size, dtype=np.float32).reshape(mask.shape)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "r.json"
-        write_regions(path, [ResultImage(7, regions_of(mask), lambda _: probs)], {1: 10, 2: 20, 3: 30}, objects=objects)
+        regions = [(index, mask == index, probs) for index in (1, 2, 3)]
+        write_regions(path, [ResultImage(7, regions)], {1: 10, 2: 20, 3: 30}, objects=objects)
         entries = json.loads(path.read_text())
     painted = np.zeros_like(mask)
     for entry in entries:
@@ -110,7 +111,7 @@ def test_coco_through_pycocotools(mask: np.ndarray, objects: bool) -> None:
 def test_results_are_loaded_by_pycocotools(tmp_path: Path) -> None:
     mask = np.zeros((6, 5), np.uint8)
     mask[1:3, 1:4], mask[5, 0] = 1, 1
-    write_regions(tmp_path / "r.json", [ResultImage(3, regions_of(mask), lambda _: np.ones((6, 5)))], {1: 1})
+    write_regions(tmp_path / "r.json", [ResultImage(3, [(1, mask == 1, np.ones((6, 5)))])], {1: 1})
     truth = COCO()
     truth.dataset = {
         "info": {},
@@ -124,7 +125,7 @@ def test_results_are_loaded_by_pycocotools(tmp_path: Path) -> None:
 
 
 def test_no_regions_are_an_empty_list(tmp_path: Path) -> None:
-    empty = ResultImage(3, regions_of(np.zeros((2, 2), np.uint8)), lambda _: np.ones((2, 2)))
+    empty = ResultImage(3, [(1, np.zeros((2, 2), np.bool_), np.ones((2, 2)))])
     write_regions(tmp_path / "r.json", [empty], {1: 1})
     assert json.loads((tmp_path / "r.json").read_text()) == []
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from overlapping import write_overlapping
 
 from segtool.core.dataset.dataset import Dataset, load_dataset
 from segtool.core.losses.class_weights import class_weights, inverse_log, median_frequency, read_class_weights
@@ -23,6 +24,21 @@ def test_median_frequency_counts_the_images_that_hold_a_class() -> None:
 def test_inverse_log_takes_shares_of_all_pixels() -> None:
     shares = [200 / 230, 20 / 230, 10 / 230, 0]
     assert inverse_log(COUNTS) == pytest.approx([1 / math.log(1.02 + p) for p in shares])
+
+
+def test_frequencies_of_classes_that_overlap_are_of_the_pixels_they_are_annotated_for(tmp_path: Path) -> None:
+    dataset = write_overlapping(tmp_path / "multi", unknown=3)
+    counts, valid = np.zeros((2, 4, 3))
+    for row, record in enumerate(dataset.train):
+        planes = dataset.read_mask(record)
+        counts[row], valid[row] = (planes == 1).sum((1, 2)), (planes != 255).sum((1, 2))
+    assert valid[3].tolist() == [31 * 32, 31 * 32, 0], "nobody looked for nails"
+    held = counts > 0
+    frequency = counts.sum(0) / (valid * held).sum(0)
+    found = class_weights("median", dataset, dataset.train, tmp_path / "median.csv")
+    assert found == pytest.approx(np.median(frequency) / frequency)
+    found = class_weights("inverse-log", dataset, dataset.train, tmp_path / "log.csv")
+    assert found == pytest.approx(1 / np.log(1.02 + counts.sum(0) / valid.sum(0)))
 
 
 @pytest.mark.parametrize("weights", [median_frequency, inverse_log])

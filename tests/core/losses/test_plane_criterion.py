@@ -183,7 +183,8 @@ def test_what_needs_classes_that_exclude_each_other_is_refused(name: str) -> Non
 
 def test_the_default_is_bce_and_dice() -> None:
     LossSettings().check_classes(5, multi=True)
-    assert PlaneCriterion(LossSettings()).settings.loss == "bce+dice"
+    assert LossSettings().for_planes().loss == "bce+dice"
+    assert LossSettings(loss="focal").for_planes().loss == "focal"
 
 
 def test_image_labels_leave_unknown_classes_out() -> None:

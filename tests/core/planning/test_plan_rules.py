@@ -63,10 +63,10 @@ def findings(size: Size = STREET, classes: Any = None, images: int = 100, up: bo
     )
 
 
-def plan(machine: Machine = CPU, seconds: float = 3600, update: float = 1.0, **facts: Any) -> Plan:
+def plan(machine: Machine = CPU, seconds: float = 3600, update: float = 1.0, multi: bool = False, **facts: Any) -> Plan:
     found = findings(**facts)
     names = tuple(one.name for one in found.classes)
-    return make_plan(Plan(found, names, machine, WEIGHTS, seconds, lambda *_: update))
+    return make_plan(Plan(found, names, machine, WEIGHTS, seconds, lambda *_: update, multi=multi))
 
 
 def chosen(made: Plan) -> dict[str, Any]:
@@ -92,6 +92,13 @@ def test_a_plan_for_street_scenes_on_a_cpu() -> None:
         "ema": 0.99,
         "time-limit": "60m",
     }
+
+
+def test_classes_that_overlap_have_a_loss_each_and_no_background() -> None:
+    thin = (stats("hand", 0.3, area=16), stats("ring", 0.3, area=10**6))
+    made = plan(multi=True, classes=thin)
+    assert chosen(made)["loss"] == "bce+dice" and "class-weights" not in chosen(made)
+    assert made.widths == [4.0, 1000.0] and plan(classes=thin).widths == [1000.0]
 
 
 @pytest.mark.parametrize(
