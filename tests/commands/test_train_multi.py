@@ -190,7 +190,7 @@ def test_pseudo_labels_are_learnt_and_corrected_masks_replace(folder: Path, type
     assert typed(f"train multi {NETWORK} --batch 2 --epochs 1 -o run").status == 0
     ended = typed("predict multi --run run --threads 1 --workers 0 -o test")
     assert ended.status == 0, ended.stderr
-    ended = typed("pseudo multi test -o extra --threshold 0.5 --soft")
+    ended = typed("pseudo test -o extra --threshold 0.5 --soft")
     assert ended.status == 0, ended.stderr
     ended = typed(f"train multi {NETWORK} --batch 2 --epochs 1 --extra extra -o more")
     assert ended.status == 0, ended.stderr
@@ -205,9 +205,7 @@ def test_pseudo_labels_are_learnt_and_corrected_masks_replace(folder: Path, type
     changed = relabel(ExtraSettings(relabel=folder / "fixed"), dataset, dataset.train)
     assert np.array_equal(dataset.read_mask(changed[0]), dataset.read_mask(dataset.train[0])[[1, 0, 2]])
     assert np.array_equal(dataset.read_mask(changed[2]), dataset.read_mask(dataset.train[2]))
-    ended = typed(
-        f"train multi {NETWORK} --batch 2 --epochs 1 --folds multi/folds.csv --fold 0 --relabel fixed -o again"
-    )
+    ended = typed(f"train multi {NETWORK} --batch 2 --epochs 1 --fold all --relabel fixed -o again")
     assert ended.status == 0, ended.stderr
     write_planes(folder / "fixed/masks/train_0.json", Planes(Size(8, 8), ("", "", "")), CLASSES)
     ended = typed(f"train multi {NETWORK} --batch 2 --epochs 1 --relabel fixed -o no")
