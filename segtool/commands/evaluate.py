@@ -27,6 +27,8 @@ from segtool.core.scoring import objects, tables
 from segtool.core.scoring.boundary import BoundaryBoard, plane_scores
 from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.fits import Fit, fits_on, told_fits
+from segtool.core.scoring.pixel_counts import NAME as PIXEL_COUNTS
+from segtool.core.scoring.pixel_counts import counts_table
 from segtool.core.scoring.planes import MultiScoreBoard, class_plane_counts
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import write_table
@@ -34,7 +36,7 @@ from segtool.errors import UsageError
 from segtool.settings.evaluate import EvaluateSettings
 from segtool.values import Size
 
-FILES = ("per_image.csv", "per_class.csv", "by_size.csv", "confusion.csv", "summary.json")
+FILES = ("per_image.csv", "per_class.csv", "by_size.csv", "confusion.csv", PIXEL_COUNTS, "summary.json")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def run(settings: EvaluateSettings) -> Result:
         about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in scored.fits]}
         summary = {"subset": scored.subset, **board.summary(), **(outlines.summary() if outlines else {}), **about}
         files = tables.files(board, sizes, settings.size_bins, outlines)
+        files[PIXEL_COUNTS] = counts_table(board, {record.image_id: record.group for record in scored.records})
         for name, table in files.items():
             write_table(folder / name, table)
         write_json(folder / "summary.json", summary)

@@ -14,6 +14,7 @@ from segtool.core.models.checkpoint import digest_weights
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.runtime.distributed import compute
 from segtool.core.runtime.memory import memory_errors
+from segtool.core.scoring.pixel_counts import NAME as PIXEL_COUNTS
 from segtool.core.training import checkpoints
 from segtool.core.training.context import RunContext
 from segtool.core.training.history import monitored
@@ -71,7 +72,7 @@ def _finish(output: Output, settings: SwaSettings, job: AveragingJob, soup: Soup
     config = describe(job.settings, job.data.spec)
     write_json(folder / "config.json", {**config, "swa": {**comparable(settings), "averaged": averaged}})
     names = ["config.json", "samples.csv", "history.csv", "scores.csv", "swa.pt", "best.pt"]
-    names += ["per_image.csv"] if job.data.valid else []
+    names += ["per_image.csv", PIXEL_COUNTS] if job.data.valid else []
     best = kept[_monitored_column(job)]
     output.finish(
         [folder / name for name in names],

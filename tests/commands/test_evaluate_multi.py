@@ -38,7 +38,7 @@ def test_scores_of_a_prediction_folder(typed: Type, dataset: Dataset) -> None:
     ended = typed("evaluate multi preds -o out")
     assert ended.status == 0, ended.stderr
     assert "image Dice, empty = 1" in ended.stdout and "image Dice without empty" in ended.stdout
-    names = {"per_image.csv", "per_class.csv", "by_size.csv", "summary.json", "done.json"}
+    names = {"per_image.csv", "per_class.csv", "by_size.csv", "pixel_counts.csv", "summary.json", "done.json"}
     assert {path.name for path in Path("out").iterdir()} == names
     preds = open_predictions(Path("preds"))
     expected = np.array(

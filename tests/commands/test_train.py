@@ -173,8 +173,9 @@ def test_the_best_score_in_the_history_is_what_predict_and_evaluate_give(
     for name, iou in summary["iou"].items():
         assert best[f"iou_{name}"] == pytest.approx(math.nan if iou is None else iou, abs=1e-6, nan_ok=True)
     # What train keeps of that epoch is what evaluate writes.
-    one, other = ((tiny.parent / folder / "per_image.csv").read_text() for folder in ("run", "scores"))
-    assert one == other
+    for name in ("per_image.csv", "pixel_counts.csv"):
+        one, other = ((tiny.parent / folder / name).read_text() for folder in ("run", "scores"))
+        assert one == other
     for image_id in roles(tiny.parent / "run")["valid"]:
         truth = Image.open(tiny / "masks" / f"{image_id}.png")
         assert Image.open(tiny.parent / "preds" / "masks" / f"{image_id}.png").size == truth.size

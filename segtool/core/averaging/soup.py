@@ -9,7 +9,7 @@ from segtool.core.averaging.evaluator import CheckpointEvaluator
 from segtool.core.averaging.job import AveragingJob
 from segtool.core.averaging.runs import Checkpoint
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
-from segtool.core.tables import read_csv, to_number, write_csv, write_table
+from segtool.core.tables import read_csv, to_number, write_csv
 from segtool.core.training.context import RunContext
 from segtool.core.training.history import SCORES, monitored
 from segtool.core.training.validation import Validation
@@ -136,5 +136,5 @@ def make_soup(job: AveragingJob, context: RunContext, settings: AverageSettings)
     if context.world.is_main:
         save_checkpoint(folder / "best.pt", context.spec, evaluator.network, epoch=evaluator.latest_epoch)
         if validation:
-            write_table(folder / "per_image.csv", validation.board.table())
+            validation.write(folder)
     return SoupResult(singles, averaged, kept, evaluator.latest_epoch, table.rows)

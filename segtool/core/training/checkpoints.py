@@ -10,16 +10,16 @@ import pandas as pd
 
 from segtool.core.models.checkpoint import load_checkpoint, save_checkpoint
 from segtool.core.models.epochs import epoch_file, epoch_files
-from segtool.core.scoring.planes import MultiScoreBoard
-from segtool.core.scoring.scores import ScoreBoard
+from segtool.core.scoring.pixel_counts import NAME as PIXEL_COUNTS
 from segtool.core.tables import write_table
 from segtool.core.training.state import TrainingState
 from segtool.core.training.update import Updater
+from segtool.core.training.validation import Validation
 from segtool.errors import SegtoolError
 
 log = logging.getLogger(__name__)
 
-RECORDS = ("config.json", "samples.csv", "units.csv", "class_weights.csv", "history.csv", "per_image.csv")
+RECORDS = ("config.json", "samples.csv", "units.csv", "class_weights.csv", "history.csv", "per_image.csv", PIXEL_COUNTS)
 OWNS = ("*.pt", *RECORDS, "clock.json", "images")
 # The state at the start of the current epoch, while `last.pt` is one within it: what a run rolls back to.
 EPOCH_START = "start.pt"
@@ -63,12 +63,12 @@ class Checkpoints:
             if epoch <= self.state.epoch - keep:
                 old.unlink()
 
-    def save_best(self, board: ScoreBoard | MultiScoreBoard | None) -> None:
+    def save_best(self, validation: Validation | None) -> None:
         """Write `best.pt` (the network's description and weights) and the scores of the images at that epoch."""
         if not self.main:
             return
-        if board:
-            write_table(self.folder / "per_image.csv", board.table())
+        if validation:
+            validation.write(self.folder)
         save_checkpoint(self.folder / "best.pt", self.updater.spec, self.updater.network, epoch=self.state.epoch)
 
     def save_average(self) -> None:

@@ -22,6 +22,7 @@ from segtool.core.models.build import DIVISOR, NetworkSpec
 from segtool.core.reporting.progress import tracker
 from segtool.core.runtime.distributed import compute
 from segtool.core.runtime.memory import memory_errors
+from segtool.core.scoring.pixel_counts import NAME as PIXEL_COUNTS
 from segtool.core.scoring.widths import told_stretch
 from segtool.core.training.checkpoints import EPOCH_START, OWNS, write_history
 from segtool.core.training.context import RunContext, RunData, read_data, with_intensity
@@ -161,6 +162,8 @@ def _finish(output: Output, trainer: Trainer) -> None:
     # Without last.pt and the epochs' checkpoints, which a user may remove from a finished run to save space.
     names = ["config.json", "samples.csv", "best.pt"]
     names += ["per_image.csv"] if trainer.context.valid else []
+    # Where an older version wrote the best weights and this one finished the run, it is missing.
+    names += [PIXEL_COUNTS] if (folder / PIXEL_COUNTS).exists() else []
     names += ["ema.pt"] if trainer.updater.average else []
     write_history(folder / "history.csv", state.history)
     if gone := [name for name in names if not (folder / name).exists()]:

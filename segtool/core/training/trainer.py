@@ -236,7 +236,7 @@ class Trainer:
         """Write the best checkpoints; the first validation counts as the best so far whatever it scores."""
         first = self.state.validated == [self.state.epoch]
         if validation and (better[0] or first):
-            self.checkpoints.save_best(validation.board)
+            self.checkpoints.save_best(validation)
         if validation and (better[1] or first):
             self.checkpoints.save_average()
 

@@ -1,7 +1,8 @@
 """Validation with the predictor and the scores of `predict` and `evaluate`, so that the numbers are the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,19 +19,27 @@ from segtool.core.predictions.bit_planes import decide_planes
 from segtool.core.predictions.probability_maps import Probs, decide, quantise
 from segtool.core.reporting.pictures import write_sheet
 from segtool.core.reporting.progress import Track
+from segtool.core.scoring import pixel_counts
 from segtool.core.scoring.confusion import Matrix, confusion
 from segtool.core.scoring.planes import MultiScoreBoard, plane_counts
 from segtool.core.scoring.scores import ScoreBoard
+from segtool.core.tables import write_table
 from segtool.core.training.context import RunContext
 from segtool.errors import DivergedError
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The scores of all validation images, and the mean over images of the loss at their own size."""
+    """The scores of all validation images, the mean over images of the loss at their own size, and their groups."""
 
     board: ScoreBoard | MultiScoreBoard
     loss: float
+    groups: Mapping[str, str | None]
+
+    def write(self, folder: Path) -> None:
+        """Write the tables with a row for each image: `per_image.csv` and `pixel_counts.csv`."""
+        write_table(folder / "per_image.csv", self.board.table())
+        write_table(folder / pixel_counts.NAME, pixel_counts.counts_table(self.board, self.groups))
 
 
 class Validator:
@@ -69,7 +78,8 @@ class Validator:
         for index, matrix, loss in sorted((row for part in world.gather(rows) for row in part), key=lambda row: row[0]):
             board.add(records[index].image_id, matrix)
             losses.append(loss)
-        return Validation(board, float(np.mean(losses)))
+        group_of = {record.image_id: record.group for record in records}
+        return Validation(board, float(np.mean(losses)), group_of)
 
     def draw(self, network: nn.Module, epoch: int) -> None:
         """Draw a sheet of some validation images, always the same ones, with their masks and predictions."""
