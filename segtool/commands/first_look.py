@@ -21,6 +21,7 @@ from segtool.core.inference.job import read_job
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.runs import digests as run_digests
 from segtool.core.inference.runs import open_runs
+from segtool.core.models.names import check_names
 from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.rule_file import read_rule
 from segtool.core.reporting.tables import Result
@@ -37,6 +38,7 @@ def train(settings: TrainSettings) -> Result | None:
     """Return the result if the run is finished; raise if data, folds or the output folder are wrong."""
     if _several_processes():
         return None
+    check_names(settings.model.arch, settings.model.encoder)
     with _without_notices():
         dataset, records, valid = read_images(settings)
     settings = settings_for(settings, dataset)
@@ -49,6 +51,7 @@ def debug(settings: DebugSettings) -> Result | None:
     """Return the result if the checks have been passed; raise if data, folds or the output folder are wrong."""
     if _several_processes():
         return None
+    check_names(settings.model.arch, settings.model.encoder)
     with _without_notices():
         dataset = load_dataset(settings.data)
         records, valid = select(dataset, settings.folds)

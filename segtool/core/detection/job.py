@@ -13,7 +13,8 @@ from segtool.core.detection.training import DetectorTrainer, load_state
 from segtool.core.formats.coco_results import write_results
 from segtool.core.geometry import Box
 from segtool.core.images import image_size
-from segtool.core.models.build import NetworkSpec, check_encoder
+from segtool.core.models.build import NetworkSpec
+from segtool.core.models.names import check_encoder
 from segtool.core.models.normalisation import measured_kind, normalisation
 from segtool.core.models.weight_files import weights_digest
 from segtool.core.reporting.progress import Track

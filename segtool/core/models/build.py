@@ -11,9 +11,8 @@ from torch import nn
 
 from segtool.core.dataset.dataset import Labelled, Labels
 from segtool.core.dataset.intensity import Intensity
+from segtool.core.models.names import check_encoder, check_names
 from segtool.errors import SegtoolError, UsageError, did_you_mean
-from segtool.settings.model import check_arch
-from segtool.settings.synonyms import ARCHITECTURES
 from segtool.values import Resize, Scale, Size
 
 # Every architecture takes multiples of 32, and some say so only by an obscure error inside.
@@ -79,40 +78,12 @@ class NetworkSpec(Labelled):
         return cls(**values)
 
 
-def check_names(arch: str, encoder: str) -> None:
-    """Raise UsageError, with similar names, if there is no such architecture or encoder."""
-    check_arch(arch)
-    check_encoder(encoder)
-
-
-def check_encoder(encoder: str) -> None:
-    """Raise UsageError, with similar names, if segmentation-models has no such encoder."""
-    if encoder.startswith("tu-"):
-        full = encoder.removeprefix("tu-")
-        name, _, tag = full.partition(".")
-        if not timm.is_model(name):
-            raise UsageError(f"--encoder: timm has no model {name!r}{_alike(encoder, [])}")
-        if tag and not timm.is_model_pretrained(full):
-            known = [f"tu-{n}" for n in timm.list_pretrained(f"{name}.*")]
-            raise UsageError(f"--encoder: timm has no weights {tag!r} of {name!r}{did_you_mean(encoder, known)}")
-        return
-    native = smp.encoders.get_encoder_names()
-    if encoder not in native:
-        hint = _alike(encoder, native)
-        raise UsageError(f"--encoder: unknown encoder {encoder!r}{hint}; tu-NAME takes any of timm's")
-
-
-def _alike(encoder: str, native: list[str]) -> str:
-    """Suggest an encoder: timm's of this name, else those that begin with it, else the most similar."""
-    name = encoder.removeprefix("tu-").removeprefix("timm/")
-    if timm.is_model(name):
-        return f"; did you mean tu-{name}?"
-    if name.lower() in ARCHITECTURES:
-        return f"; {name.lower()} is an architecture: --arch {name.lower()}"
-    known = native + [f"tu-{model}" for model in timm.list_models()]
-    if longer := [model for model in known if model.removeprefix("tu-").startswith(name)]:
-        return f"; did you mean {' or '.join(sorted(longer, key=len)[:3])}?"
-    return did_you_mean(encoder, known)
+def check_weights(encoder: str) -> None:
+    """Raise UsageError, with similar names, if timm has no weights of the name in `tu-NAME.WEIGHTS`."""
+    name, _, tag = encoder.removeprefix("tu-").partition(".")
+    if encoder.startswith("tu-") and tag and not timm.is_model_pretrained(f"{name}.{tag}"):
+        known = [f"tu-{n}" for n in timm.list_pretrained(f"{name}.*")]
+        raise UsageError(f"--encoder: timm has no weights {tag!r} of {name!r}{did_you_mean(encoder, known)}")
 
 
 def build_network(arch: str, encoder: str, channels: int, outputs: int, aux_outputs: int = 0) -> nn.Module:
@@ -128,6 +99,7 @@ def build_network(arch: str, encoder: str, channels: int, outputs: int, aux_outp
         UsageError: unknown names, or an architecture that does not work with this encoder.
     """
     check_names(arch, encoder)
+    check_weights(encoder)
     extra = _any_size(encoder)
     if aux_outputs:
         extra["aux_params"] = {"classes": aux_outputs, "pooling": "avg", "dropout": AUX_DROPOUT, "activation": None}
@@ -152,6 +124,7 @@ def build_encoder(encoder: str, channels: int) -> nn.Module:
         UsageError: an unknown name, or an encoder without features of these strides.
     """
     check_encoder(encoder)
+    check_weights(encoder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -21,7 +21,8 @@ from segtool.core.images import image_size
 from segtool.core.losses.class_weights import class_weights
 from segtool.core.losses.criterion import Criterion
 from segtool.core.losses.plane_criterion import PlaneCriterion
-from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, check_names, check_size
+from segtool.core.models.build import DIVISOR, NetworkSpec, build_network, check_size, check_weights
+from segtool.core.models.names import check_names
 from segtool.core.models.normalisation import measured_kind, normalisation
 from segtool.core.models.pretrained import load_encoder_weights
 from segtool.core.models.transfer import init_spec, load_run_weights
@@ -84,6 +85,7 @@ def read_data(settings: TrainSettings) -> RunData:
         UsageError: an unknown name of an architecture, encoder or optimizer, or options that do not fit the data.
     """
     check_names(settings.model.arch, settings.model.encoder)
+    check_weights(settings.model.encoder)
     check_optimizer(settings.optimizer.optimizer)
     dataset, train, valid = read_images(settings)
     spec = _describe_network(settings, dataset)
