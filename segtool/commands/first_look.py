@@ -12,6 +12,7 @@ from pathlib import Path
 
 from segtool.core.artifacts.output import Output, require_done
 from segtool.core.artifacts.stamps import Stamp
+from segtool.core.averaging.job import read_averaging_job
 from segtool.core.dataset.dataset import load_dataset
 from segtool.core.dataset.extra import read_extras
 from segtool.core.dataset.relabel import relabel
@@ -84,11 +85,14 @@ def predict(settings: PredictSettings) -> Result | None:
     return output.up_to_date() if output.is_done(settings, inputs, resolved={"device": device}) else None
 
 
-def swa(settings: SwaSettings) -> None:
-    """Raise if a run is missing or the data set is wrong."""
-    _require_there(settings.runs)
-    if settings.data:
-        load_dataset(settings.data)
+def swa(settings: SwaSettings) -> Result | None:
+    """Return the result if the average is made; raise if runs, data or the output folder are wrong."""
+    if _several_processes():
+        return None
+    with _without_notices():
+        job = read_averaging_job(settings, 1)
+    output = Output(settings.output, "swa")
+    return output.up_to_date() if output.is_done(settings, job.inputs()) else None
 
 
 def bundle(settings: BundleSettings) -> Result | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from segtool.core.artifacts.output import Output
+from segtool.core.averaging.evaluator import run_data
 from segtool.core.averaging.job import AveragingJob, read_averaging_job
 from segtool.core.averaging.soup import Row, SoupResult, average_name, make_soup, sort_key
 from segtool.core.dataset.seen_images import merge_samples
@@ -16,7 +17,7 @@ from segtool.core.runtime.distributed import compute
 from segtool.core.runtime.memory import memory_errors
 from segtool.core.scoring.pixel_counts import NAME as PIXEL_COUNTS
 from segtool.core.training import checkpoints
-from segtool.core.training.context import RunContext
+from segtool.core.training.context import RunContext, RunData
 from segtool.core.training.history import monitored
 from segtool.core.training.run_folder import describe
 from segtool.core.training.trainer import Trainer
@@ -40,8 +41,9 @@ def run(settings: SwaSettings) -> Result:
         ):
             if output.done:
                 return output.up_to_date()
+            data = run_data(job)
             world.run_on_main(lambda: _begin_run(output.path, job))
-            context = RunContext.create(job.settings, job.data, device, world)
+            context = RunContext.create(job.settings, data, device, world)
             history: list[Row] = []
             if job.continuation:
                 trainer = Trainer(context, rate=job.continuation.rate(job.settings))
@@ -50,7 +52,7 @@ def run(settings: SwaSettings) -> Result:
                 history = trainer.state.history
                 job = replace(job, checkpoints=job.continuation.checkpoints(output.path))
             soup = make_soup(job, context, settings.average)
-            return _finish(output, settings, job, soup, history) if world.is_main else Result()
+            return _finish(output, settings, job, data, soup, history) if world.is_main else Result()
 
 
 def _begin_run(folder: Path, job: AveragingJob) -> None:
@@ -63,16 +65,18 @@ def _begin_run(folder: Path, job: AveragingJob) -> None:
         job.continuation.write_start(folder)
 
 
-def _finish(output: Output, settings: SwaSettings, job: AveragingJob, soup: SoupResult, history: list[Row]) -> Result:
+def _finish(
+    output: Output, settings: SwaSettings, job: AveragingJob, data: RunData, soup: SoupResult, history: list[Row]
+) -> Result:
     """Write what was averaged and how it scores, and the stamp."""
     folder, kept = output.path, soup.scores(soup.kept)
     rows = history or [{"epoch": soup.epoch, **kept}]
     _write_history(folder / "history.csv", rows, soup.scores(soup.averaged))
     averaged = [{"run": str(c.run), "file": c.file.name, "digest": digest_weights(c.file)} for c in soup.averaged]
-    config = describe(job.settings, job.data.spec)
+    config = describe(job.settings, data.spec)
     write_json(folder / "config.json", {**config, "swa": {**comparable(settings), "averaged": averaged}})
     names = ["config.json", "samples.csv", "history.csv", "scores.csv", "swa.pt", "best.pt"]
-    names += ["per_image.csv", PIXEL_COUNTS] if job.data.valid else []
+    names += ["per_image.csv", PIXEL_COUNTS] if job.valid else []
     best = kept[_monitored_column(job)]
     output.finish(
         [folder / name for name in names],
@@ -97,7 +101,7 @@ def _result(folder: Path, job: AveragingJob, soup: SoupResult) -> Result:
     """Return the scores of all networks, and say which of them is in best.pt."""
     count, column = len(soup.averaged), _monitored_column(job)
     summary = f"{folder}: the average of {count} checkpoints"
-    if not job.data.valid:
+    if not job.valid:
         return Result(summary)
     rows = [_cells(c.name, c in soup.averaged, soup.scores([c])) for c in soup.singles]
     average = soup.scores(soup.averaged)
@@ -106,7 +110,7 @@ def _result(folder: Path, job: AveragingJob, soup: SoupResult) -> Result:
         rows.append(_cells(f"average of {count}", True, average))
     else:
         summary = f"{folder}: no other checkpoint improves on {soup.averaged[0].name}"
-    table = Table(f"Validation on {len(job.data.valid)} images", rows)
+    table = Table(f"Validation on {len(job.valid)} images", rows)
     kept = "the average" if len(soup.kept) > 1 else soup.kept[0].name
     scores = f"{column} {average[column]:.4f}, best single checkpoint {soup.scores([best])[column]:.4f} ({best.name})"
     return Result(f"{summary}: {scores}; best.pt is {kept}", [table])

@@ -19,7 +19,7 @@ from conftest import Type
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from segtool.core.averaging.evaluator import CheckpointEvaluator
+from segtool.core.averaging.evaluator import CheckpointEvaluator, run_data
 from segtool.core.averaging.job import read_averaging_job
 from segtool.core.averaging.runs import Checkpoint
 from segtool.core.dataset.dataset import Dataset, Record, load_dataset, write_dataset
@@ -108,12 +108,13 @@ def test_the_average_is_torchs_of_the_same_checkpoints(folder: Path, typed: Type
     average.module.load_state_dict({name: written[name] for name, _ in average.module.named_parameters()}, strict=False)
     values = {"runs": (Path("run"),), "out": Path("out"), "last": 3, "threads": 1, "workers": 0, "quiet": True}
     job = read_averaging_job(assemble(SwaSettings, values), 1)
-    evaluator = CheckpointEvaluator(RunContext.create(job.settings, job.data, "cpu", World()), epoch=4, frozen=False)
+    data = run_data(job)
+    evaluator = CheckpointEvaluator(RunContext.create(job.settings, data, "cpu", World()), epoch=4, frozen=False)
     batches = list(evaluator.batches.load(evaluator.plan.everything(4)))
     assert [len(batch.images) for batch in batches] == [2, 2, 2]
     seed_torch(0, 4, 0)
     average.to(memory_format=torch.channels_last)
-    update_bn([network_input(batch.images, job.data.spec, "cpu") for batch in batches], average)
+    update_bn([network_input(batch.images, data.spec, "cpu") for batch in batches], average)
     expected = average.module.state_dict()
     assert all(
         torch.equal(value, expected[name]) and value.dtype == expected[name].dtype for name, value in written.items()
@@ -386,9 +387,9 @@ def test_training_continues_on_the_masks_of_relabel(tiny: Path, typed: Type) -> 
     assert max(after[6:]) < 1.2 * before[5] < 0.5 * before[0]
     # With the data set's own masks the loss is that of a network that has never seen them.
     job = read_averaging_job(assemble(SwaSettings, {"runs": (Path("run"),), "out": Path("no"), "last": 2}), 1)
-    assert [dataset.source(record) for record in job.data.train] == ["relabel"] * 6
-    assert all((dataset.read_mask(record) == 2).all() for record in job.data.train)
-    assert all((dataset.read_mask(record) != 2).any() for record in job.data.valid)
+    assert [dataset.source(record) for record in job.train] == ["relabel"] * 6
+    assert all((dataset.read_mask(record) == 2).all() for record in job.train)
+    assert all((dataset.read_mask(record) != 2).any() for record in job.valid)
     # The corrected masks are inputs.
     assert typed(f"{SWA} run --start 0.75 --swa-lr 1e-4 -o out").stdout == "out is up to date\n"
     for mask in corrected.parent.glob("*.png"):
@@ -404,7 +405,7 @@ def test_only_the_images_that_the_run_relabelled_have_new_masks(tiny: Path, type
     expected = ["relabel" if record.image_id in ("train_1", "train_2") else "dataset.yaml" for record in dataset.train]
     settings = assemble(SwaSettings, {"runs": (Path("run"),), "out": Path("no"), "last": 2})
     _all_stripe(dataset, ["train_1", "train_2", "train_3"])
-    assert [dataset.source(record) for record in read_averaging_job(settings, 1).data.train] == expected
+    assert [dataset.source(record) for record in read_averaging_job(settings, 1).train] == expected
     _all_stripe(dataset, ["train_1"])
     ended = typed(f"{SWA} run --last 2 -o out")
     assert ended.status == 1

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segtool.core.averaging.runs import Checkpoint, FinishedRun, checkpoint_at
-from segtool.core.models.checkpoint import load_checkpoint, write_checkpoint
 from segtool.core.models.epochs import epoch_files
 from segtool.core.optim.schedule import averaging_factor
 from segtool.core.training.state import TrainingState
@@ -50,6 +49,9 @@ class Continuation:
         """Write `last.pt` with the state to continue from, unless the training has begun."""
         if (folder / "last.pt").exists():
             return
+        # Here, as planning needs no torch.
+        from segtool.core.models.checkpoint import load_checkpoint, write_checkpoint
+
         content = load_checkpoint(self.start.file)
         before = TrainingState.from_plain(content["course"])
         history = [{k: v for k, v in row.items() if not k.startswith(EMA_PREFIX)} for row in before.history]
@@ -58,6 +60,8 @@ class Continuation:
 
     def rate(self, run: TrainSettings) -> Callable[[int, int, int], float]:
         """Return the learning rate as a function of the update, the epochs and the updates per epoch."""
+        from segtool.core.models.checkpoint import load_checkpoint
+
         group = load_checkpoint(self.start.file)["optimizer"]["param_groups"][0]
         before = group["lr"] / (group["base_lr"] or 1.0)
         swa_lr, cycle = self.settings.swa_lr, self.settings.cycle

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from segtool.core.averaging.job import AveragingJob
 from segtool.core.averaging.runs import Checkpoint
 from segtool.core.averaging.weights import WeightAverage, refresh_norms
 from segtool.core.dataloading.batches import Batch
@@ -14,7 +15,7 @@ from segtool.core.models.checkpoint import load_checkpoint
 from segtool.core.models.inputs import amp, network_input, too_few_for_batch_norm
 from segtool.core.runtime.seeding import seed_torch
 from segtool.core.training.batch_loader import BatchLoader
-from segtool.core.training.context import RunContext, make_updater
+from segtool.core.training.context import RunContext, RunData, make_updater
 from segtool.core.training.validation import Validation, Validator
 from segtool.errors import SegtoolError, UsageError
 
@@ -106,13 +107,24 @@ class CheckpointEvaluator:
             ) from error
 
 
-def common_spec(checkpoints: Sequence[Checkpoint]) -> NetworkSpec:
-    """Return the description of the network that all checkpoints share.
+def run_data(job: AveragingJob) -> RunData:
+    """Return the images of a job, and the description of the network that all its checkpoints share.
 
     Raises:
         UsageError: their networks differ.
-        SegtoolError: a checkpoint is broken.
+        SegtoolError: a checkpoint is broken, or its network is for other classes or images than those of the data set.
     """
+    spec, dataset = _common_spec(job.all_checkpoints), job.dataset
+    if dataset.classes != spec.classes or (dataset.channels, dataset.dtype) != (spec.channels, spec.dtype):
+        raise SegtoolError(
+            f"{dataset.path} has the classes {', '.join(dataset.classes)} and {dataset.channels} channels of"
+            f" {dataset.dtype}, but {job.runs[0].path} was trained with {', '.join(spec.classes)} and {spec.channels}"
+            f" of {spec.dtype}"
+        )
+    return RunData(dataset, job.train, job.valid, spec)
+
+
+def _common_spec(checkpoints: Sequence[Checkpoint]) -> NetworkSpec:
     first, *others = checkpoints
     expected = _spec(first.file)
     for checkpoint in others:

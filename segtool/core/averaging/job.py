@@ -1,11 +1,10 @@
-"""What to average, the data and settings that take part, and the images that score it."""
+"""What to average, the data and settings that take part, and the images that score it. Loads no torch."""
 
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from segtool.core.averaging.continuation import Continuation, plan_continuation
-from segtool.core.averaging.evaluator import common_spec
 from segtool.core.averaging.runs import (
     Checkpoint,
     FinishedRun,
@@ -16,10 +15,10 @@ from segtool.core.averaging.runs import (
     read_run,
 )
 from segtool.core.dataloading.pipeline_file import pipeline_digest
+from segtool.core.dataset.dataset import Dataset, Record
 from segtool.core.dataset.extra import extra_digests
 from segtool.core.files import digest_file
-from segtool.core.training.context import RunData
-from segtool.errors import SegtoolError, UsageError
+from segtool.errors import UsageError
 from segtool.settings.swa import AverageSettings, SwaSettings
 from segtool.settings.train import TrainSettings
 
@@ -40,8 +39,16 @@ class AveragingJob:
     continuation: Continuation | None
     best_checkpoints: Sequence[Checkpoint]
     settings: TrainSettings
-    data: RunData
+    dataset: Dataset
+    train: list[Record]
+    valid: list[Record]
     same_validation: bool
+
+    @property
+    def all_checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints that are averaged, compared or continued from."""
+        start = [self.continuation.start] if self.continuation else []
+        return [*start, *self.checkpoints, *self.best_checkpoints]
 
     @property
     def epochs(self) -> int:
@@ -63,13 +70,11 @@ class AveragingJob:
 
     def inputs(self) -> dict[str, str]:
         """Return digests of everything that is read."""
-        start = [self.continuation.start] if self.continuation else []
-        checkpoints = {c.file: c.run for c in (*self.checkpoints, *self.best_checkpoints, *start)}
-        dataset, train = self.data.dataset, self.data.train
-        own = [record for record in train if record.origin is None]
-        digests = {f"train {key}": digest for key, digest in dataset.digests(own).items()}
-        digests |= {**extra_digests(train), **pipeline_digest(self.settings.augmentation.augment)}
-        digests |= {f"valid {key}": digest for key, digest in dataset.digests(self.data.valid).items()}
+        checkpoints = {checkpoint.file: checkpoint.run for checkpoint in self.all_checkpoints}
+        own = [record for record in self.train if record.origin is None]
+        digests = {f"train {key}": digest for key, digest in self.dataset.digests(own).items()}
+        digests |= {**extra_digests(self.train), **pipeline_digest(self.settings.augmentation.augment)}
+        digests |= {f"valid {key}": digest for key, digest in self.dataset.digests(self.valid).items()}
         for number, run in enumerate(self.runs, 1):
             files = [run.path / "config.json", run.path / "samples.csv"]
             files += [file for file, path in checkpoints.items() if path == run.path]
@@ -93,14 +98,7 @@ def read_averaging_job(settings: SwaSettings, processes: int) -> AveragingJob:
     held_out, left_out = held_out_by_all(runs)
     _check_validation(settings.average, held_out, left_out)
     best_checkpoints = [best_checkpoint(run.path) for run in runs]
-    spec = common_spec([*([continuation.start] if continuation else checkpoints), *best_checkpoints])
     dataset, train, valid = read_records(first, settings.data, held_out)
-    if dataset.classes != spec.classes or (dataset.channels, dataset.dtype) != (spec.channels, spec.dtype):
-        raise SegtoolError(
-            f"{dataset.path} has the classes {', '.join(dataset.classes)} and {dataset.channels} channels of"
-            f" {dataset.dtype}, but {first.path} was trained with {', '.join(spec.classes)} and {spec.channels} of"
-            f" {spec.dtype}"
-        )
     train_settings = continuation.train_settings(first.settings) if continuation else first.settings
     data = settings.data or train_settings.data
     return AveragingJob(
@@ -109,7 +107,9 @@ def read_averaging_job(settings: SwaSettings, processes: int) -> AveragingJob:
         continuation,
         best_checkpoints,
         replace(train_settings, data=data, output=settings.output, machine=settings.machine),
-        RunData(dataset, train, valid, spec),
+        dataset,
+        train,
+        valid,
         same_validation=held_out == {(image_id, identity.file) for image_id, identity in first.samples.held},
     )
 
