@@ -21,7 +21,7 @@ from segtool.core.documents import read_json
 from segtool.core.inference.job import read_job
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.runs import digests as run_digests
-from segtool.core.inference.runs import open_runs
+from segtool.core.inference.runs import find_checkpoints, open_runs
 from segtool.core.models.names import check_names
 from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.rule_file import read_rule
@@ -67,9 +67,15 @@ def debug(settings: DebugSettings) -> Result | None:
 def predict(settings: PredictSettings) -> Result | None:
     """Return the result if all images are predicted; raise if the data set is wrong or a run is missing."""
     if settings.shard or _several_processes() or not (settings.output.out / "done.json").exists():
-        if not are_photos(settings.data):
-            load_dataset(settings.data)
+        if not settings.shard:
+            Output(settings.output, "predict").check_place()
+        dataset = None if are_photos(settings.data) else load_dataset(settings.data)
         _require_there(settings.run)
+        for run in settings.run:
+            if (run / "done.json").exists():
+                find_checkpoints(run, settings.inference.checkpoint)
+        if dataset:
+            read_rule(settings.decision.thresholds, dataset.classes, dataset.labels)
         return None
     with _without_notices():
         own = [settings.output.out]

@@ -153,6 +153,11 @@ class Output:
             self._touch(self.begun_json.exists())
         return self.done
 
+    def check_place(self) -> None:
+        """Raise UsageError if something that this command did not write is in the output's place."""
+        if (found := self._find()) and found.get("command") != self.command:
+            self._decide(found, stamps.make_stamp(self.command, {}, {}, {}), {})
+
     def up_to_date(self) -> Result:
         """Return the result of a command that has nothing to do."""
         missing = self.missing_shards() if self._main else []

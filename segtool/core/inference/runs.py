@@ -48,7 +48,7 @@ def open_run(path: Path, which: str, *, unfinished: bool = False) -> Run:
     planned = _epochs_begun(path, which) if unfinished else None
     if planned is None:
         artifacts.require_done(path, "run folder")
-    files = _checkpoints(path, which)
+    files = find_checkpoints(path, which)
     if planned is not None:
         of = " and ".join(_epoch(file) for file in files)
         log.warning("%s is not finished: predicting with the weights of %s of %s", path, of, planned)
@@ -106,7 +106,8 @@ def digests(runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def _checkpoints(path: Path, which: str) -> list[Path]:
+def find_checkpoints(path: Path, which: str) -> list[Path]:
+    """Return the files of a run folder's networks; arguments and errors as in `open_run`."""
     if which in ("best", "last", *AVERAGES):
         file = path / f"{which}.pt"
         if which in AVERAGES and not file.is_file():

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-import blosc2
 import numpy as np
 import numpy.typing as npt
 
@@ -62,6 +61,9 @@ class ProbWriter:
         self.total: int | None = 0 if summed else None
         self.top = 0
         self.rest = np.empty((classes, 0, width), np.uint16)
+        # Here and below, as the import takes as long as a small command.
+        import blosc2
+
         cparams = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
         try:
             self.array = blosc2.empty(
@@ -136,6 +138,8 @@ class ProbReader:
     """Reads one image's probabilities, wholly or band by band. Raises SegtoolError where the file is broken."""
 
     def __init__(self, path: Path) -> None:
+        import blosc2
+
         self.path = path
         try:
             # What has been read of a mapped file counts as the process's memory; for small ones mapping is faster.

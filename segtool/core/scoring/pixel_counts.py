@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from segtool.core.scoring.planes import MultiScoreBoard
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import read_table
 from segtool.errors import SegtoolError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "pixel_counts.csv"
 COUNTS = ("hits", "truth", "predicted", "scored")
@@ -39,12 +41,14 @@ class PixelCounts(NamedTuple):
         return self.counts.shape[1] == len(COUNTS)
 
 
-def counts_table(board: ScoreBoard | MultiScoreBoard, groups: Mapping[str, str | None]) -> pd.DataFrame:
+def counts_table(board: ScoreBoard | MultiScoreBoard, groups: Mapping[str, str | None]) -> "pd.DataFrame":
     """Return a row for each image and class, images in the order they were added.
 
     Args:
         groups: image_id → its group; images may be missing.
     """
+    import pandas as pd
+
     ids, classes = list(board.per_image), board.classes
     names = COUNTS if isinstance(board, MultiScoreBoard) else COUNTS[:3]
     counts = np.array(list(board.per_image.values()), np.int64).reshape(len(ids), len(names), len(classes))

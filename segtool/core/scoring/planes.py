@@ -7,15 +7,17 @@ competitions (UW-Madison GI Tract, Severstal), or it is left out (`present`).
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from segtool.core.images import IGNORE, Array
 from segtool.core.scoring.scores import Floats, Scores, dice_of_counts, divide, iou_of_counts, mean, plain, row_means
 from segtool.errors import SegtoolError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # int64 (4, C): hits, truth and predicted pixels of each class, and its scored pixels; 0 of these: not annotated.
 PlaneCounts = npt.NDArray[np.int64]
@@ -118,12 +120,15 @@ class MultiScoreBoard:
             "pixels": int(self.total[SCORED].sum()),
         }
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row per image in the order they were added, as in per_image.csv; NaN where there is nothing to score.
 
         `miou` and `dice` are means of the image's `iou_*` and `dice_*`, which are 1 for a class that is neither there
         nor predicted, and NaN for one that is not annotated. `miou_present` and `dice_present` leave such ones out.
         """
+        # Here, as most of what needs scores needs no tables, and the import takes a quarter of a second.
+        import pandas as pd
+
         counts = self._counts
         iou, dice = image_iou(counts), image_dice(counts)
         there = {"miou_present": image_iou(counts, np.nan), "dice_present": image_dice(counts, np.nan)}

@@ -7,14 +7,16 @@ differ here (1, 0 or left out); the tests hold tables computed by hand.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from segtool.core.images import Array
 from segtool.core.scoring.confusion import Matrix, confusion
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 
@@ -111,11 +113,14 @@ class ScoreBoard:
             "pixels": int(self.total.sum()),
         }
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row per image in the order they were added, as in per_image.csv; NaN where there is nothing to score.
 
         In two classes an image with neither true nor predicted foreground has Dice 1: nothing was there, none found.
         """
+        # Here, as most of what needs scores needs no tables, and the import takes a quarter of a second.
+        import pandas as pd
+
         count = len(self.classes)
         counts = np.array(list(self.per_image.values()), np.int64).reshape(-1, 3, count)
         in_miou, in_dice = kept_classes(count, self.exclude)
