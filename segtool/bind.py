@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol, get_args, get_origin
 
 import typer
 
+from segtool.completion import completed
 from segtool.errors import SegtoolError, Terminated, did_you_mean
 from segtool.settings.options import Option, assemble, walk
 from segtool.settings.synonyms import options_for
@@ -39,9 +40,9 @@ class Result(Protocol):
 def add_command(app: typer.Typer, name: str, module: str, settings: type[Any], *, first: str | None = None) -> None:
     """Add the command `name`: its options are the fields of `settings`, its work is `module`'s `run(settings)`.
 
-    The module is imported when the command runs, so that help pages load no engine. Options in
-    `settings.not_from_recipe` are ignored in a recipe. `first`, such as `package.module.function`, is called before: an
-    error or a result of it ends the command.
+    The module is imported when the command runs, so that help pages load no engine; they end with `settings.example`.
+    Options in `settings.not_from_recipe` are ignored in a recipe. `first`, such as `package.module.function`, is called
+    before: an error or a result of it ends the command.
     """
     options = list(walk(settings))
     left_out: tuple[str, ...] = getattr(settings, "not_from_recipe", ())
@@ -72,7 +73,8 @@ def add_command(app: typer.Typer, name: str, module: str, settings: type[Any], *
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = settings.__doc__
-    app.command(name)(command)
+    example: str | None = getattr(settings, "example", None)
+    app.command(name, epilog=example and f"Example: {example}")(command)
 
 
 def _call(name: str, settings: Any, stop: Stop) -> Any:
@@ -114,6 +116,7 @@ def _parameter(found: Option) -> inspect.Parameter:
     default = inspect.Parameter.empty if found.default is MISSING else _default(found)
     annotation = kind | None if default is None else kind
     shared: dict[str, Any] = {"help": spec.help, "metavar": spec.metavar, "min": spec.min, "max": spec.max}
+    shared["autocompletion"] = completed(found.name)
     if spec.argument:
         info: Any = typer.Argument(**{**shared, "metavar": spec.metavar or found.name.upper()})
     else:

@@ -28,7 +28,7 @@ from segtool.settings.swa import SwaSettings
 from segtool.settings.threshold import ThresholdSettings
 from segtool.settings.train import TrainSettings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 imports = typer.Typer(help="Import data sets and predictions of other formats.")
 app.add_typer(imports, name="import")
 roi = typer.Typer(help="Crop objects out of images, and paste their predictions back.")

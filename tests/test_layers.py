@@ -14,9 +14,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A layer, and the layers of segtool its modules may import.
 ALLOWED = {
     "segtool.__main__": ["segtool.cli", "segtool.stop"],
+    "segtool.completion": ["segtool.settings", "segtool.core.models.names"],
     "segtool.cli": ["segtool.__version__", "segtool.bind", "segtool.settings", "segtool.errors"],
     # Recipes are read as all YAML is.
-    "segtool.bind": ["segtool.stop", "segtool.settings", "segtool.values", "segtool.errors", "segtool.core.documents"],
+    "segtool.bind": [
+        *("segtool.stop", "segtool.completion", "segtool.settings", "segtool.values", "segtool.errors"),
+        "segtool.core.documents",
+    ],
     "segtool.commands": [
         "segtool.commands",
         "segtool.core",

@@ -8,8 +8,8 @@ from segtool.errors import UsageError
 from segtool.settings.options import option
 
 # Helps of options that several imports have.
-CLASS_MAP = "Rename, merge, `drop` or `ignore` classes: CSV with the columns theirs,ours, or YAML of `theirs: ours`"
-LABELS = "One class in each pixel, the last painted, or all that are marked there (multi), without a background"
+CLASS_MAP = "Rename, merge, `drop` or `ignore` classes: CSV with columns theirs,ours, or YAML `theirs: ours`"
+LABELS = "One class a pixel, or all that are marked there (multi), without a background"
 GROUP_REGEX = "Regular expression whose first capture in an image_id is the image's group"
 
 

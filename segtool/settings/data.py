@@ -45,7 +45,7 @@ class FoldSettings:
 class ExtraSettings:
     """Additional training data, and how often each image is drawn."""
 
-    panel: ClassVar[str] = "Data"
+    panel: ClassVar[str] = "Extra data"
 
     extra: tuple[Path, ...] = option(
         (),
@@ -81,8 +81,7 @@ class SizeSettings:
         None,
         parse=parse_resize,
         metavar="HxW|0.5|long:N|short:N",
-        help="Resize every image first: to a size, or by a factor, the longer or the shorter side with the aspect kept;"
-        " scores are at the original size",
+        help="Resize images first: to a size, by a factor, or by a side with the aspect kept; scores stay at full size",
     )
     window: Size | None = option(
         None, parse=parse_size, metavar="HxW", help="Train on windows of the images, cut after --resize"

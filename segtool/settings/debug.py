@@ -17,6 +17,7 @@ class DebugSettings(TrainSettings):
     `epochs` and `time_limit` in a recipe are meant for train: debug takes them from the command line only.
     """
 
+    example: ClassVar[str] = "segtool debug data -o debug --folds folds.csv"
     not_from_recipe: ClassVar[tuple[str, ...]] = ("epochs", "time_limit")
 
     loop: LoopSettings = LoopSettings(epochs=2)

@@ -1,7 +1,7 @@
 """Settings of `segtool demo`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
@@ -10,6 +10,8 @@ from segtool.settings.options import option
 @dataclass(frozen=True)
 class DemoSettings:
     """Write a small synthetic data set with everything that the tool can handle."""
+
+    example: ClassVar[str] = "segtool demo -o data"
 
     output: OutputSettings
     train: int = option(96, min=8, max=1_000_000, help="Number of training images")

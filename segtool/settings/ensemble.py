@@ -78,6 +78,8 @@ class FitSettings:
 class EnsembleSettings:
     """Merge stored predictions of the same images into one prediction folder."""
 
+    example: ClassVar[str] = "segtool ensemble preds/a preds/b -o preds/mean"
+
     output: OutputSettings
     preds: tuple[Path, ...] = option(argument=True, help="Prediction folders to merge")
     blend: BlendSettings = BlendSettings()

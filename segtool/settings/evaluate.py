@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.settings.common import DecisionSettings, OutputSettings
 from segtool.settings.options import option
@@ -21,6 +21,8 @@ def _areas(text: str) -> tuple[int, ...]:
 @dataclass(frozen=True)
 class EvaluateSettings:
     """Score predictions against masks: per class, per image, by object size."""
+
+    example: ClassVar[str] = "segtool evaluate data preds/oof -o scores"
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
@@ -12,6 +12,8 @@ from segtool.settings.polygons import PolygonSettings
 @dataclass(frozen=True)
 class ImportCocoSettings:
     """Make a data set from COCO annotation files: polygons and run-length masks become index masks."""
+
+    example: ClassVar[str] = "segtool import coco train.json --images photos -o data"
 
     output: OutputSettings
     annotations: tuple[Path, ...] = option(

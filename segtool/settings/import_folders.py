@@ -26,8 +26,7 @@ class PairingSettings:
         flags="--masks-per-image",
         needs=("masks",),
         excludes=("mask_suffix", "colors", "values", "ignore_index"),
-        help="Paint each mask from several binary ones: those in its folder in --masks, or all that the pattern fits."
-        " Class by {class} in the pattern or by file name; objects of class 1 where neither names one of two classes",
+        help="Paint each mask from several binary ones, a folder or a pattern of them; class by {class} or file name",
     )
     paint_order: tuple[str, ...] | None = option(
         None,
@@ -74,8 +73,7 @@ class MaskSettings:
         file_or_word=True,
         needs=("masks",),
         excludes=("classes", "threshold"),
-        help="Classes and their colours in colour masks: CSV with the columns name,r,g,b; CVAT's labelmap.txt; lines of"
-        " `R G B name`; names alone, in the order of VOC's colours. Classes called ignore or void are ignored",
+        help="Classes of colour masks: CSV of name,r,g,b, CVAT's labelmap.txt, lines `R G B name`, voc or cityscapes",
     )
     nearest_color: float | None = option(
         None,
@@ -112,6 +110,8 @@ class ImportFoldersSettings:
     --images 'train/{id}/images/*.png' --masks 'train/{id}/masks/*.png'; {band} is one of several files of an image, as
     in --images 'bands/{id}_{band}.tif'.
     """
+
+    example: ClassVar[str] = "segtool import folders --images photos --masks labels --classes ground,box,stripe -o data"
 
     output: OutputSettings
     images: Path = option(help="Folder or pattern of training images; of test images where there are no --masks")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
@@ -12,6 +12,8 @@ from segtool.settings.polygons import PolygonSettings
 @dataclass(frozen=True)
 class ImportLabelmeSettings:
     """Make a data set from labelme's JSON files: polygons, rectangles, circles and masks become index masks."""
+
+    example: ClassVar[str] = "segtool import labelme labels --images photos -o data"
 
     output: OutputSettings
     annotations: tuple[Path, ...] = option(
@@ -24,8 +26,7 @@ class ImportLabelmeSettings:
         None,
         metavar="a,b,c|FILE",
         file_or_word=True,
-        help="Labels in the order of their class ids, after the background, or a file with one per line (default: all"
-        " labels in alphabetical order)",
+        help="Labels in the order of their ids, after the background, or a file of lines (default: all, sorted)",
     )
     valid: tuple[Path, ...] = option(
         (), help="Folder of JSON files of the official validation images, which become fold 0 of folds.csv; repeatable"

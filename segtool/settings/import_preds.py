@@ -24,8 +24,7 @@ class ClaimSettings:
     folds: Path | None = option(
         None,
         needs=("fold", "data"),
-        help="Assert that the model was trained without fold --fold of this folds.csv (recorded as an unverified"
-        " claim)",
+        help="Assert that the model never saw fold --fold of this folds.csv (recorded as an unverified claim)",
     )
     fold: int | None = option(None, min=0, needs=("folds",), help="Fold of --folds that the model has not seen")
     partial: bool = option(False, flags="--partial", needs=("data",), help="Allow images without a prediction file")
@@ -72,6 +71,8 @@ class ImportPredsSettings:
     whose probabilities need not add up to one, or whose integers are 0 and 1.
     """
 
+    example: ClassVar[str] = "segtool import preds theirs --data data --subset test -o preds/theirs"
+
     output: OutputSettings
     dir: Path = option(
         argument=True, help="Folder of .npy or .npz files, or of index PNGs; subfolders are part of the image_id"
@@ -81,8 +82,7 @@ class ImportPredsSettings:
         None,
         metavar="a,b,c|FILE",
         file_or_word=True,
-        help="Class names in the order of the files' channels or ids, or a file with one per line (default: the order"
-        " of --data)",
+        help="Class names in the order of the channels or ids, or a file of lines (default: those of --data)",
     )
     claim: ClaimSettings = ClaimSettings()
     form: FormSettings = FormSettings()

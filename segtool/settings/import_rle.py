@@ -28,8 +28,7 @@ class ColumnSettings:
     id_format: str | None = option(
         None,
         metavar="TEMPLATE",
-        help="How image and class are written in one id, such as '{id}_{class}' (default in Image_Label and"
-        " ImageId_ClassId)",
+        help="How an id holds image and class, such as '{id}_{class}' (default: where the header says so)",
     )
     empty: str = option("", help="Text of an empty mask, beside an empty cell, -1 and nan")
 
@@ -44,6 +43,8 @@ class ColumnSettings:
 class ImportRleSettings:
     """Make a data set from a competition's CSV of run lengths, such as ImageId,EncodedPixels."""
 
+    example: ClassVar[str] = "segtool import rle train.csv --images photos -o data"
+
     output: OutputSettings
     table: Path = option(argument=True, metavar="CSV", help="CSV with a row for each mask, or several for an image")
     images: Path = option(help="Folder of training images")
@@ -52,8 +53,7 @@ class ImportRleSettings:
         None,
         metavar="a,b,c|FILE",
         file_or_word=True,
-        help="Class names in the order of their ids, the background first, or a file with one per line (default: as in"
-        " the CSV, after Background)",
+        help="Class names in the order of their ids, background first, or a file of lines (default: those in the CSV)",
     )
     labels: Literal["single", "multi"] = option("single", help=LABELS)
     map: Path | None = option(None, help=CLASS_MAP)

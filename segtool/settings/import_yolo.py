@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
@@ -13,11 +13,12 @@ from segtool.settings.polygons import PolygonSettings
 class ImportYoloSettings:
     """Make a data set from YOLO polygons: .txt files with a line `class x1 y1 x2 y2 ...` for each object."""
 
+    example: ClassVar[str] = "segtool import yolo labels --images photos --classes box,stripe -o data"
+
     output: OutputSettings
     data: Path = option(
         argument=True,
-        help="data.yaml, whose `val` becomes fold 0 of folds.csv; or a folder that holds it, or images/ and labels/, or"
-        " with --images the .txt files",
+        help="data.yaml, whose `val` becomes fold 0; a folder with it, or with images/ and labels/; or of .txt files",
     )
     images: Path | None = option(
         None, help="Folder or pattern of the training images; DATA then holds their .txt files"
@@ -26,8 +27,7 @@ class ImportYoloSettings:
         None,
         metavar="a,b,c|FILE",
         file_or_word=True,
-        help="Names of YOLO's classes from 0 on, without the background, or a file with one per line (default: those in"
-        " data.yaml or classes.txt)",
+        help="Names of YOLO's classes from 0, or a file of lines (default: those in data.yaml or classes.txt)",
     )
     test_images: Path | None = option(None, help="Folder or pattern of test images (default: `test` of data.yaml)")
     unlisted: Literal["empty", "drop"] = option(

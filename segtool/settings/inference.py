@@ -80,7 +80,7 @@ class ViewSettings:
         None,
         parse=parse_tta,
         metavar="hflip,...",
-        help="Views of each image: hflip, vflip, rot90:90/180/270, scale:0.75/1.25, or a preset: flip, d4, multiscale",
+        help="Views averaged: hflip, vflip, rot90:90/180/270, scale:0.75/1.25, or a preset: flip, d4, multiscale",
     )
     merge: Literal["mean", "gmean", "sum", "max", "min", "tsharpen"] = option(
         "mean", help="How to merge the probabilities of the views"
@@ -147,8 +147,7 @@ class InferenceSettings:
         "best",
         parse=parse_checkpoint,
         metavar="best|last|ema|swa|epoch:N|last:N",
-        help="Weights of each run; ema: of `train --ema`; swa: of `segtool swa`; last:N: average the predictions of N"
-        " epochs",
+        help="Weights: best, last, epoch:N, last:N (N epochs averaged), ema (train --ema), swa (`segtool swa`)",
     )
     batch: int | None = option(
         None,

@@ -104,8 +104,7 @@ class LossSettings:
         "ce+dice",
         parse=parse_loss,
         metavar="TERM+W*TERM",
-        help=f"Training loss, a sum of terms with optional weights (0.5*dice+ce): {', '.join(TERMS)}; with"
-        " labels: multi the default is bce+dice",
+        help=f"Sum of terms with optional weights, such as ce+0.5*dice: {', '.join(TERMS)}",
     )
     focal_gamma: float = option(2.0, min=0, max=20, help="focal: exponent of 1 - p; 0 gives ce")
     topk: float = option(10.0, min=0.01, max=100, help="topk: percentage of the valid pixels used, hardest first")

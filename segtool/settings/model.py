@@ -47,8 +47,7 @@ class ModelSettings:
     intensity: Literal["standard", "percentile"] | None = option(
         None,
         excludes=("mean",),
-        help="Scale pixels by the training images: by their full range, or by the 0.5th to 99.5th percentile, for heavy"
-        " tails (default: standard, but 8-bit grey and colour images as the encoder's weights)",
+        help="Scale pixels by the training images' range, or by percentiles (default: as the encoder's weights expect)",
     )
 
     def __post_init__(self) -> None:

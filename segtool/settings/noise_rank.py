@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
@@ -15,6 +15,8 @@ SHEET_IMAGES = 12
 @dataclass(frozen=True)
 class NoiseRankSettings:
     """Rank images by how strongly their labels disagree with models that were not trained on them."""
+
+    example: ClassVar[str] = "segtool noise-rank data preds/oof -o noise.csv --keep keep.csv --drop-worst 2%"
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")

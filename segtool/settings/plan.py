@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
@@ -12,6 +12,8 @@ from segtool.values import parse_duration
 @dataclass(frozen=True)
 class PlanSettings:
     """Write a commented recipe for `train --config`, from the data, this machine and the time."""
+
+    example: ClassVar[str] = "segtool plan data -o recipe.yaml --time-limit 8h"
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")

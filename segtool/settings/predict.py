@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.settings.common import DecisionSettings, MachineSettings, OutputSettings
 from segtool.settings.inference import InferenceSettings
@@ -13,6 +13,8 @@ from segtool.values import Shard, parse_duration, parse_shard
 @dataclass(frozen=True)
 class PredictSettings:
     """Predict masks (and probabilities) at the images' own size; several runs are averaged in one pass."""
+
+    example: ClassVar[str] = "segtool predict data --run runs/0 --run runs/1 --tta hflip -o preds/test"
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder, or a plain folder of images, or one image")

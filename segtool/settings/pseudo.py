@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
@@ -13,6 +14,8 @@ SHARE = 0.5
 @dataclass(frozen=True)
 class PseudoSettings:
     """Turn confident predictions into a data set for train --extra, or corrected masks for train --relabel."""
+
+    example: ClassVar[str] = "segtool pseudo preds/test --threshold 0.9 -o pseudo"
 
     output: OutputSettings
     preds: Path = option(argument=True, help="Prediction folder with probabilities")
@@ -41,7 +44,7 @@ class PseudoSettings:
         metavar="NOISE.csv",
         needs=("worst",),
         excludes=("soft",),
-        help="Correct masks for train --relabel by confident out-of-fold pixels, in the first images of this ranking",
+        help="Correct masks by confident out-of-fold pixels, in the first images of this ranking, for --relabel",
     )
     worst: Amount | None = option(
         None,

@@ -47,6 +47,8 @@ class DetectorDeviceSettings(DeviceSettings):
 class RoiCropSettings:
     """Crop objects into a data set: components of masks or of a coarse prediction, or boxes of a detector."""
 
+    example: ClassVar[str] = "segtool roi crop data --masks -o crops"
+
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
     preds: Path | None = option(None, help="Prediction folder: crop each connected component")
@@ -83,7 +85,7 @@ class RoiCropSettings:
         False,
         flags="--oof",
         needs=("boxes",),
-        help="Assert that the detector of --boxes was not trained on these images (recorded as an unverified claim)",
+        help="Assert that the detector of --boxes never saw these images (recorded as an unverified claim)",
     )
     training: DetectorSettings = DetectorSettings()
     machine: DetectorDeviceSettings = DetectorDeviceSettings()
@@ -103,6 +105,8 @@ class RoiCropSettings:
 @dataclass(frozen=True)
 class RoiPasteSettings:
     """Paste the predictions of crops back into the full images, averaging probabilities where crops overlap."""
+
+    example: ClassVar[str] = "segtool roi paste preds/crops --crops crops -o preds/pasted"
 
     output: OutputSettings
     preds: Path = option(argument=True, help="Prediction folder of the crops, with probabilities")

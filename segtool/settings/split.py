@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.settings.common import OutputSettings
 from segtool.settings.options import option
@@ -11,6 +11,8 @@ from segtool.settings.options import option
 @dataclass(frozen=True)
 class SplitSettings:
     """Assign images to folds and show how evenly the classes are distributed."""
+
+    example: ClassVar[str] = "segtool split data -o folds.csv --kind stratified-group --n-folds 5"
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")

@@ -30,8 +30,7 @@ class RowSettings:
     per: Literal["image", "class", "object"] | None = option(
         None,
         needs=("format rle or format coco",),
-        help="A row for each image, for each of its classes, or for each connected object (8 neighbours) of a class"
-        " (default: rle image, or class where the ids hold one; coco object)",
+        help="Rows of rle and coco: one per image, per class in it, or per connected object (8 neighbours)",
     )
     class_: tuple[str, ...] = option(
         (),
@@ -64,12 +63,13 @@ class SubmitRunLengthSettings(RunLengthSettings):
 class SubmitSettings:
     """Write the file a competition asks for: all pixels, run lengths, COCO results or a zip of masks."""
 
+    example: ClassVar[str] = "segtool submit preds/test --format rle --per class -o submission.csv"
+
     output: OutputSettings
     preds: Path = option(argument=True, help="Finished prediction folder")
     format: Literal["pixels", "rle", "coco", "png"] = option(
         "pixels",
-        help="pixels: image_id,PredictionString with all class ids, row by row; rle: ImageId,EncodedPixels; coco:"
-        " results with compressed run lengths, scored by mean probability; png: a zip of masks",
+        help="pixels: all class ids; rle: run lengths; coco: results with scores; png: a zip of masks",
     )
     size: Size | None = option(
         None,
@@ -81,7 +81,7 @@ class SubmitSettings:
     annotations: Path | None = option(
         None,
         needs=("format coco",),
-        help="The competition's COCO JSON, whose image and category ids are written (default: image_id and class id)",
+        help="The competition's COCO JSON, whose ids are written (default: image_id and class id)",
     )
     values: str | None = option(
         None,

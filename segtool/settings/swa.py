@@ -41,13 +41,11 @@ class AverageSettings:
     greedy: bool = option(
         False,
         flags="--greedy",
-        help="Start from the best checkpoint, and add others only if they raise the validation score (a greedy soup,"
-        " Wortsman et al. 2022)",
+        help="Start from the best checkpoint and add others only while the validation score rises (greedy soup)",
     )
     keep: Literal["better", "average"] | None = option(
         None,
-        help="What best.pt holds: the best of the average, its members and the runs' best.pt (better, the default if"
-        " there are validation images), or always the average. swa.pt is the average in either case",
+        help="best.pt: the better of average and members on validation images, or always the average",
     )
 
     def __post_init__(self) -> None:
@@ -65,8 +63,7 @@ class ContinuationSettings:
         None,
         min=0.01,
         max=1,
-        help="Resume from this fraction of the run's epochs, keep training, and average the new epochs. The run must"
-        " have a checkpoint there (train --keep-last); the last epoch always does",
+        help="Go on from this fraction of the run's epochs, which must have a checkpoint, and average the new ones",
     )
     until: float = option(
         1.0, min=0.02, help="Train up to this fraction of the run's epochs; 1.25 trains a quarter longer"
@@ -78,8 +75,7 @@ class ContinuationSettings:
         None,
         min=1,
         metavar="EPOCHS",
-        help="Lower the learning rate from --swa-lr to a tenth of it in cycles of this length, and average the last"
-        " epoch of each (default: a constant rate, and all epochs)",
+        help="Lower the rate in cycles of so many epochs and average each end (default: constant, all epochs)",
     )
 
     def __post_init__(self) -> None:
@@ -97,11 +93,13 @@ class ContinuationSettings:
 class SwaSettings:
     """Average weights: of a run's epochs, of a continued run, or of several runs of equal networks."""
 
+    example: ClassVar[str] = "segtool swa runs/0 --last 2 -o runs/0-swa"
+
     output: OutputSettings
     runs: tuple[Path, ...] = option(
         argument=True,
         metavar="RUN...",
-        help="Folders of trained runs; with several runs and neither --last nor --epochs, each contributes its best.pt",
+        help="Run folders; of several, each gives its best.pt, unless --last or --epochs is given",
     )
     data: Path | None = option(None, help="dataset.yaml or its folder, if it has moved since the run")
     average: AverageSettings = AverageSettings()

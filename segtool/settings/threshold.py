@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
@@ -12,6 +12,8 @@ from segtool.settings.options import option
 @dataclass(frozen=True)
 class ThresholdSettings:
     """Fit decision thresholds and what to take out, such as small objects, on out-of-fold predictions."""
+
+    example: ClassVar[str] = "segtool threshold data preds/oof -o thresholds.json"
 
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from segtool.errors import UsageError
 from segtool.settings.augmentation import AugmentationSettings
@@ -19,16 +20,19 @@ from segtool.values import Size
 class TrainSettings:
     """Train one model; run the same command again to resume."""
 
+    example: ClassVar[str] = "segtool train data -o runs/0 --folds folds.csv --fold 0 --crop 384x384 --epochs 40"
+
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder")
+    # In the order of the help: first what most people set.
     folds: FoldSettings = FoldSettings()
     size: SizeSettings = SizeSettings()
-    extras: ExtraSettings = ExtraSettings()
-    augmentation: AugmentationSettings = AugmentationSettings()
     model: ModelSettings = ModelSettings()
-    loss: LossSettings = LossSettings()
-    optimizer: OptimizerSettings = OptimizerSettings()
     loop: LoopSettings = LoopSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    loss: LossSettings = LossSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    extras: ExtraSettings = ExtraSettings()
     machine: MachineSettings = MachineSettings()
 
     def __post_init__(self) -> None:
