@@ -4,12 +4,14 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from segtool.core.artifacts.output import Output
 from segtool.core.averaging.evaluator import run_data
 from segtool.core.averaging.job import AveragingJob, read_averaging_job
 from segtool.core.averaging.soup import Row, SoupResult, average_name, make_soup, sort_key
 from segtool.core.dataset.seen_images import merge_samples
+from segtool.core.documents import read_json
 from segtool.core.files import write_json
 from segtool.core.models.checkpoint import digest_weights
 from segtool.core.reporting.tables import Result, Table
@@ -74,7 +76,9 @@ def _finish(
     _write_history(folder / "history.csv", rows, soup.scores(soup.averaged))
     averaged = [{"run": str(c.run), "file": c.file.name, "digest": digest_weights(c.file)} for c in soup.averaged]
     config = describe(job.settings, data.spec)
-    write_json(folder / "config.json", {**config, "swa": {**comparable(settings), "averaged": averaged}})
+    first = read_json(job.runs[0].path / "config.json", dict[str, Any])
+    size = {"complexity": first["complexity"]} if "complexity" in first else {}
+    write_json(folder / "config.json", {**config, **size, "swa": {**comparable(settings), "averaged": averaged}})
     names = ["config.json", "samples.csv", "history.csv", "scores.csv", "swa.pt", "best.pt"]
     names += ["per_image.csv", PIXEL_COUNTS] if job.valid else []
     best = kept[_monitored_column(job)]

@@ -16,9 +16,11 @@ from segtool.core.artifacts.output import Output
 from segtool.core.dataset.relabel import RELABELLED
 from segtool.core.dataset.seen_images import TEACHERS, read_samples, write_samples
 from segtool.core.dataset.selection import limit
+from segtool.core.documents import read_json
 from segtool.core.files import write_json
 from segtool.core.images import image_size
 from segtool.core.models.build import DIVISOR, NetworkSpec
+from segtool.core.models.complexity import measure_complexity
 from segtool.core.reporting.progress import tracker
 from segtool.core.runtime.distributed import compute
 from segtool.core.runtime.memory import memory_errors
@@ -70,6 +72,8 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
                 return None
             data = world.run_on_main(lambda: _begin(output.path, settings, data))
             trainer = Trainer(RunContext.create(settings, data, device, world), on_update=on_update)
+            if world.is_main:
+                _write_complexity(output.path / "config.json", trainer)
             trainer.run()
             world.barrier()
             if world.is_main:
@@ -103,6 +107,19 @@ def _begin(folder: Path, settings: TrainSettings, data: RunData) -> RunData:
     write_json(folder / "config.json", describe(settings, data.spec))
     _write_samples(folder / "samples.csv", settings, data)
     return data
+
+
+def _write_complexity(path: Path, trainer: Trainer) -> None:
+    """Add to `config.json` how large the network is, and how much it computes on an image as it is trained on."""
+    config = read_json(path, dict[str, Any])
+    if "complexity" in config:
+        return
+    context = trainer.context
+    sizes = context.settings.size
+    seen = sizes.crop or sizes.window or sizes.resized(image_size(context.train[0].image))
+    size = Size(*(-(-side // DIVISOR) * DIVISOR for side in seen))
+    complexity = measure_complexity(trainer.updater.network, context.spec.channels, size)
+    write_json(path, {**config, "complexity": complexity._asdict()})
 
 
 def _write_samples(path: Path, settings: TrainSettings, data: RunData) -> None:
