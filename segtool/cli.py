@@ -6,6 +6,7 @@ import typer
 
 from segtool import __version__, bind
 from segtool.settings.bundle import BundleSettings
+from segtool.settings.compare import CompareSettings
 from segtool.settings.debug import DebugSettings
 from segtool.settings.demo import DemoSettings
 from segtool.settings.ensemble import EnsembleSettings
@@ -70,6 +71,7 @@ bind.add_command(app, "threshold", "segtool.commands.threshold", ThresholdSettin
 bind.add_command(app, "ensemble", "segtool.commands.ensemble", EnsembleSettings)
 bind.add_command(app, "pseudo", "segtool.commands.pseudo", PseudoSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
+bind.add_command(app, "compare", "segtool.commands.compare", CompareSettings)
 bind.add_command(app, "noise-rank", "segtool.commands.noise_rank", NoiseRankSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(roi, "crop", "segtool.commands.roi_crop", RoiCropSettings)

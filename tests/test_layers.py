@@ -38,7 +38,10 @@ ALLOWED = {
 }
 STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.values", "segtool.stop", "segtool.errors"]
 # The folders of core from the ground up: a module imports from its own folder and from those before it.
-NO_TORCH = ("reporting", "artifacts", "dataset", "scoring", "predictions", "tuning", "noise", "inspection", "formats")
+NO_TORCH = (
+    *("reporting", "artifacts", "dataset", "scoring", "predictions"),
+    *("tuning", "noise", "inspection", "formats", "comparison"),
+)
 ENGINE = (
     *("runtime", "models", "losses", "optim", "dataloading", "inference"),
     *("training", "averaging", "debugging", "planning", "detection", "roi"),

@@ -1,5 +1,6 @@
 """`segtool evaluate`: score predictions against masks."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,14 @@ def run(settings: EvaluateSettings) -> Result:
             return output.up_to_date()
         board, sizes, outlines = (_score_planes if dataset.multi else _score)(dataset, scored, settings)
         about = {"size_bins": list(settings.size_bins), "fitted": [fit.summary() for fit in scored.fits]}
-        summary = {"subset": scored.subset, **board.summary(), **(outlines.summary() if outlines else {}), **about}
+        behind = Path(os.path.relpath(settings.preds, folder)).as_posix()
+        summary = {
+            "subset": scored.subset,
+            "predictions": behind,
+            **board.summary(),
+            **(outlines.summary() if outlines else {}),
+            **about,
+        }
         files = tables.files(board, sizes, settings.size_bins, outlines)
         files[PIXEL_COUNTS] = counts_table(board, {record.image_id: record.group for record in scored.records})
         for name, table in files.items():

@@ -1,0 +1,1 @@
+"""The ledger of experiments: runs held against a baseline."""
