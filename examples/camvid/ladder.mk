@@ -38,9 +38,21 @@ rungs := base swa hflip scales folds members weights pseudo relabel
 alone := base-folds pseudo-folds relabel-folds
 
 .PHONY: ladder
-ladder: $(foreach rung,$(rungs) $(alone),$(preds-$(rung))/done.json) $(data)/done.json
-	python ladder.py $(data) $(foreach rung,$(rungs),$(rung)=$(preds-$(rung))) \
-	  --alone $(foreach rung,$(alone),$(rung)=$(preds-$(rung))) -o ladder.csv
+scored = $(foreach rung,$1,$(rung)=$(RUNGS)/scores/$(rung))
+ladder: $(foreach rung,$(rungs) $(alone),$(RUNGS)/scores/$(rung)/done.json)
+	$(SEGTOOL) compare $(call scored,$(rungs)) --steps -o ladder.csv --overwrite
+	$(SEGTOOL) compare $(call scored,$(alone)) -o ladder-alone.csv --overwrite
+
+# The masks of the images that play the test images.
+$(CHAIN)/truth/done.json:
+	$(SEGTOOL) import folders --images $(CAMVID)/$(TEST) --masks $(CAMVID)/$(TEST)annot --classes $(classes) \
+	  --ignore-index 11 -o $(@D)
+
+define score
+$(RUNGS)/scores/$1/done.json: $(preds-$1)/done.json $(CHAIN)/truth/done.json
+	$(SEGTOOL) evaluate $(CHAIN)/truth $(preds-$1) -o $$(@D)
+endef
+$(foreach rung,$(rungs) $(alone),$(eval $(call score,$(rung))))
 
 # The first four rungs are one network, that of the first fold.
 one-base := base --checkpoint last

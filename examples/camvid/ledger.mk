@@ -54,17 +54,18 @@ ROWS := base-0 base-1 base-2 augment-none augment-heavy cutout gridmask mixup cu
 checkpoint = $(if $(filter ema,$*),ema,last)
 
 .PHONY: ledger row
-ledger: $(ROWS:%=$(LEDGER)/%/preds/done.json)
-	python ledger.py $(data) $(LEDGER) -o ledger.csv
+ledger: $(ROWS:%=$(LEDGER)/%/scores/done.json)
+	$(SEGTOOL) compare $(foreach row,$(ROWS),$(row)=$(LEDGER)/$(row)/scores) -o ledger.csv --overwrite
 
-row: $(LEDGER)/$(ROW)/preds/done.json
+row: $(LEDGER)/$(ROW)/scores/done.json
+
+$(LEDGER)/%/scores/done.json: $(LEDGER)/%/preds/done.json
+	$(SEGTOOL) evaluate $(data) $(<D) -o $(@D)
 
 $(LEDGER)/%/preds/done.json: $(LEDGER)/%/run/done.json
 	$(SEGTOOL) predict $(data) --run $(<D) --checkpoint $(checkpoint) --subset valid --no-probs --threads 1 -o $(@D)
 
 $(LEDGER)/%/run/done.json: $(data)/done.json
-	mkdir -p $(LEDGER)/$*
-	echo "$($*)" > $(LEDGER)/$*/options
 	$(SEGTOOL) train $(data) $(QUICK) $($*) -o $(@D)
 
-.PRECIOUS: $(LEDGER)/%/run/done.json
+.PRECIOUS: $(LEDGER)/%/run/done.json $(LEDGER)/%/preds/done.json

@@ -43,7 +43,7 @@ def parse_scores(typed: Sequence[str], names: Sequence[str]) -> dict[str, float]
 
 def kept_scores(path: Path) -> dict[str, float]:
     """Return the leaderboard scores in a ledger.csv, none if there is no such file or column."""
-    rows = read_csv(path, ("name",)) if path.exists() else []
+    rows = read_csv(path) if path.exists() else []
     return {row["name"]: to_number(row["leaderboard"], path) for row in rows if row.get("leaderboard", "").strip()}
 
 
