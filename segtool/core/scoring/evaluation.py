@@ -13,9 +13,6 @@ from segtool.core.scoring.confusion import confusion
 from segtool.core.scoring.planes import MultiScoreBoard, class_plane_counts
 from segtool.core.scoring.scores import ScoreBoard
 
-# COCO's small, medium and large objects, in pixels.
-COCO_SIZES = (32 * 32, 96 * 96)
-
 
 class Evaluation:
     """Collects images' scores: of pixels, of objects by their size and, with a tolerance, of outlines.
@@ -32,7 +29,7 @@ class Evaluation:
         *,
         multi: bool,
         exclude: Iterable[str] = (),
-        size_bins: Sequence[int] = COCO_SIZES,
+        size_bins: Sequence[int] = objects.BORDERS,
         tolerance: float | None = None,
     ) -> None:
         """
