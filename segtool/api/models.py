@@ -17,7 +17,6 @@ from segtool.core.inference.photos import check_channels, kind_of_run
 from segtool.core.inference.runs import open_runs
 from segtool.core.inference.stream import read_ahead
 from segtool.core.planes import Planes
-from segtool.core.predictions.mask_files import mask_files
 from segtool.errors import UsageError
 from segtool.settings.common import DeviceSettings
 from segtool.settings.inference import InferenceSettings
@@ -194,6 +193,9 @@ class Model:
         return (open_bands if in_windows else read_bands)(files, kind.channels, kind.dtype, kind.nodata)
 
     def _mask(self, probs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        # Here, as it loads pandas.
+        from segtool.core.predictions.mask_files import mask_files
+
         growing = mask_files(self._kind.planes).grow(None, len(probs), Size(*probs.shape[1:]))
         growing.add_probs(0, probs)
         mask = growing.finish()
