@@ -14,7 +14,7 @@ from segtool.core.bands import WindowedImage, declared_pixels, open_bands, read_
 from segtool.core.dataset.dataset import Dataset
 from segtool.core.images import Pixels
 from segtool.core.inference.photos import check_channels, kind_of_run
-from segtool.core.inference.runs import open_runs
+from segtool.core.inference.runs import members_of, open_runs
 from segtool.core.inference.stream import read_ahead
 from segtool.core.planes import Planes
 from segtool.errors import UsageError
@@ -270,9 +270,4 @@ def load(
     if machine.threads:
         torch.set_num_threads(machine.threads)
     loaded = load_members(list(opened.values()), kind, chosen, inference.backend, compiled=inference.compile)
-    facts = [
-        {"run": name, "checkpoint": file.name, "digest": digest}
-        for name, run in opened.items()
-        for file, digest in run.checkpoints.items()
-    ]
-    return Model(kind, [member for of_run in loaded for member in of_run], chosen, facts)
+    return Model(kind, [member for of_run in loaded for member in of_run], chosen, members_of(opened))

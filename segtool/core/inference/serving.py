@@ -126,7 +126,9 @@ class ServedNetwork(nn.Module):
         """Return what `Intensity.unit` returns."""
         spec = self.spec
         if self.whole and spec.resize is not None:
-            pixels = pixels.round()
+            # Images of 16 bits with missing pixels are read as float32, whose resizing does not round.
+            exact = torch.isnan(pixels).float().amax((1, 2, 3), keepdim=True) > 0
+            pixels = pixels.round() if self._pictures else torch.where(exact, pixels, pixels.round())
         if self.ranged:
             pixels = (pixels - self.low) / self.width
             pixels = pixels.clamp(0, 1) if spec.clip else pixels
