@@ -11,6 +11,7 @@ from segtool.settings.debug import DebugSettings
 from segtool.settings.demo import DemoSettings
 from segtool.settings.ensemble import EnsembleSettings
 from segtool.settings.evaluate import EvaluateSettings
+from segtool.settings.export import ExportSettings
 from segtool.settings.import_coco import ImportCocoSettings
 from segtool.settings.import_folders import ImportFoldersSettings
 from segtool.settings.import_labelme import ImportLabelmeSettings
@@ -77,6 +78,7 @@ bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(roi, "crop", "segtool.commands.roi_crop", RoiCropSettings)
 bind.add_command(roi, "paste", "segtool.commands.roi_paste", RoiPasteSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings, first="segtool.commands.first_look.bundle")
+bind.add_command(app, "export", "segtool.commands.export", ExportSettings, first="segtool.commands.first_look.export")
 
 
 def main() -> None:

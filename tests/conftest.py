@@ -115,6 +115,18 @@ def twin(tiny: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data set `demo`, of images of several sizes, the run `run` and its predictions `preds`."""
+    # Here, as it loads torch.
+    from small_runs import make_demo, make_predictions, make_run
+
+    folder = tmp_path_factory.mktemp("made")
+    make_run(make_demo(folder / "demo"), folder / "run")
+    make_predictions(folder / "demo", folder / "preds", folder / "run")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of the real data, named by SEGTOOL_DATA; without it the test is skipped."""

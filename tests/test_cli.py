@@ -35,6 +35,7 @@ COMMANDS = [
     "evaluate",
     "compare",
     "submit",
+    "export",
     "roi crop",
     "roi paste",
 ]

@@ -1,4 +1,5 @@
-"""Imports go one way: cli → bind → settings → values and errors; commands → core → settings → values and errors."""
+"""Imports go one way: cli → bind → settings → values and errors; commands → core → settings → values and errors; api →
+core."""
 
 import ast
 import importlib.util
@@ -34,7 +35,9 @@ ALLOWED = {
     "segtool.values": [],
     "segtool.stop": ["segtool.errors"],
     "segtool.errors": [],
-    "segtool": [],
+    "segtool.api": ["segtool.api", "segtool.core", "segtool.settings", "segtool.values", "segtool.errors"],
+    # For type checkers; at run time they are imported when they are first used.
+    "segtool": ["segtool.api", "segtool.errors"],
 }
 STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.values", "segtool.stop", "segtool.errors"]
 # The folders of core from the ground up: a module imports from its own folder and from those before it.
@@ -51,6 +54,7 @@ ORDER = ("", *NO_TORCH, *ENGINE)
 BANNED = {
     "segtool.core": ["typer", "click"],
     "segtool.commands": ["typer", "click"],
+    "segtool.api": ["typer", "click"],
     **{f"segtool.core.{folder}": ["torch"] for folder in NO_TORCH},
 }
 
@@ -62,6 +66,13 @@ def module_name(path: Path) -> str:
 
 def inside(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
+
+
+class WithoutTyping(ast.NodeTransformer):
+    """Removes what stands under `if TYPE_CHECKING`, which never runs."""
+
+    def visit_If(self, node: ast.If) -> ast.If | None:
+        return None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
 
 
 def imported_by(tree: ast.Module, *, at_once: bool = False) -> set[str]:
@@ -113,6 +124,9 @@ def test_imports_go_one_way(path: Path) -> None:
         ("segtool.values", "segtool.settings.data"),
         ("segtool.values", "numpy"),
         ("segtool.bind", "segtool.core.reporting.tables.Result"),
+        ("segtool.api.models", "segtool.commands.predict.run"),
+        ("segtool.core.images", "segtool.api.models.load"),
+        ("segtool", "segtool.commands.predict.run"),
     ],
 )
 def test_a_breach_is_seen(name: str, imported: str) -> None:
@@ -153,7 +167,8 @@ def reachable_from(start: str, *, at_once: bool = False) -> set[str]:
         # `from a.b import c`: c is a module, or a name in the module a.b.
         file = files.get(name) or files.get(name.rpartition(".")[0])
         if file:
-            waiting += imported_by(ast.parse(file.read_text(encoding="utf-8")), at_once=at_once)
+            tree = WithoutTyping().visit(ast.parse(file.read_text(encoding="utf-8")))
+            waiting += imported_by(tree, at_once=at_once)
     return seen
 
 
@@ -171,6 +186,12 @@ def test_the_first_look_loads_no_torch() -> None:
     reached = reachable_from("segtool.commands.first_look", at_once=True)
     engine = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "ttach"}
     assert not {name for name in reached if name.split(".")[0] in engine}
+
+
+@pytest.mark.parametrize("module", ["datasets", "models", "predictions", "scores"])
+def test_the_python_interface_loads_torch_only_when_it_is_used(module: str) -> None:
+    reached = {name.split(".")[0] for name in reachable_from(f"segtool.api.{module}", at_once=True)}
+    assert not reached & {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "ttach"}
 
 
 def test_the_walk_to_torch_finds_it_where_it_is() -> None:

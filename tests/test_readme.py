@@ -85,7 +85,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tm
     done = SimpleNamespace(status=0, text=lambda: "")
     stand_in = SimpleNamespace(run=lambda settings: made.append(settings) or done)
     nothing_found = SimpleNamespace(
-        **dict.fromkeys(("bundle", "debug", "predict", "swa", "train"), lambda settings: None)
+        **dict.fromkeys(("bundle", "debug", "export", "predict", "swa", "train"), lambda settings: None)
     )
     modules = {"segtool.commands.first_look": nothing_found}
     monkeypatch.setattr(bind, "importlib", SimpleNamespace(import_module=lambda name: modules.get(name, stand_in)))

@@ -19,6 +19,7 @@ from segtool.core.dataset.relabel import relabel
 from segtool.core.dataset.selection import select
 from segtool.core.documents import read_json
 from segtool.core.inference.job import read_job
+from segtool.core.inference.packages import require_packages
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.runs import digests as run_digests
 from segtool.core.inference.runs import find_checkpoints, open_runs
@@ -30,6 +31,7 @@ from segtool.core.runtime.launch import process_count
 from segtool.core.training.inputs import digests, how_to_train_on, read_images, settings_for
 from segtool.settings.bundle import BundleSettings
 from segtool.settings.debug import DebugSettings
+from segtool.settings.export import ExportSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.swa import SwaSettings
 from segtool.settings.train import TrainSettings
@@ -103,10 +105,21 @@ def swa(settings: SwaSettings) -> Result | None:
 
 def bundle(settings: BundleSettings) -> Result | None:
     """Return the result if the bundle is written; raise if a run is missing."""
+    return _file_of_runs(settings, "bundle")
+
+
+def export(settings: ExportSettings) -> Result | None:
+    """Return the result if the file is written; raise if a run or a package is missing."""
+    if settings.suffix == ".onnx":
+        require_packages("onnx", f"--out {settings.output.out}")
+    return _file_of_runs(settings, "export")
+
+
+def _file_of_runs(settings: BundleSettings | ExportSettings, command: str) -> Result | None:
     _require_there(settings.runs)
     if not settings.output.out.exists():
         return None
-    output = Output(settings.output, "bundle", file=True)
+    output = Output(settings.output, command, file=True)
     inputs = run_digests(list(open_runs(settings.runs, settings.checkpoint).values()))
     return output.up_to_date() if output.is_done(settings, inputs) else None
 

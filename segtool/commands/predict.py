@@ -15,6 +15,7 @@ from segtool.core.inference.job import Group, Job, read_job
 from segtool.core.inference.members import load_members
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.predictor import Member, Predictor
+from segtool.core.inference.runs import members_of
 from segtool.core.inference.stream import read_ahead
 from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.mask_files import Rule, mask_files
@@ -225,11 +226,7 @@ def _finish(
             others = ", ".join(map(str, missing))
             return Result(f"{output.path}: shard {settings.shard}, {len(ids)} images; shards {others} are missing")
     views = [view.name for view in next(iter(predictors.values())).views]
-    members = [
-        {"run": name, "checkpoint": file.name, "digest": digest, "views": views}
-        for name, run in job.runs.items()
-        for file, digest in run.checkpoints.items()
-    ]
+    members = [{**member, "views": views} for member in members_of(job.runs)]
     dataset = job.dataset
     write_index(
         output.path,

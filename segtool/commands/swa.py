@@ -75,7 +75,7 @@ def _finish(
     rows = history or [{"epoch": soup.epoch, **kept}]
     _write_history(folder / "history.csv", rows, soup.scores(soup.averaged))
     averaged = [{"run": str(c.run), "file": c.file.name, "digest": digest_weights(c.file)} for c in soup.averaged]
-    config = describe(job.settings, data.spec)
+    config = describe(job.settings, data)
     first = read_json(job.runs[0].path / "config.json", dict[str, Any])
     size = {"complexity": first["complexity"]} if "complexity" in first else {}
     write_json(folder / "config.json", {**config, **size, "swa": {**comparable(settings), "averaged": averaged}})

@@ -136,6 +136,28 @@ def read_bands(files: Sequence[Path], channels: int, dtype: Depth, nodata: float
     return np.concatenate(parts, axis=2, dtype=common)
 
 
+def declared_pixels(
+    values: Pixels, channels: int, dtype: Depth, nodata: float | None = None, where: object = "image"
+) -> Pixels:
+    """Return an image that is in memory as `read_bands` reads it from a file.
+
+    Args:
+        values: (H, W, channels), or (H, W) of one channel.
+        where: names the image in the error.
+
+    Raises:
+        SegtoolError: it is of other channels, or of a type that `dtype` does not hold.
+    """
+    if _is_plain(dtype, channels) and nodata is None:
+        return images.picture_pixels(values, channels, where)
+    shaped = values[:, :, None] if values.ndim == 2 else values
+    fits = np.can_cast(shaped.dtype, dtype) or (dtype == "float32" and shaped.dtype.kind in "iuf")
+    if shaped.ndim != 3 or shaped.shape[2] != channels or 0 in shaped.shape or not fits:
+        shape = "x".join(map(str, values.shape))
+        raise SegtoolError(f"{where} is {shape} of {values.dtype}; here images are HxWx{channels} of {dtype}")
+    return _prepared(shaped, dtype, nodata, where)
+
+
 class WindowedImage:
     """A large image (H, W, C) whose windows `image[top:bottom, left:right]` are read when they are needed."""
 
@@ -249,7 +271,7 @@ def _read(path: Path, dtype: Depth, nodata: float | None) -> Pixels:
     return _prepared(rasters.read_raster(path), dtype, nodata, path)
 
 
-def _prepared(values: npt.NDArray[Any], dtype: Depth, nodata: float | None, path: Path) -> Pixels:
+def _prepared(values: npt.NDArray[Any], dtype: Depth, nodata: float | None, path: object) -> Pixels:
     """Return values of a file as `dtype`, or as float32 with NaN."""
     missing = None
     if values.dtype.kind == "f":
@@ -265,7 +287,7 @@ def _prepared(values: npt.NDArray[Any], dtype: Depth, nodata: float | None, path
     return pixels
 
 
-def _as_depth(values: npt.NDArray[Any], dtype: Depth, path: Path) -> Pixels:
+def _as_depth(values: npt.NDArray[Any], dtype: Depth, path: object) -> Pixels:
     """Return values as the declared number type. Raises SegtoolError if that would change them."""
     kind = values.dtype.kind
     if kind not in "buif":

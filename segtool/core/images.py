@@ -73,10 +73,39 @@ def read_image(path: Path, channels: int = 3) -> Array:
     with _opened(path) as image:
         _check_end(image, f"image {path}")
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode in ("I;16", "I;16B", "I", "F"):
-            image = Image.fromarray(_to_8_bit(np.asarray(image), path))
-        mode = MODES[channels]
-        return _pixels(image.convert(mode) if image.mode != mode else image)
+        return _as_channels(image, channels, path)
+
+
+def picture_pixels(values: Pixels, channels: int, where: object = "image") -> Array:
+    """Return a picture that is in memory as `read_image` reads it from a file.
+
+    Args:
+        values: grey (H, W) or (H, W, 1), colours (H, W, 3), either with transparency as one channel more; bool, uint8,
+            or uint16.
+        where: names the picture in the error.
+
+    Raises:
+        SegtoolError: it is of another shape or type.
+    """
+    flat = values[:, :, 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    known = flat.ndim == 2 or (flat.ndim == 3 and flat.shape[2] in (2, 3, 4))
+    if not known or 0 in flat.shape or flat.dtype not in (np.bool_, np.uint8, np.uint16):
+        shape = "x".join(map(str, values.shape))
+        raise SegtoolError(
+            f"{where} is {shape} of {values.dtype}; a picture is HxW, HxWx3, or with transparency HxWx4, of uint8"
+            " (0 to 255) or uint16"
+        )
+    if flat.dtype == np.uint16 and flat.ndim == 3:
+        # As Pillow reads colours of 16 bits.
+        flat = (flat >> 8).astype(np.uint8)
+    return _as_channels(Image.fromarray(np.ascontiguousarray(flat)), channels, where)
+
+
+def _as_channels(image: Image.Image, channels: int, where: object) -> Array:
+    if image.mode in ("I;16", "I;16B", "I", "F"):
+        image = Image.fromarray(_to_8_bit(np.asarray(image), where))
+    mode = MODES[channels]
+    return _pixels(image.convert(mode) if image.mode != mode else image)
 
 
 def picture_header(path: Path) -> rasters.Header:
@@ -501,7 +530,7 @@ def _read_8_bit_raster(path: Path, header: rasters.Header, channels: int) -> Arr
     return rasters.read_raster(path).astype(np.uint8, copy=False)
 
 
-def _to_8_bit(values: npt.NDArray[np.generic], path: Path) -> Array:
+def _to_8_bit(values: npt.NDArray[np.generic], path: object) -> Array:
     top = float(values.max(initial=0))
     if values.dtype.kind == "f" or float(values.min(initial=0)) < 0 or top > 65535:
         raise SegtoolError(f"cannot read image {path}: pixel values are not 8- or 16-bit integers")

@@ -1,11 +1,12 @@
 """How a dataclass field says what its option is: name, type, default, help and help panel, stated once."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from segtool.errors import UsageError
 from segtool.values import Amount, Scale, Shard, Size
@@ -135,6 +136,51 @@ def assemble(settings: type[Any], values: Mapping[str, Any]) -> Any:
     made = _assemble(settings, values)
     _check(made)
     return made
+
+
+def from_values(settings: type[Any], values: Mapping[str, Any]) -> Any:
+    """Make the settings object from Python values; None leaves an option's default.
+
+    What is typed as text may be given as that text, as a number, or as a sequence: `"256x320"` or `(256, 320)`,
+    `"hflip,vflip"` or `["hflip", "vflip"]`.
+
+    Raises:
+        UsageError: a value that the option does not take, or as `assemble` raises it.
+    """
+    known = {found.name: found for found in walk(settings)}
+    given = {name: value for name, value in values.items() if value is not None}
+    return assemble(settings, {name: _from_value(known[name], value) for name, value in given.items()})
+
+
+def _from_value(found: Option, value: Any) -> Any:
+    spec, choices = found.spec, _choices(found.type)
+    if spec.parse:
+        if isinstance(value, tuple | list) and not isinstance(value, Scale):
+            value = ("x" if Size in get_args(found.type) else ",").join(map(str, value))
+        try:
+            return spec.parse(str(value))
+        except ValueError as error:
+            raise UsageError(f"{found.name}: {error}") from error
+    if choices and value not in choices:
+        raise UsageError(f"{found.name} is {value!r}; it is one of {', '.join(map(str, choices))}")
+    if spec.min is not None or spec.max is not None:
+        low = -math.inf if spec.min is None else spec.min
+        high = math.inf if spec.max is None else spec.max
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise UsageError(f"{found.name} is {value!r}; it is a number from {low:g} to {high:g}")
+    if found.type is bool and not isinstance(value, bool):
+        raise UsageError(f"{found.name} is {value!r}; it is True or False")
+    if found.is_path:
+        return tuple(map(Path, value)) if isinstance(value, tuple | list) else Path(value)
+    return value
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """Return the values of `Literal[...]`, or of `Literal[...] | None`; nothing for other types."""
+    for arm in (kind, *get_args(kind)):
+        if get_origin(arm) is Literal:
+            return get_args(arm)
+    return ()
 
 
 def _assemble(settings: type[Any], values: Mapping[str, Any], group: Any = MISSING) -> Any:

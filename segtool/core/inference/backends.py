@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from segtool.core.inference.onnx_files import open_onnx, write_onnx
+from segtool.core.inference.packages import require_packages
 from segtool.core.inference.predictor import Forward, to_probs
 from segtool.core.models.build import NetworkSpec
 from segtool.core.models.outputs import MaskOnly
@@ -27,8 +28,6 @@ Backend = Literal["torch", "onnx", "openvino"]
 
 # The largest difference in probability from plain PyTorch that counts as rounding.
 TOLERANCE = 1e-3
-
-_PACKAGES = {"torch": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
 
 
 def accelerate(network: nn.Module, spec: NetworkSpec, backend: Backend, *, compiled: bool, device: str) -> Forward:
@@ -54,9 +53,7 @@ def accelerate(network: nn.Module, spec: NetworkSpec, backend: Backend, *, compi
         raise UsageError(
             f"{option} takes networks of --precision fp32 only: {spec.precision} rounds too much to check the outputs"
         )
-    for package in _PACKAGES[backend]:
-        if not find_spec(package):
-            raise UsageError(f"{option} needs the package {package}: pip install 'segtool[{backend}]'")
+    require_packages(backend, option)
     if spec.aux_head:
         network = MaskOnly(network)
     make = {"torch": _compile, "onnx": _onnx, "openvino": _openvino}[backend]
@@ -123,29 +120,11 @@ def _example(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _onnx(network: nn.Module, pixels: torch.Tensor) -> Forward:
-    import onnxruntime
-
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(StringIO()):
-        # Tracing warns about every size that it reads: the comparison at each new shape finds if that is a problem.
-        warnings.simplefilter("ignore")
+    axes = {0: "batch", 2: "height", 3: "width"}
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        axes = {0: "batch", 2: "height", 3: "width"}
-        # The newer exporter (dynamo) does not terminate for these networks if height and width are dynamic.
-        torch.onnx.export(
-            network,
-            (_example(pixels),),
-            path,
-            dynamo=False,
-            input_names=["pixels"],
-            output_names=["logits"],
-            dynamic_axes={"pixels": axes, "logits": axes},
-        )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        # Otherwise its threads spin while they wait, and take the cores from PyTorch's softmax and resizing.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        write_onnx(path, network, _example(pixels), {"pixels": axes}, {"logits": axes})
+        session = open_onnx(path)
     return lambda x: torch.from_numpy(session.run(None, {"pixels": x.contiguous().numpy()})[0])
 
 

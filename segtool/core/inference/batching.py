@@ -32,13 +32,13 @@ def group_alike(plans: Sequence[ImagePlan], requested: int | None, device: str) 
     for index, plan in enumerate(plans):
         group = waiting.setdefault(plan.alike, [])
         group.append(index)
-        if len(group) == _enough(plan, requested, device):
+        if len(group) == images_per_batch(plan, requested, device):
             yield waiting.pop(plan.alike)
     yield from waiting.values()
 
 
-def _enough(plan: ImagePlan, requested: int | None, device: str) -> int:
-    """Return the smallest number of images whose tiles fill nine tenths of their batches."""
+def images_per_batch(plan: ImagePlan, requested: int | None, device: str) -> int:
+    """Return how many such images are predicted together: the fewest whose tiles fill nine tenths of their batches."""
     layer = plan.layers[0]
     batch = batch_size(requested, device, layer.tile)
     tiles = len(layer.columns.starts) * sum(each.member == layer.passes[0].member for each in layer.passes)

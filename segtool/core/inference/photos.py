@@ -1,6 +1,7 @@
 """A plain folder of images, or one image, as a data set to predict."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +29,35 @@ def open_photos(data: Path, runs: Iterable[Run], others: Collection[Path] = ()) 
             run's config.json is broken.
     """
     files = {data.stem: data} if data.is_file() else list_images(data, others)
-    config = next(iter(runs)).path / "config.json"
-    network: dict[str, Any] = read_json(config, dict[str, Any]).get("network", {})
-    try:
-        classes, channels = tuple(map(str, network["classes"])), int(network["channels"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise SegtoolError(f"{config} does not describe its network; the run is broken") from error
-    dtype, nodata, labels = network.get("dtype", "uint8"), network.get("nodata"), network.get("labels", "single")
-    test = tuple(Record(name, path) for name, path in files.items())
-    dataset = Dataset(data, classes, channels=channels, test=test, dtype=dtype, nodata=nodata, labels=labels)
-    if not dataset.plain:
-        _check_channels(dataset, config.parent)
+    run = next(iter(runs))
+    dataset = replace(kind_of_run(run), path=data, test=tuple(Record(name, path) for name, path in files.items()))
+    for record in dataset.test:
+        check_channels(dataset, record.files, run.path)
     return dataset
 
 
-def _check_channels(dataset: Dataset, run: Path) -> None:
-    """Raise SegtoolError if an image has other channels than those the run was trained on."""
-    for record in dataset.test:
-        if (count := probe_image(record.image).channels) != dataset.channels:
-            raise SegtoolError(f"{record.image} has {count} channels, but {run} was trained on {dataset.channels}")
+def kind_of_run(run: Run) -> Dataset:
+    """Return a data set without images that has the classes and the kind of images of a run, and its path.
+
+    Raises:
+        SegtoolError: the run's config.json is broken.
+    """
+    path = run.path / "config.json"
+    config: dict[str, Any] = read_json(path, dict[str, Any])
+    network = config.get("network", {})
+    try:
+        classes, channels = tuple(map(str, network["classes"])), int(network["channels"])
+        palette = tuple((int(r), int(g), int(b)) for r, g, b in config.get("palette") or ()) or None
+    except (KeyError, TypeError, ValueError) as error:
+        raise SegtoolError(f"{path} does not describe its network; the run is broken") from error
+    dtype, nodata, labels = network.get("dtype", "uint8"), network.get("nodata"), network.get("labels", "single")
+    return Dataset(run.path, classes, channels=channels, palette=palette, dtype=dtype, nodata=nodata, labels=labels)
+
+
+def check_channels(dataset: Dataset, files: Sequence[Path], run: object) -> None:
+    """Raise SegtoolError if an image has other channels than those that a run was trained on.
+
+    Pictures of 8 bits are converted when they are read.
+    """
+    if not dataset.plain and (count := sum(probe_image(path).channels for path in files)) != dataset.channels:
+        raise SegtoolError(f"{files[0]} has {count} channels, but {run} was trained on {dataset.channels}")

@@ -1,10 +1,10 @@
 """Predict class probabilities at the size of the images."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from torch import nn
 
 from segtool.core.bands import WindowedImage
 from segtool.core.images import Pixels
-from segtool.core.inference.batching import batch_size, group_alike
+from segtool.core.inference.batching import batch_size, group_alike, images_per_batch
 from segtool.core.inference.image_accumulator import ImageAccumulator, Tile, TileRequest
 from segtool.core.inference.merging import make_merge
 from segtool.core.inference.plan import ImagePlan, make_plan
@@ -36,6 +36,7 @@ NO_VIEWS, WHOLE = ViewSettings(), WindowSettings()
 FOLDED_SIDE = 256
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ class Band(NamedTuple):
 
     image: int
     top: int
+    probs: Probs
+    image_probs: npt.NDArray[np.float32] | None
+
+
+class WholeImage(NamedTuple):
+    """Probabilities float32 (C, H, W); image_probs as in a band."""
+
     probs: Probs
     image_probs: npt.NDArray[np.float32] | None
 
@@ -113,16 +121,39 @@ class Predictor:
         """Return the indices of images to predict together, so that batches are full."""
         return list(group_alike([self.plan(size) for size in sizes], self.batch, self.device))
 
+    def group_in_order(self, images: Iterable[Item], size: Callable[[Item], Size]) -> Iterator[list[Item]]:
+        """Yield images that follow each other in groups to predict together; of images of one size those of `group`."""
+        waiting: list[Item] = []
+        plan: ImagePlan | None = None
+        for image in images:
+            next_plan = self.plan(size(image))
+            if plan and next_plan.alike != plan.alike:
+                yield waiting
+                waiting = []
+            plan = next_plan
+            waiting.append(image)
+            if len(waiting) == images_per_batch(plan, self.batch, self.device):
+                yield waiting
+                waiting, plan = [], None
+        if waiting:
+            yield waiting
+
     def __call__(self, images: Sequence[Pixels]) -> list[Probs]:
         """Predict images (H, W, channels) as a data set reads them: probabilities float32 (C, H, W) each.
 
         Raises:
             SegtoolError: a network outputs NaN.
         """
+        return [whole.probs for whole in self.predict(images)]
+
+    def predict(self, images: Sequence[Pixels | WindowedImage]) -> list[WholeImage]:
+        """Predict images as `__call__` does; also with the probabilities of their labels."""
         maps = [np.empty((self.classes, *image.shape[:2]), np.float32) for image in images]
+        labels: list[npt.NDArray[np.float32] | None] = [None] * len(images)
         for band in self.stream(images):
             maps[band.image][:, band.top : band.top + band.probs.shape[1]] = band.probs
-        return maps
+            labels[band.image] = band.image_probs
+        return [WholeImage(*pair) for pair in zip(maps, labels, strict=True)]
 
     @torch.inference_mode()
     def stream(self, images: Sequence[Pixels | WindowedImage]) -> Iterator[Band]:

@@ -97,6 +97,15 @@ def open_runs(paths: Sequence[Path], which: str, *, unfinished: bool = False) ->
     return opened
 
 
+def members_of(runs: Mapping[str, Run]) -> list[dict[str, str]]:
+    """Return run, checkpoint and digest of each network, as `meta.json` notes them."""
+    return [
+        {"run": name, "checkpoint": file.name, "digest": digest}
+        for name, run in runs.items()
+        for file, digest in run.checkpoints.items()
+    ]
+
+
 def digests(runs: Sequence[Run]) -> dict[str, str]:
     """Return the digest of each checkpoint, by the number of its run and its file's name."""
     return {

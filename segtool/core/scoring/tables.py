@@ -40,7 +40,7 @@ def files(
     tables = {
         "per_image.csv": board.table().assign(**(outlines.per_image() if outlines else {})),
         "per_class.csv": per_class(board, outlines),
-        "by_size.csv": objects.size_table(sizes, _with_background(board), borders),
+        "by_size.csv": by_size(board, sizes, borders),
     }
     return tables | ({"confusion.csv": confusion_table(board)} if isinstance(board, ScoreBoard) else {})
 
@@ -100,6 +100,11 @@ def confusion_table(board: ScoreBoard) -> pd.DataFrame:
     return table
 
 
+def by_size(board: Board, sizes: objects.Counts, borders: Sequence[int]) -> pd.DataFrame:
+    """One row per class but the background, and bin of object sizes."""
+    return objects.size_table(sizes, _with_background(board), borders)
+
+
 def _with_background(board: Board) -> Sequence[str]:
     """Return the classes as counts of objects have them: the first is the background."""
     return board.classes if isinstance(board, ScoreBoard) else ("", *board.classes)
@@ -107,8 +112,8 @@ def _with_background(board: Board) -> Sequence[str]:
 
 def _recall_by_size(board: Board, sizes: objects.Counts, borders: Sequence[int]) -> Table:
     """One row per class but the background: for every size the objects and the share of them that was found."""
-    by_size = objects.size_table(sizes, _with_background(board), borders).set_index("class").groupby("size", sort=False)
-    parts = [part[["objects", "recall"]].set_axis([size, "recall"], axis="columns") for size, part in by_size]
+    grouped = by_size(board, sizes, borders).set_index("class").groupby("size", sort=False)
+    parts = [part[["objects", "recall"]].set_axis([size, "recall"], axis="columns") for size, part in grouped]
     under = ", ".join(f"under {border}" for border in borders)
     title = f"Objects by size ({under}, more pixels), and the share found"
     return Table(title, pd.concat(parts, axis="columns").reset_index())

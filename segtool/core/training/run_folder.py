@@ -19,7 +19,7 @@ from segtool.core.dataset.selection import limit
 from segtool.core.documents import read_json
 from segtool.core.files import write_json
 from segtool.core.images import image_size
-from segtool.core.models.build import DIVISOR, NetworkSpec
+from segtool.core.models.build import DIVISOR
 from segtool.core.models.complexity import measure_complexity
 from segtool.core.reporting.progress import tracker
 from segtool.core.runtime.distributed import compute
@@ -81,10 +81,11 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
     return trainer
 
 
-def describe(settings: TrainSettings, spec: NetworkSpec) -> dict[str, Any]:
+def describe(settings: TrainSettings, data: RunData) -> dict[str, Any]:
     """Return the content of `config.json`."""
     versions = {"segtool": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    return {"settings": flatten(settings), "network": spec.plain(), "versions": versions, "git": _git_state()}
+    about = {"settings": flatten(settings), "network": data.spec.plain(), "versions": versions, "git": _git_state()}
+    return about | ({"palette": data.dataset.palette} if data.dataset.palette else {})
 
 
 def best_score(trainer: Trainer) -> float | None:
@@ -104,7 +105,7 @@ def _begin(folder: Path, settings: TrainSettings, data: RunData) -> RunData:
     if data.dataset.multi:
         log.info("classes may overlap: a sigmoid for each, and the loss %s", settings.loss.loss)
     data = with_intensity(data, settings, folder, tracker(settings.output.quiet))
-    write_json(folder / "config.json", describe(settings, data.spec))
+    write_json(folder / "config.json", describe(settings, data))
     _write_samples(folder / "samples.csv", settings, data)
     return data
 
