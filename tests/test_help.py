@@ -27,8 +27,8 @@ QUICK = {
 # In an order in which each finds what it reads.
 ORDER = (
     *("demo", "import coco", "import labelme", "import yolo", "import rle", "import folders"),
-    *("inspect", "split", "debug", "train", "swa", "predict", "import preds", "ensemble", "threshold", "evaluate", "compare"),
-    *("noise-rank", "pseudo", "submit", "roi crop", "roi paste", "bundle", "plan"),
+    *("inspect", "split", "debug", "train", "swa", "predict", "import preds", "ensemble", "threshold", "evaluate"),
+    *("compare", "export", "noise-rank", "pseudo", "submit", "roi crop", "roi paste", "bundle", "plan"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from segtool.errors import UsageError
 from segtool.settings.common import OutputSettings
@@ -23,6 +24,8 @@ def parse_turns(text: str) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class ExportSettings:
     """Write runs as one ONNX (.onnx) or torch.export (.pt2) file that turns raw pixels into probabilities and mask."""
+
+    example: ClassVar[str] = "segtool export runs/0 runs/1 -o model.onnx"
 
     output: OutputSettings
     runs: tuple[Path, ...] = option(
