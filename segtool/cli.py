@@ -23,6 +23,7 @@ from segtool.settings.noise_rank import NoiseRankSettings
 from segtool.settings.plan import PlanSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.pseudo import PseudoSettings
+from segtool.settings.report import ReportSettings
 from segtool.settings.roi import RoiCropSettings, RoiPasteSettings
 from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
@@ -73,6 +74,7 @@ bind.add_command(app, "ensemble", "segtool.commands.ensemble", EnsembleSettings)
 bind.add_command(app, "pseudo", "segtool.commands.pseudo", PseudoSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
 bind.add_command(app, "compare", "segtool.commands.compare", CompareSettings)
+bind.add_command(app, "report", "segtool.commands.report", ReportSettings)
 bind.add_command(app, "noise-rank", "segtool.commands.noise_rank", NoiseRankSettings)
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(roi, "crop", "segtool.commands.roi_crop", RoiCropSettings)

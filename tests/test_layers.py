@@ -43,7 +43,7 @@ STANDARD_LIBRARY_ONLY = ["segtool.settings", "segtool.values", "segtool.stop", "
 # The folders of core from the ground up: a module imports from its own folder and from those before it.
 NO_TORCH = (
     *("reporting", "artifacts", "dataset", "scoring", "predictions"),
-    *("tuning", "noise", "inspection", "formats", "comparison"),
+    *("tuning", "noise", "inspection", "formats", "comparison", "report"),
 )
 ENGINE = (
     *("runtime", "models", "losses", "optim", "dataloading", "inference"),

@@ -8,16 +8,26 @@ from segtool.core.dataset.dataset import load_dataset
 from segtool.core.files import write_json
 from segtool.core.predictions.ground_truth import check_excluded
 from segtool.core.predictions.scored_images import find_scored, score_images
+from segtool.core.reporting.plots import confusion, write_png
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring import tables
 from segtool.core.scoring.evaluation import Evaluation
 from segtool.core.scoring.pixel_counts import NAME as PIXEL_COUNTS
 from segtool.core.scoring.pixel_counts import counts_table
+from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import write_table
 from segtool.settings.evaluate import EvaluateSettings
 
-FILES = ("per_image.csv", "per_class.csv", "by_size.csv", "confusion.csv", PIXEL_COUNTS, "summary.json")
+FILES = (
+    "per_image.csv",
+    "per_class.csv",
+    "by_size.csv",
+    "confusion.csv",
+    PIXEL_COUNTS,
+    "confusion.png",
+    "summary.json",
+)
 
 
 def run(settings: EvaluateSettings) -> Result:
@@ -45,6 +55,8 @@ def run(settings: EvaluateSettings) -> Result:
         files[PIXEL_COUNTS] = counts_table(scores.board, {record.image_id: record.group for record in scored.records})
         for name, table in files.items():
             write_table(folder / name, table)
+        if isinstance(scores.board, ScoreBoard):
+            write_png(folder / "confusion.png", confusion(scores.board.total, dataset.classes))
         write_json(folder / "summary.json", summary)
         output.finish([folder / name for name in (*files, "summary.json")])
     shown = tables.shown(scored.title, scores.board, scores.sizes, scores.size_bins, scored.fits, scores.outlines)

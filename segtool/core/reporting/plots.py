@@ -1,0 +1,131 @@
+"""Plots by matplotlib: SVG that takes the colours of the page it stands in, and PNG beside tables."""
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.core.files import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+
+# Okabe & Ito (2008): told apart with any colour vision.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
+# Stands for the colour of text until the page decides it.
+INK = "#123457"
+MOST_NUMBERS = 24
+# Columns of a history, as legends name them.
+LOSSES = {"train_loss": "training", "valid_loss": "validation"}
+SCORES = {"miou": "mIoU", "image_miou": "image mIoU", "dice": "Dice", "ema_miou": "mIoU of the average"}
+
+
+def figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of this size in inches; no window system is touched."""
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure
+
+    rcParams["svg.fonttype"] = "none"
+    # Equal plots are equal files.
+    rcParams["svg.hashsalt"] = "segtool"
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def curves(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> "Figure":
+    """Draw a panel for each title, in it a line for each name: x and y, NaN left out."""
+    made = figure(4.6 * len(panels), 2.9)
+    axes = made.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+        for (name, (x, y)), colour in zip(lines.items(), COLOURS * 9, strict=False):
+            there = [not math.isnan(value) for value in y]
+            points = [(a, b) for a, b, use in zip(x, y, there, strict=True) if use]
+            axis.plot(
+                *np.array(points).reshape(-1, 2).T, label=name, color=colour, marker="." if len(points) < 15 else ""
+            )
+        axis.set_title(title, loc="left", color=INK, fontsize=10)
+        axis.set_xlabel("epoch", color=INK)
+        _plain(axis)
+        axis.legend(frameon=False, fontsize=8, labelcolor=INK)
+    return made
+
+
+def learning_curves(history: Sequence[Mapping[str, float]]) -> "Figure":
+    """Draw losses and scores of a run's epochs."""
+    epochs = [row["epoch"] for row in history]
+    panels = {}
+    for title, columns in {"loss": LOSSES, "score": SCORES}.items():
+        lines = {name: (epochs, [row.get(column, math.nan) for row in history]) for column, name in columns.items()}
+        panels[title] = {name: line for name, line in lines.items() if not all(map(math.isnan, line[1]))}
+    return curves({title: lines for title, lines in panels.items() if lines} or {"loss": {}})
+
+
+def histogram(values: Floats, label: str) -> "Figure":
+    """Draw how many images have which score, in twenty bins from 0 to 1."""
+    made = figure(4.6, 2.4)
+    axis = made.subplots()
+    axis.hist(values[~np.isnan(values)], bins=list(np.linspace(0, 1, 21)), color=COLOURS[0])
+    axis.set_xlabel(label, color=INK)
+    axis.set_ylabel("images", color=INK)
+    _plain(axis)
+    return made
+
+
+def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> "Figure":
+    """Draw a confusion matrix int64 (C, C), rows truth: the share of a true class that goes to each predicted one."""
+    whole = matrix.sum(1, keepdims=True)
+    shares = np.divide(matrix, whole, out=np.full(matrix.shape, np.nan), where=whole > 0)
+    side = 2.2 + 0.45 * len(classes)
+    made = figure(side + 0.6, side)
+    axis = made.subplots()
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(classes))
+    axis.set_xticks(ticks, classes, rotation=60, ha="right", fontsize=8)
+    axis.set_yticks(ticks, classes, fontsize=8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("truth")
+    if len(classes) <= MOST_NUMBERS:
+        for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
+            share = shares[row, column]
+            colour = "white" if share > 0.55 else "black"
+            axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    return made
+
+
+def as_svg(made: "Figure") -> str:
+    """Return a figure as an SVG element without a background, its ink in the page's own colour."""
+    out = io.StringIO()
+    with warnings.catch_warnings():
+        # The page has fonts for all letters.
+        warnings.simplefilter("ignore")
+        made.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    # As wide as drawn, where the screen is.
+    shape = f'class="plot" style="width:{made.get_figwidth() * 5:.0f}em"'
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', shape, svg, count=1)
+
+
+def write_png(path: Path, made: "Figure") -> None:
+    """Write a figure as a PNG on white."""
+    with warnings.catch_warnings(), atomic(path, "wb") as file:
+        # Letters that the font lacks are drawn as boxes.
+        warnings.simplefilter("ignore")
+        for axis in made.axes:
+            axis.title.set_color("black")
+        made.savefig(file, format="png", dpi=130, facecolor="white")
+
+
+def _plain(axis: Any) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    for spine in axis.spines.values():
+        spine.set_color(INK)
+    axis.tick_params(colors=INK, labelsize=8)
+    axis.grid(axis="y", color=INK, alpha=0.15)
