@@ -52,6 +52,7 @@ def curves(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[flo
             )
         axis.set_title(title, loc="left", color=INK, fontsize=10)
         axis.set_xlabel("epoch", color=INK)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         _plain(axis)
         axis.legend(frameon=False, fontsize=8, labelcolor=INK)
     return made
@@ -107,7 +108,9 @@ def as_svg(made: "Figure") -> str:
         warnings.simplefilter("ignore")
         made.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = out.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(
+        INK, "currentColor"
+    )
     # As wide as drawn, where the screen is.
     shape = f'class="plot" style="width:{made.get_figwidth() * 5:.0f}em"'
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', shape, svg, count=1)
