@@ -15,7 +15,7 @@ pytest.importorskip("ipykernel", reason="the package ipykernel is not installed"
 pytest.importorskip("onnxruntime", reason="the optional package onnxruntime is not installed")
 
 # Less of what takes time, and teaches this test nothing.
-QUICK = {"--train 60": "--train 8", "--epochs 8": "--epochs 1"}
+QUICK = {"--train 60": "--train 16", "--epochs 8": "--epochs 1"}
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "notebook" / "segtool.ipynb"
 
 
