@@ -1,10 +1,11 @@
 """What many tests share: the command line in a process of its own, a tiny data set, and where the real data are."""
 
+import logging
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,9 +52,10 @@ def segtool(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Type]:
     """`segtool LINE` in this process, in the test's folder; the engine is loaded once for all tests."""
     monkeypatch.chdir(tmp_path)
+    level = logging.getLogger("segtool").level
 
     def run(line: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["segtool", *shlex.split(line)])
@@ -63,7 +65,9 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         assert isinstance(ended.value.code, int)
         return Ended(ended.value.code, *capsys.readouterr())
 
-    return run
+    yield run
+    # `--quiet` would hide what later tests look for.
+    logging.getLogger("segtool").setLevel(level)
 
 
 @pytest.fixture

@@ -23,7 +23,10 @@ def parse_turns(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """Write runs as one ONNX (.onnx) or torch.export (.pt2) file that turns raw pixels into probabilities and mask."""
+    """Write runs as one ONNX (.onnx) or torch.export (.pt2) file that turns raw pixels into probabilities and mask.
+
+    Images have any number and size; of a .pt2 file, more than 32 pixels a side.
+    """
 
     example: ClassVar[str] = "segtool export runs/0 runs/1 -o model.onnx"
 

@@ -4,16 +4,20 @@ import doctest
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import segtool
 
+README = Path(__file__).parents[2] / "README.md"
 MODULES = ("datasets", "models", "predictions", "scores")
 
 
@@ -57,6 +61,18 @@ def test_types_are_declared() -> None:
         value = getattr(segtool, name)
         if inspect.isfunction(value):
             assert "return" in value.__annotations__
+
+
+def test_what_the_readme_shows_runs(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo", "run", "preds"):
+        (tmp_path / name).symlink_to(made / name)
+    Image.new("RGB", (40, 30)).save("image.jpg")
+    (code,) = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["prediction"].mask.shape == (30, 40)
+    assert 0 <= names["scores"].miou <= 1
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from segtool.core.inference import backends
+from segtool.core.inference import backends, packages
 from segtool.core.inference.backends import accelerate
 from segtool.core.inference.predictor import to_probs
 from segtool.core.models.build import NetworkSpec, build_network
@@ -120,7 +120,7 @@ def test_a_wrong_answer_is_caught_at_whichever_shape_it_comes(option: str, wrong
         return lambda x: net(x) + (wrong * torch.tensor([1.0, -1, 0]).view(1, 3, 1, 1) if x.shape[2] == 64 else 0)
 
     monkeypatch.setattr(backends, "_compile" if option == "--compile" else "_onnx", make)
-    monkeypatch.setattr(backends, "find_spec", lambda _: True)
+    monkeypatch.setattr(packages, "find_spec", lambda _: True)
     backend = "torch" if option == "--compile" else "onnx"
     forward = accelerate(net, SPEC, backend, compiled=option == "--compile", device="cpu")
     forward(torch.randn(1, 3, 32, 32))
@@ -186,7 +186,7 @@ def test_what_does_not_go_together_is_refused(backend, compiled, precision, devi
 
 @pytest.mark.parametrize(("backend", "package"), [("onnx", "onnxruntime"), ("onnx", "onnx"), ("openvino", "openvino")])
 def test_a_missing_package_is_named_with_what_installs_it(backend: str, package: str, monkeypatch) -> None:
-    monkeypatch.setattr(backends, "find_spec", lambda name: name != package)
+    monkeypatch.setattr(packages, "find_spec", lambda name: name != package)
     with pytest.raises(UsageError) as caught:
         accelerate(network(), SPEC, backend, compiled=False, device="cpu")
     assert str(caught.value) == (f"--backend {backend} needs the package {package}: pip install 'segtool[{backend}]'")
