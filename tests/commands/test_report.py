@@ -131,7 +131,6 @@ def test_the_page_works_in_a_browser_without_a_network(report: Path, browser: An
     assert page.evaluate("document.activeElement.card.id") == worst[-2]
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.classList.contains('large')")
-    pixels += ".getImageData(0, 0, c.width, c.height).data].reduce((a, b) => a + b) })()"
     page.wait_for_function("document.activeElement.querySelector('[data-panel=truth]').width === 32")
     before = page.evaluate("document.activeElement.querySelector('[data-panel=truth]').toDataURL()")
     page.keyboard.press("b")
