@@ -54,7 +54,8 @@ def curves(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[flo
         axis.set_xlabel("epoch", color=INK)
         axis.xaxis.get_major_locator().set_params(integer=True)
         _plain(axis)
-        axis.legend(frameon=False, fontsize=8, labelcolor=INK)
+        if lines:
+            axis.legend(frameon=False, fontsize=8, labelcolor=INK)
     return made
 
 
