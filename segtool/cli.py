@@ -29,6 +29,7 @@ from segtool.settings.split import SplitSettings
 from segtool.settings.submit import SubmitSettings
 from segtool.settings.swa import SwaSettings
 from segtool.settings.threshold import ThresholdSettings
+from segtool.settings.tracking import TrackSettings
 from segtool.settings.train import TrainSettings
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -79,6 +80,7 @@ bind.add_command(app, "noise-rank", "segtool.commands.noise_rank", NoiseRankSett
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(roi, "crop", "segtool.commands.roi_crop", RoiCropSettings)
 bind.add_command(roi, "paste", "segtool.commands.roi_paste", RoiPasteSettings)
+bind.add_command(app, "track", "segtool.commands.track", TrackSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings, first="segtool.commands.first_look.bundle")
 bind.add_command(app, "export", "segtool.commands.export", ExportSettings, first="segtool.commands.first_look.export")
 

@@ -28,7 +28,8 @@ QUICK = {
 ORDER = (
     *("demo", "import coco", "import labelme", "import yolo", "import rle", "import folders"),
     *("inspect", "split", "debug", "train", "swa", "predict", "import preds", "ensemble", "threshold", "evaluate"),
-    *("compare", "export", "noise-rank", "report", "pseudo", "submit", "roi crop", "roi paste", "bundle", "plan"),
+    *("compare", "export", "noise-rank", "report", "pseudo", "submit", "roi crop", "roi paste", "bundle", "track"),
+    "plan",
 )
 
 

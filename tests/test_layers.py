@@ -46,7 +46,7 @@ NO_TORCH = (
     *("tuning", "noise", "inspection", "formats", "comparison", "report"),
 )
 ENGINE = (
-    *("runtime", "models", "losses", "optim", "dataloading", "inference"),
+    *("runtime", "models", "losses", "optim", "dataloading", "inference", "tracking"),
     *("training", "averaging", "debugging", "planning", "detection", "roi"),
 )
 ORDER = ("", *NO_TORCH, *ENGINE)

@@ -63,6 +63,8 @@ def test_it_is_read_as_before_and_made_again_alike(older: Path, typed: Type) -> 
         # Another processor may round the last bit of a probability otherwise.
         assert np.mean(again.read_mask(image_id) != mask) < 0.01
     found = read_json(older / "scores/summary.json", dict)
-    assert found.keys() - {"predictions"} == summary.keys() and found["miou"] == pytest.approx(summary["miou"], abs=0.01)
+    assert found.keys() - {"predictions"} == summary.keys() and found["miou"] == pytest.approx(
+        summary["miou"], abs=0.01
+    )
     assert "labels" not in read_json(older / "valid/meta.json", dict)
     assert len((older / "submission.csv").read_bytes()) == pytest.approx(len(submission), rel=0.01)

@@ -28,6 +28,7 @@ from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.rule_file import read_rule
 from segtool.core.reporting.tables import Result
 from segtool.core.runtime.launch import process_count
+from segtool.core.tracking.tracker import check_packages
 from segtool.core.training.inputs import digests, how_to_train_on, read_images, settings_for
 from segtool.settings.bundle import BundleSettings
 from segtool.settings.debug import DebugSettings
@@ -42,6 +43,7 @@ def train(settings: TrainSettings) -> Result | None:
     if _several_processes():
         return None
     check_names(settings.model.arch, settings.model.encoder)
+    check_packages(settings.tracking.track)
     with _without_notices():
         dataset, records, valid = read_images(settings)
     settings = settings_for(settings, dataset)

@@ -13,6 +13,7 @@ from segtool.settings.model import ModelSettings
 from segtool.settings.optimizer import OptimizerSettings
 from segtool.settings.options import option
 from segtool.settings.run import LoopSettings
+from segtool.settings.tracking import TrackingSettings
 from segtool.values import Size
 
 
@@ -33,6 +34,7 @@ class TrainSettings:
     loss: LossSettings = LossSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     extras: ExtraSettings = ExtraSettings()
+    tracking: TrackingSettings = TrackingSettings()
     machine: MachineSettings = MachineSettings()
 
     def __post_init__(self) -> None:

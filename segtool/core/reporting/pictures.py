@@ -111,7 +111,7 @@ def write_sheet(
     """
     colours = class_colours(len(classes), palette, background=not multi)
     strips = [
-        (f"{caption}: image, truth, prediction", _strip(image, (truth, pred), colours, height))
+        (f"{caption}: image, truth, prediction", picture_strip(image, (truth, pred), colours, height))
         for caption, image, truth, pred in rows
     ]
     _write(path, strips, classes, colours, columns=1)
@@ -134,7 +134,7 @@ def write_preview(
         multi: masks are planes (C, H, W) of classes that may overlap.
     """
     colours = class_colours(len(classes), palette, background=not multi)
-    strips = [(caption, _strip(image, masks, colours, height)) for caption, image, masks in samples]
+    strips = [(caption, picture_strip(image, masks, colours, height)) for caption, image, masks in samples]
     _write(path, strips, classes, colours, columns=2)
 
 
@@ -156,7 +156,7 @@ def write_suspects(
     colours = class_colours(len(classes), palette, background=not multi)
     strips = []
     for caption, image, label, pred, box in suspects:
-        strip = _strip(image, (label, pred), colours, height)
+        strip = picture_strip(image, (label, pred), colours, height)
         if box:
             _frame(strip, box, image.shape[1], height / image.shape[0])
         # What does not fit would run into the next column.
@@ -174,7 +174,7 @@ def write_pairs(path: Path, pairs: Iterable[tuple[str, Pixels, Pixels]], height:
     gap = np.full((height, GAP, 3), 255, np.uint8)
     strips = []
     for caption, *images in pairs:
-        one, other = (_strip(image, (), np.zeros((0, 3), np.uint8), height) for image in images)
+        one, other = (picture_strip(image, (), np.zeros((0, 3), np.uint8), height) for image in images)
         strip = np.concatenate([one, gap, other], axis=1)
         strips.append((caption[: strip.shape[1] // CHARACTER], strip))
     _write(path, strips, (), np.zeros((0, 3), np.uint8), columns=2)
@@ -210,7 +210,7 @@ def _write(
         sheet.save(file, format="PNG")
 
 
-def _strip(image: Pixels, masks: Sequence[Array], colours: Array, height: int) -> Array:
+def picture_strip(image: Pixels, masks: Sequence[Array], colours: Array, height: int) -> Array:
     """An image and its masks at one height, next to each other."""
     rgb = to_rgb(image)
     width = max(1, round(image.shape[1] * height / image.shape[0]))

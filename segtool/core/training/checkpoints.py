@@ -20,7 +20,7 @@ from segtool.errors import SegtoolError
 log = logging.getLogger(__name__)
 
 RECORDS = ("config.json", "samples.csv", "units.csv", "class_weights.csv", "history.csv", "per_image.csv", PIXEL_COUNTS)
-OWNS = ("*.pt", *RECORDS, "clock.json", "curves.png", "images")
+OWNS = ("*.pt", *RECORDS, "clock.json", "curves.png", "images", "tracking.json", "tensorboard", "wandb")
 # The state at the start of the current epoch, while `last.pt` is one within it: what a run rolls back to.
 EPOCH_START = "start.pt"
 

@@ -27,6 +27,8 @@ from segtool.core.runtime.distributed import compute
 from segtool.core.runtime.memory import memory_errors
 from segtool.core.scoring.pixel_counts import NAME as PIXEL_COUNTS
 from segtool.core.scoring.widths import told_stretch
+from segtool.core.tracking.tracker import Target, check_packages
+from segtool.core.tracking.trackers import Trackers
 from segtool.core.training.checkpoints import EPOCH_START, OWNS, write_history
 from segtool.core.training.context import RunContext, RunData, read_data, with_intensity
 from segtool.core.training.inputs import digests, how_to_train_on, settings_for
@@ -54,6 +56,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
     Returns:
         The trainer at the end of the run; None if nothing was left to do.
     """
+    check_packages(settings.tracking.track)
     with compute(settings.machine, deterministic=True) as (device, world):
         if settings.optimizer.batch % world.size:
             raise UsageError(f"--batch {settings.optimizer.batch} does not divide among {world.size} processes")
@@ -75,7 +78,8 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
             trainer = Trainer(RunContext.create(settings, data, device, world), on_update=on_update)
             if world.is_main:
                 _write_complexity(output.path / "config.json", trainer)
-            trainer.run()
+            with _trackers(settings, trainer) as trainer.trackers:
+                trainer.run()
             world.barrier()
             if world.is_main:
                 _finish(output, trainer)
@@ -109,6 +113,17 @@ def _begin(folder: Path, settings: TrainSettings, data: RunData) -> RunData:
     write_json(folder / "config.json", describe(settings, data))
     _write_samples(folder / "samples.csv", settings, data)
     return data
+
+
+def _trackers(settings: TrainSettings, trainer: Trainer) -> Trackers:
+    """Return the trackers of this process: those of --track in the first, none in the others."""
+    folder, context = settings.output.out, trainer.context
+    names = settings.tracking.track if context.world.is_main else ()
+    config = read_json(folder / "config.json", dict[str, Any]) if names else {}
+    return Trackers(
+        names,
+        Target(folder, settings.tracking.track_project, config, context.dataset.classes, trainer.updates_done()),
+    )
 
 
 def _write_complexity(path: Path, trainer: Trainer) -> None:

@@ -12,6 +12,7 @@ from segtool.core.dataloading.batches import Batch
 from segtool.core.dataset.selection import limit
 from segtool.core.optim.schedule import scheduled
 from segtool.core.runtime.signals import Signals, stopped_by
+from segtool.core.tracking.trackers import Trackers
 from segtool.core.training import checkpoints, time_limit
 from segtool.core.training.batch_loader import BatchLoader
 from segtool.core.training.checkpoints import Checkpoints
@@ -39,13 +40,19 @@ class Trainer:
     """Trains the network of a run from where its folder stands to the end. The methods follow the order of a run."""
 
     def __init__(
-        self, context: RunContext, *, rate: Rate | None = None, on_update: Callable[[float], None] | None = None
+        self,
+        context: RunContext,
+        *,
+        rate: Rate | None = None,
+        on_update: Callable[[float], None] | None = None,
+        trackers: Trackers | None = None,
     ) -> None:
         """Build the network, or restore it from the folder's newest checkpoint.
 
         Args:
             rate: the learning rate; by default that of the settings' schedule.
             on_update: called with the loss of each update.
+            trackers: of this process; they get losses, scores and pictures.
 
         Raises:
             UsageError: an option needs validation images and there are none.
@@ -61,7 +68,7 @@ class Trainer:
             self.state = checkpoints.restore(self.updater, checkpoint, folder / "last.pt")
             log.info("resuming after epoch %d, update %d", self.state.epoch, self.state.update)
         self.rate = rate or partial(scheduled, self.optimizer)
-        self.on_update = on_update
+        self.on_update, self.trackers = on_update, trackers
         self.signals = Signals(alone=self.world.size == 1)
         self.batches = BatchLoader(context)
         self.validator = Validator(context, self.updater.criterion, self.signals.watched(context.track))
@@ -142,7 +149,17 @@ class Trainer:
         state.add_update(loss)
         if self.on_update:
             self.on_update(loss)
+        done = state.epoch * updates + state.update
+        if self.trackers and done % self.context.settings.tracking.track_every == 0:
+            lr = float(self.updater.optimizer.param_groups[0]["lr"])
+            self.trackers.scalars("update", {"loss": loss, "lr": lr}, done)
         state.train_seconds += time.monotonic() - started
+
+    def updates_done(self) -> int:
+        """Return the number of updates of all epochs so far."""
+        state = self.state
+        plan = self.batches.plan(range(state.epoch, max(state.epochs, state.epoch + 1)), state.update)
+        return state.epoch * plan.updates_per_epoch + state.update
 
     def finish_epoch(self) -> None:
         """Validate, add the epoch to the history, write the checkpoints: after `last.pt` the epoch is done."""
@@ -180,7 +197,9 @@ class Trainer:
                 " ignore_index): hold out other images, or use --fold all"
             )
         if self.settings.save_images and self.world.is_main:
-            self.validator.draw(self.updater.network, epoch)
+            overlays = self.validator.draw(self.updater.network, epoch)
+            if self.trackers:
+                self.trackers.images(overlays, epoch)
         return validation, scored
 
     def save(self) -> None:
@@ -222,6 +241,8 @@ class Trainer:
         log.info("%s: epoch %d/%d: %s%s", name, state.epoch, state.epochs, in_words(row), mark)
         self.checkpoints.save_epoch(settings.keep_last)
         self._save_best(validation, better)
+        if self.trackers:
+            self.trackers.scalars("epoch", {name: value for name, value in row.items() if name != "epoch"}, state.epoch)
 
     def _apply_patience(self) -> None:
         """Reduce the learning rate on a plateau, and end the run when its patience is over."""

@@ -17,15 +17,19 @@ from segtool.core.losses.criterion import Criterion, UpdateTotals
 from segtool.core.losses.plane_criterion import PlaneCriterion
 from segtool.core.predictions.bit_planes import decide_planes
 from segtool.core.predictions.probability_maps import Probs, decide, quantise
-from segtool.core.reporting.pictures import write_sheet
+from segtool.core.reporting.pictures import class_colours, picture_strip, to_rgb, write_sheet
 from segtool.core.reporting.progress import Track
 from segtool.core.scoring import pixel_counts
 from segtool.core.scoring.confusion import Matrix, confusion
 from segtool.core.scoring.planes import MultiScoreBoard, plane_counts
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import write_table
+from segtool.core.tracking.tracker import Overlay
 from segtool.core.training.context import RunContext
 from segtool.errors import DivergedError
+
+# Height of the pictures that trackers get.
+STRIP = 240
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Validator:
         group_of = {record.image_id: record.group for record in records}
         return Validation(board, float(np.mean(losses)), group_of)
 
-    def draw(self, network: nn.Module, epoch: int) -> None:
+    def draw(self, network: nn.Module, epoch: int) -> list[Overlay]:
         """Draw a sheet of some validation images, always the same ones, with their masks and predictions."""
         settings, dataset = self.context.settings, self.context.dataset
         predictor, rows = self._predictor(network), []
@@ -90,6 +94,11 @@ class Validator:
             rows.append((record.image_id, image, mask, self._decide(predictor([image])[0])))
         path = settings.output.out / "images" / f"epoch_{epoch:03d}.png"
         write_sheet(path, rows, dataset.classes, dataset.palette, multi=dataset.multi)
+        colours = class_colours(len(dataset.classes), dataset.palette, background=not dataset.multi)
+        return [
+            Overlay(caption, to_rgb(image), truth, pred, picture_strip(image, (truth, pred), colours, STRIP))
+            for caption, image, truth, pred in rows
+        ]
 
     def _decide(self, probs: Probs) -> Array:
         return decide_planes(quantise(probs)).view(np.uint8) if self.context.dataset.multi else decide(probs)

@@ -1,0 +1,1 @@
+"""Progress of runs, sent to TensorBoard, Weights & Biases or MLflow."""
