@@ -49,7 +49,7 @@ class WandbTracker:
 
     def close(self) -> None:
         """End the process's part of the run; a resumed one goes on with it."""
-        self.run.finish(quiet=True)
+        self.run.finish()
 
     def _masks(self, overlay: Overlay) -> dict[str, Any]:
         masks = {}
@@ -72,8 +72,4 @@ def _mode(wandb: Any) -> Any:
     """Return what WANDB_MODE says, else online where there is an account, and offline where there is none."""
     if mode := os.environ.get("WANDB_MODE"):
         return mode
-    try:
-        known = wandb.api.api_key
-    except Exception:
-        known = None
-    return "online" if known else "offline"
+    return "online" if wandb.login(prompt=False) else "offline"
