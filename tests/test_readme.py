@@ -18,6 +18,9 @@ from segtool.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", *(f"docs/pages/{path.name}" for path in sorted((ROOT / "docs/pages").glob("*.md"))))
+# All that a reader may type from.
+DOCS = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 EXAMPLES = ("quickstart", "camvid", "hands")
 # What `make` is called with in their folders.
 TARGETS = [
@@ -100,11 +103,12 @@ def parse(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tm
     return typed
 
 
-def test_every_line_of_the_readme_is_understood(parse: Parse, tmp_path: Path) -> None:
+def test_every_line_of_the_docs_is_understood(parse: Parse, tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
-    (recipe,) = blocks(README, "yaml")
-    (tmp_path / "recipes" / "b3.yaml").write_text(recipe)
-    lines = [words for block in blocks(README, "sh") for words in commands_in(block)]
+    (recipe,) = blocks(DOCS, "yaml")
+    for name in ("recipes/b3.yaml", "recipe.yaml"):
+        (tmp_path / name).write_text(recipe)
+    lines = [words for block in blocks(DOCS, "sh") for words in commands_in(block)]
     assert len(lines) > 10
     for words in lines:
         parse(words)
@@ -127,11 +131,11 @@ def test_a_line_that_no_longer_holds_is_seen(parse: Parse) -> None:
             parse(line.split())
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"examples/{name}/README.md" for name in EXAMPLES)])
+@pytest.mark.parametrize("page", [*PAGES, *(f"examples/{name}/README.md" for name in EXAMPLES)])
 def test_every_option_a_page_speaks_of_exists(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     spoken = {flag for code in re.findall(r"`([^`\n]+)`", text) for flag in re.findall(r"--[a-z][a-z-]*", code)}
-    known = {"--help"}
+    known = {"--help", "--install-completion"}
     for callback in COMMANDS.values():
         for parameter in inspect.signature(callback).parameters.values():
             name = parameter.name.replace("_", "-")
@@ -155,6 +159,8 @@ def test_every_command_says_what_it_does(name: str) -> None:
     assert (COMMANDS[name].__doc__ or "").strip().endswith(".")
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert link.startswith("https://") or (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (path.parent / link).exists(), link

@@ -17,7 +17,7 @@ from PIL import Image
 
 import segtool
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/pages/python.md"
 MODULES = ("datasets", "models", "predictions", "scores")
 
 
@@ -68,7 +68,7 @@ def test_what_the_readme_shows_runs(made: Path, monkeypatch: pytest.MonkeyPatch,
     for name in ("demo", "run", "preds"):
         (tmp_path / name).symlink_to(made / name)
     Image.new("RGB", (40, 30)).save("image.jpg")
-    (code,) = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["prediction"].mask.shape == (30, 40)

@@ -50,6 +50,10 @@ def predict(tiny: Path, tmp_path: Path) -> Make:
     return make
 
 
+# Where the masks came from is the one thing in which two summaries of the same masks differ.
+BEHIND = {"predictions": "either"}
+
+
 def content(path: str = "t.json") -> dict[str, Any]:
     found: dict[str, Any] = json.loads(Path(path).read_text())
     return found
@@ -295,7 +299,7 @@ def test_all_who_take_the_file_decide_alike(typed: Type, tiny: Path) -> None:
         assert typed(f"evaluate tiny {line}").status == 0
         assert typed(f"submit {line}.csv").status == 0
     for one in ("b", "c"):
-        assert content(f"{one}/summary.json") == content("a/summary.json")
+        assert content(f"{one}/summary.json") | BEHIND == content("a/summary.json") | BEHIND
         assert Path(f"{one}.csv").read_bytes() == Path("a.csv").read_bytes()
     noted = {"kind": "thresholds", "source": "r.json", "images": len(plain.ids), "metric": "miou", "exclude": []}
     assert content("a/summary.json")["fitted"] == [{**noted, "nested": None}]
@@ -348,7 +352,7 @@ def test_all_who_take_a_file_with_every_rule_decide_alike(typed: Type, predict: 
     assert Path("b.csv").read_bytes() == Path("r.csv").read_bytes()
     for line in ("plain --thresholds r.json -o a", "masks -o b"):
         assert typed(f"evaluate tiny {line}").status == 0
-    assert content("a/summary.json") == content("b/summary.json")
+    assert content("a/summary.json") | BEHIND == content("b/summary.json") | BEHIND
 
 
 def empty_half(folder: Path) -> None:

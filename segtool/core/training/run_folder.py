@@ -110,7 +110,11 @@ def _begin(folder: Path, settings: TrainSettings, data: RunData) -> RunData:
     if data.dataset.multi:
         log.info("classes may overlap: a sigmoid for each, and the loss %s", settings.loss.loss)
     data = with_intensity(data, settings, folder, tracker(settings.output.quiet))
-    write_json(folder / "config.json", describe(settings, data))
+    path = folder / "config.json"
+    kept = read_json(path, dict[str, Any]) if path.exists() else {}
+    # Counted once the network is there; what is refused before that changes nothing.
+    size = {"complexity": kept["complexity"]} if "complexity" in kept else {}
+    write_json(path, {**describe(settings, data), **size})
     _write_samples(folder / "samples.csv", settings, data)
     return data
 
