@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from segtool.core.comparison.bootstrap import seeded_difference
 from segtool.core.comparison.entries import Entry, check_alike, common_images
+from segtool.core.comparison.seeded_difference import seeded_difference
 from segtool.core.scoring.bootstrap import Difference, few_drawn
 from segtool.core.scoring.metrics import sums
 from segtool.errors import UsageError, did_you_mean

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from segtool.core.comparison.bootstrap import seeded_difference
+from segtool.core.comparison.seeded_difference import seeded_difference
 from segtool.core.scoring.evaluation import Evaluation
 from segtool.core.scoring.objects import size_table
 from segtool.core.scoring.pixel_counts import PixelCounts

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segtool.core.comparison.bootstrap import seeded_difference
+from segtool.core.comparison.seeded_difference import seeded_difference
 from segtool.core.scoring.bootstrap import paired_difference
 from segtool.core.scoring.metrics import sums
 
