@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from segtool import __version__, bind
+from segtool.settings.bench import BenchSettings
 from segtool.settings.bundle import BundleSettings
 from segtool.settings.compare import CompareSettings
 from segtool.settings.debug import DebugSettings
@@ -74,6 +75,7 @@ bind.add_command(app, "threshold", "segtool.commands.threshold", ThresholdSettin
 bind.add_command(app, "ensemble", "segtool.commands.ensemble", EnsembleSettings)
 bind.add_command(app, "pseudo", "segtool.commands.pseudo", PseudoSettings)
 bind.add_command(app, "evaluate", "segtool.commands.evaluate", EvaluateSettings)
+bind.add_command(app, "bench", "segtool.commands.bench", BenchSettings)
 bind.add_command(app, "compare", "segtool.commands.compare", CompareSettings)
 bind.add_command(app, "report", "segtool.commands.report", ReportSettings)
 bind.add_command(app, "noise-rank", "segtool.commands.noise_rank", NoiseRankSettings)

@@ -34,6 +34,7 @@ COMMANDS = [
     "noise-rank",
     "evaluate",
     "compare",
+    "bench",
     "report",
     "submit",
     "export",
@@ -109,6 +110,9 @@ TRAIN = f"train tiny {NETWORK} --batch 2 --epochs 1"
         "predict tiny --run nowhere -o p",
         "swa nowhere -o s",
         "bundle nowhere -o b.zip",
+        "bench nowhere -o b",
+        "bench --encoder resnet19 -o b",
+        "bench --data tiny -o tiny",
     ],
 )
 def test_errors_in_what_is_typed_come_before_the_engine(line: str, tiny: Path) -> None:

@@ -21,6 +21,7 @@ QUICK = {
     "debug": f"{NETWORK} --lr 0.003 --samples 8 --epochs 4",
     "train": f"{NETWORK} --crop 32x32 --epochs 2 --keep-last 2",
     "split": "--n-folds 2",
+    "bench": "--seconds 0 --threads 1 --task predict",
     "plan": "--encoder tu-test_efficientnet --encoder-weights none --time-limit 60s",
     "pseudo": "--threshold 0 --min-share 0",
 }
@@ -29,7 +30,7 @@ ORDER = (
     *("demo", "import coco", "import labelme", "import yolo", "import rle", "import folders"),
     *("inspect", "split", "debug", "train", "swa", "predict", "import preds", "ensemble", "threshold", "evaluate"),
     *("compare", "export", "noise-rank", "report", "pseudo", "submit", "roi crop", "roi paste", "bundle", "track"),
-    "plan",
+    *("bench", "plan"),
 )
 
 

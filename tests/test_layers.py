@@ -47,7 +47,7 @@ NO_TORCH = (
 )
 ENGINE = (
     *("runtime", "models", "losses", "optim", "dataloading", "inference", "tracking"),
-    *("training", "averaging", "debugging", "planning", "detection", "roi"),
+    *("training", "averaging", "debugging", "benchmarking", "planning", "detection", "roi"),
 )
 ORDER = ("", *NO_TORCH, *ENGINE)
 # Wherever in the file the import stands.

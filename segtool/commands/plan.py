@@ -37,8 +37,7 @@ def run(settings: PlanSettings) -> Result:
         _check(findings, dataset)
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        outputs = 1 if dataset.binary else len(dataset.classes)
-        stopwatch = Stopwatch(machine.device, dataset.channels, outputs)
+        stopwatch = Stopwatch(machine.device, dataset.channels, len(dataset.classes), multi=dataset.multi)
         plan = make_plan(
             Plan(
                 findings,

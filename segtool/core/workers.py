@@ -7,12 +7,14 @@ side, which is most of looking closely at an image (`inspect`); what they return
 
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from segtool.errors import SegtoolError
@@ -82,12 +84,17 @@ def map_in_processes(work: Callable[[T], R], items: Iterable[T], workers: int | 
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
-    """Take the work over in a new process; Ctrl-C reaches all processes, and the first one answers it."""
+    """Take the work over in a new process."""
     global _work
+    follow_parent()
+    _work = work
+
+
+def follow_parent() -> None:
+    """Leave signals of a new process to its parent, and end with it; Ctrl-C reaches all processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _work = work
 
 
 def _end_with_parent() -> None:
@@ -100,3 +107,16 @@ def _end_with_parent() -> None:
 
 def _call(item: Any) -> Any:
     return _work(item)
+
+
+def machine_name() -> str:
+    """Return the cores that this process may use, and the kinds of processor and of NVIDIA's GPUs."""
+    processor = _field(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
+    cards = [_field(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    return ", ".join([f"{core_count()} cores of {processor}", *cards])
+
+
+def _field(path: Path, name: str) -> str:
+    """Return what a file of the system says after a name and a colon; empty if it does not."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

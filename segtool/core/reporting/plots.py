@@ -80,6 +80,43 @@ def histogram(values: Floats, label: str) -> "Figure":
     return made
 
 
+def bars(rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> "Figure":
+    """Draw images per second and peak memory of the rows of a benchmark, (task, name, row): a bar for each.
+
+    A row without figures shows its status.
+    """
+    tasks = list(dict.fromkeys(task for task, _, _ in rows))
+    counts = [sum(task == one for one, _, _ in rows) for task in tasks]
+    made = figure(10, 0.9 * len(tasks) + 0.26 * len(rows))
+    grid = made.subplots(len(tasks), 2, squeeze=False, sharey="row", gridspec_kw={"height_ratios": counts})
+    for (left, right), task, colour in zip(grid, tasks, COLOURS, strict=False):
+        same = [(name, row) for one, name, row in rows if one == task]
+        places = range(len(same))
+        rates = [float(row["images_per_s"]) for _, row in same]
+        memory = [float(row["peak_memory"]) / 2**30 for _, row in same]
+        # Texts: plots take no bars without a length.
+        for axis, values, title in ((left, rates, "images/s"), (right, memory, "peak memory, GiB")):
+            axis.barh(places, [0 if math.isnan(value) else value for value in values], color=colour, height=0.7)
+            axis.set_title(f"{task}: {title}", loc="left", color=INK, fontsize=10)
+            for place, value in enumerate(values):
+                told = same[place][1]["status"][:60] if math.isnan(value) else f"{value:.3g}"
+                axis.annotate(
+                    told,
+                    (0 if math.isnan(value) else value, place),
+                    (3, 0),
+                    va="center",
+                    fontsize=7,
+                    textcoords="offset points",
+                    color=INK,
+                )
+            axis.margins(x=0.12)
+            _plain(axis)
+            axis.grid(visible=False)
+        left.set_yticks(places, [name for name, _ in same])
+        left.set_ylim(len(same) - 0.4, -0.6)
+    return made
+
+
 def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> "Figure":
     """Draw a confusion matrix int64 (C, C), rows truth: the share of a true class that goes to each predicted one."""
     whole = matrix.sum(1, keepdims=True)

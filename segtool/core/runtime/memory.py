@@ -1,7 +1,9 @@
 """Running out of memory: how to recognise it, and the error that reports it."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -41,3 +43,17 @@ def memory_errors(advice: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:150]
         raise SegtoolError(f"probably out of memory ({reason}): {advice}") from error
+
+
+def peak_memory(device: str) -> int:
+    """Return the most bytes so far: on a GPU those of tensors, on a CPU those of this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    # Linux keeps in `ru_maxrss` also what a process took before it became this program.
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -135,17 +135,32 @@ def make_updater(context: RunContext, *, pretrained: bool) -> Updater:
         log.info(world.run_on_main(lambda: _load_weights(network, settings, spec)))
     network = network.to(context.device).to(memory_format=torch.channels_last)
     check_size(network, spec.channels, _probe_size(settings))
+    weights = world.run_on_main(lambda: _class_weights(context))
+    return assemble_updater(settings, spec, network, context.device, world, weights)
+
+
+def assemble_updater(
+    settings: TrainSettings,
+    spec: NetworkSpec,
+    network: nn.Module,
+    device: str,
+    world: World,
+    weights: Sequence[float] | None = None,
+) -> Updater:
+    """Give a network on its device the optimizer and loss of the settings.
+
+    Args:
+        weights: of the classes, in the loss.
+    """
     return Updater(
         network,
         spec,
         make_optimizer(network, settings.optimizer),
-        (PlaneCriterion if spec.multi else Criterion)(
-            settings.loss, world.run_on_main(lambda: _class_weights(context))
-        ),
+        (PlaneCriterion if spec.multi else Criterion)(settings.loss, weights),
         clip=settings.optimizer.clip,
         aux_weight=settings.model.aux_head,
         seed=settings.loop.seed,
-        device=context.device,
+        device=device,
         world=world,
         ema=settings.loop.ema,
     )

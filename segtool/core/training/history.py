@@ -3,8 +3,7 @@
 import math
 from typing import Any
 
-import torch
-
+from segtool.core.runtime.memory import peak_memory
 from segtool.core.training.state import TrainingState
 from segtool.core.training.update import Updater
 from segtool.core.training.validation import Validation
@@ -48,7 +47,7 @@ def epoch_row(
         "skipped": state.skipped,
         "rollbacks": state.rollbacks,
         "images_per_s": state.update * images / max(state.train_seconds, 1e-9),
-        "peak_memory_mb": peak_memory_mb(updater.device),
+        "peak_memory_mb": peak_memory(updater.device) / 2**20,
         "seconds": seconds,
     }
 
@@ -63,15 +62,6 @@ def in_words(row: dict[str, float]) -> str:
     keys = ("train_loss", "valid_loss", "miou", "ema_miou")
     words = [f"{key} {row[key]:.4f}" for key in keys if not math.isnan(row.get(key, math.nan))]
     return ", ".join(words + ([f"{row['skipped']:.0f} updates skipped"] if row["skipped"] else []))
-
-
-def peak_memory_mb(device: str) -> float:
-    """Return the peak memory so far in MiB: of the GPU's tensors, or of this process."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def _scores(validation: Validation | None) -> dict[str, float]:

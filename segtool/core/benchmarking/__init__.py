@@ -1,0 +1,1 @@
+"""Speed and memory of networks, measured with the code that trains and predicts."""
