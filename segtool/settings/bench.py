@@ -146,7 +146,7 @@ class BenchSettings:
         None, argument=True, metavar="[RUN]", help="Run or bundle whose network and settings are measured"
     )
     data: Path | None = option(None, help="Data set whose classes, channels, image sizes and numbers of images count")
-    seconds: float = option(2.0, min=0, max=3600, help="Measure each setting for at least this long")
+    seconds: float = option(2.0, min=0, max=3600, help="Repeat each setting for this long; the fastest call counts")
     network: NetworkSettings = NetworkSettings()
     grid: GridSettings = GridSettings()
     limits: LimitSettings = LimitSettings()

@@ -12,6 +12,8 @@ from segtool.core.benchmarking.rows import OUT_OF_MEMORY
 from segtool.core.workers import follow_parent
 
 ENGINE = "segtool.core.benchmarking.measure"
+# Seconds that a process may take to end once it has measured.
+PATIENCE = 10.0
 
 
 def measure_in_child(subject: Subject, case: Case, seconds: float) -> dict[str, Any]:
@@ -24,6 +26,8 @@ def measure_in_child(subject: Subject, case: Case, seconds: float) -> dict[str, 
     sender.close()
     try:
         row: dict[str, Any] = receiver.recv()
+        # Engines clean up after themselves.
+        child.join(PATIENCE)
     except EOFError:
         child.join()
         # Only the system kills it, when memory runs out.
