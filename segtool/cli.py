@@ -24,6 +24,7 @@ from segtool.settings.noise_rank import NoiseRankSettings
 from segtool.settings.plan import PlanSettings
 from segtool.settings.predict import PredictSettings
 from segtool.settings.pseudo import PseudoSettings
+from segtool.settings.push import PushSettings
 from segtool.settings.report import ReportSettings
 from segtool.settings.roi import RoiCropSettings, RoiPasteSettings
 from segtool.settings.split import SplitSettings
@@ -82,6 +83,7 @@ bind.add_command(app, "noise-rank", "segtool.commands.noise_rank", NoiseRankSett
 bind.add_command(app, "submit", "segtool.commands.submit", SubmitSettings)
 bind.add_command(roi, "crop", "segtool.commands.roi_crop", RoiCropSettings)
 bind.add_command(roi, "paste", "segtool.commands.roi_paste", RoiPasteSettings)
+bind.add_command(app, "push", "segtool.commands.push", PushSettings)
 bind.add_command(app, "track", "segtool.commands.track", TrackSettings)
 bind.add_command(app, "bundle", "segtool.commands.bundle", BundleSettings, first="segtool.commands.first_look.bundle")
 bind.add_command(app, "export", "segtool.commands.export", ExportSettings, first="segtool.commands.first_look.export")

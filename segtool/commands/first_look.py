@@ -23,6 +23,7 @@ from segtool.core.inference.packages import require_packages
 from segtool.core.inference.photos import are_photos
 from segtool.core.inference.runs import digests as run_digests
 from segtool.core.inference.runs import find_checkpoints, open_runs
+from segtool.core.models.hub import fetch, is_hub
 from segtool.core.models.names import check_names
 from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.predictions.rule_file import read_rule
@@ -128,7 +129,9 @@ def _file_of_runs(settings: BundleSettings | ExportSettings, command: str) -> Re
 
 def _require_there(runs: Sequence[Path]) -> None:
     for run in runs:
-        if not run.exists():
+        if is_hub(run):
+            fetch(run)
+        elif not run.exists():
             require_done(run, "run folder")
 
 

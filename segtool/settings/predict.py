@@ -19,7 +19,7 @@ class PredictSettings:
     output: OutputSettings
     data: Path = option(argument=True, help="dataset.yaml or its folder, or a plain folder of images, or one image")
     run: tuple[Path, ...] = option(
-        help="Folder of a trained run, or a file of `segtool bundle`; repeat to average several"
+        help="Folder of a run, file of `segtool bundle`, or hf:user/name on the hub; repeat to average several"
     )
     subset: Literal["test", "train", "valid", "oof"] = option(
         "test", help="Images to predict; valid: those the runs held out; oof: each by the runs that did not see it"

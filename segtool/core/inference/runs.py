@@ -12,6 +12,7 @@ from segtool.core.documents import read_json
 from segtool.core.files import digest_file
 from segtool.core.models.bundles import unpack_bundle
 from segtool.core.models.epochs import epoch_files
+from segtool.core.models.hub import fetch, is_hub
 from segtool.errors import SegtoolError, UsageError
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ def open_runs(paths: Sequence[Path], which: str, *, unfinished: bool = False) ->
     """
     opened = {}
     for path in paths:
-        folders = unpack_bundle(path) if path.is_file() else [path]
+        source = fetch(path) if is_hub(path) else path
+        folders = unpack_bundle(source) if source.is_file() else [source]
         for number, folder in enumerate(folders):
             name = f"{path}:{number}" if folder != path else str(path)
             try:
