@@ -20,11 +20,18 @@ def encode(region: npt.NDArray[np.bool_] | Array) -> str:
     return str(coco_mask.encode(columns)["counts"].decode())
 
 
-def decode(counts: str, size: Size) -> Array:
-    """Return the region of run lengths, uint8 (H, W) of zeros and ones; `check` must have passed them."""
-    if not counts:
-        return np.zeros(size, np.uint8)
-    return np.asarray(cv2.transpose(coco_mask.decode({"size": list(size), "counts": counts}).T))
+def decode(counts: str, size: Size, out: Array | None = None) -> Array:
+    """Return the region of run lengths, uint8 (H, W) of zeros and ones; `check` must have passed them.
+
+    Args:
+        out: where to write it, contiguous, so that a large region needs no memory of its own.
+    """
+    out = np.empty(size, np.uint8) if out is None else out
+    if counts:
+        cv2.transpose(coco_mask.decode({"size": list(size), "counts": counts}).T, out)
+    else:
+        out[:] = 0
+    return out
 
 
 def area(counts: str, size: Size) -> int:

@@ -81,11 +81,15 @@ class Planes:
         """Return the pixels that are ignored in all classes, bool (H, W)."""
         return coco_rle.decode(self.ignore, self.size).view(np.bool_)
 
-    def plane(self, index: int) -> Array:
-        """Return the plane of one class, uint8 (H, W): 1, 0, or 255 where it is ignored or unknown."""
+    def plane(self, index: int, out: Array | None = None) -> Array:
+        """Return the plane of one class, uint8 (H, W): 1, 0, or 255 where it is ignored or unknown.
+
+        It is written to `out`, contiguous uint8 (H, W), if there is one.
+        """
+        plane = coco_rle.decode("" if index in self.unknown else self.counts[index], self.size, out)
         if index in self.unknown:
-            return np.full(self.size, IGNORE, np.uint8)
-        plane = coco_rle.decode(self.counts[index], self.size)
+            plane[:] = IGNORE
+            return plane
         for ignored in filter(None, (self.ignore, self._uncertain(index))):
             plane[coco_rle.decode(ignored, self.size).view(np.bool_)] = IGNORE
         return plane
@@ -104,7 +108,7 @@ class Planes:
         """Return all planes, uint8 (C, H, W)."""
         planes = np.empty((len(self.counts), *self.size), np.uint8)
         for index in range(len(planes)):
-            planes[index] = self.plane(index)
+            self.plane(index, planes[index])
         return planes
 
     def at(self, places: npt.NDArray[np.integer[Any]]) -> Array:
