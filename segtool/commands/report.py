@@ -1,5 +1,6 @@
 """`segtool report`: one HTML file to look at."""
 
+import os
 from typing import Any
 
 from segtool.core.artifacts.output import Output
@@ -62,7 +63,7 @@ def run(settings: ReportSettings) -> Result:
 def _summary(scored: ScoredPredictions | None) -> list[tuple[str, str]]:
     if scored is None:
         return []
-    facts = [("images", scored.images.title), ("data", str(scored.dataset.path))]
+    facts = [("images", scored.images.title), ("data", os.path.normpath(scored.dataset.path))]
     if scored.evaluation:
         summary = scored.evaluation.summary()
         facts += [(label, f"{summary[name]:.4f}") for name, label in MEANS.items() if summary.get(name) is not None]
