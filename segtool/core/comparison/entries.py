@@ -72,8 +72,11 @@ def read_entry(typed: str) -> Entry:
             )
         )
     pixels = read_pixel_counts(path / NAME)
-    read = _evaluation if command == "evaluate" else _run
-    return Entry(name, path, pixels=pixels, **read(path, stamp))
+    facts = _evaluation(path) if command == "evaluate" else _run(path, stamp)
+    if command != "evaluate":
+        # What training scores is what `predict --subset valid` predicts with this one network.
+        facts["settings"] |= {"subset": "valid", "networks": 1}
+    return Entry(name, path, pixels=pixels, **facts)
 
 
 def _run(path: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def _run(path: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _evaluation(path: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
+def _evaluation(path: Path) -> dict[str, Any]:
     """Return what is known of the predictions behind an evaluation: how they were made, and by which runs."""
     summary = read_json(path / "summary.json", dict[str, Any])
     preds = path / summary.get("predictions", "?")
@@ -114,7 +117,8 @@ def _evaluation(path: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
     same = {
         key: value for key, value in runs[0]["settings"].items() if all(r["settings"].get(key) == value for r in runs)
     }
-    found["settings"] |= same | {"fold": len(runs) if len(runs) > 1 else same.get("fold"), "networks": len(members)}
+    # Several folds' networks are told by their number.
+    found["settings"] |= same | {"networks": len(members)}
     seeds = {run["seed"] for run in runs}
     found["seed"] = seeds.pop() if len(seeds) == 1 else None
     for key in ("seconds", "parameters", "multiply_adds"):
