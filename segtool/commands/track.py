@@ -23,13 +23,15 @@ def run(settings: TrackSettings) -> Result:
     targets = [_target(path, settings.track_project) for path in settings.runs]
     sent, there = 0, 0
     for target in progress(settings.quiet)(targets, total=len(targets), label="runs"):
-        names = [name for name in settings.to if target.known_id(name) is None]
+        names = [name for name in settings.to if not target.was_sent(name)]
         there += len(settings.to) - len(names)
         with Trackers(names, target) as trackers:
             _send(trackers, target.folder)
         for name in names:
-            if target.known_id(name) is None:
-                raise SegtoolError(f"{target.folder} was not sent to {name}; the line above says why")
+            if name not in trackers.failed:
+                target.keep_sent(name)
+        if trackers.failed:
+            raise SegtoolError(f"{target.folder} was not sent to {trackers.failed[0]}; the line above says why")
         sent += len(names)
     already = f"; {there} were there already" if there else ""
     return Result(f"{sent} run(s) sent to {', '.join(settings.to)}{already}")
@@ -49,6 +51,6 @@ def _send(trackers: Trackers, folder: Path) -> None:
         trackers.scalars("epoch", values, int(float(row["epoch"])))
     for path in sorted((folder / "images").glob("epoch_*.png")):
         sheet = np.asarray(Image.open(path).convert("RGB"))
-        # The masks themselves are not kept, so the sheet is all there is.
-        none = np.zeros(sheet.shape[:2], np.uint8)
+        # The masks themselves are not kept, so the sheet is all there is: planes of no class.
+        none = np.zeros((0, *sheet.shape[:2]), np.uint8)
         trackers.images([Overlay(path.stem, sheet, none, none, sheet)], int(path.stem.rpartition("_")[2]))

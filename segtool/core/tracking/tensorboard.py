@@ -14,9 +14,8 @@ class TensorBoardTracker:
 
     def __init__(self, target: Target) -> None:
         # Steps from here on are repeated after a crash; what was written of them is dropped.
-        self.writer = SummaryWriter(
-            str(target.folder / FOLDER), purge_step=target.update + 1 if target.update else None
-        )
+        again = target.update + 1 if target.known_id("tensorboard") else None
+        self.writer = SummaryWriter(str(target.folder / FOLDER), purge_step=again)
         rows = "".join(f"| {key} | {value} |\n" for key, value in target.settings().items())
         self.writer.add_text("settings", f"| setting | value |\n| --- | --- |\n{rows}", 0)
         target.keep_id("tensorboard", FOLDER)

@@ -60,6 +60,14 @@ class Target:
         known = read_json(path, dict[str, Any]) if path.is_file() else {}
         write_json(path, {**known, tracker: value})
 
+    def was_sent(self, tracker: str) -> bool:
+        """Return whether the tracker has got everything, to its end."""
+        return self.known_id(f"{tracker} sent") is not None
+
+    def keep_sent(self, tracker: str) -> None:
+        """Remember that the tracker has got everything."""
+        self.keep_id(f"{tracker} sent", "yes")
+
     def settings(self) -> dict[str, Any]:
         """Return settings, versions and git state as flat plain values."""
         network = self.config.get("complexity", {})

@@ -91,6 +91,11 @@ class Trackers:
     def __bool__(self) -> bool:
         return any(not worker.failed for worker in self.workers)
 
+    @property
+    def failed(self) -> list[str]:
+        """The names of those that are switched off."""
+        return [worker.name for worker in self.workers if worker.failed]
+
     def __enter__(self) -> "Trackers":
         return self
 

@@ -82,6 +82,7 @@ def fit(settings: TrainSettings, on_update: Callable[[float], None] | None = Non
                 trainer.run()
             world.barrier()
             if world.is_main:
+                _keep_sent(settings, trainer)
                 _finish(output, trainer)
     return trainer
 
@@ -128,6 +129,14 @@ def _trackers(settings: TrainSettings, trainer: Trainer) -> Trackers:
         names,
         Target(folder, settings.tracking.track_project, config, context.dataset.classes, trainer.updates_done()),
     )
+
+
+def _keep_sent(settings: TrainSettings, trainer: Trainer) -> None:
+    """Remember which trackers got everything, so that `segtool track` sends the run to the others alone."""
+    target = Target(settings.output.out, settings.tracking.track_project, {}, ())
+    failed = trainer.trackers.failed if trainer.trackers is not None else []
+    for name in set(settings.tracking.track) - set(failed):
+        target.keep_sent(name)
 
 
 def _write_complexity(path: Path, trainer: Trainer) -> None:
