@@ -8,7 +8,7 @@ from segtool.core.dataset.dataset import load_dataset
 from segtool.core.files import write_json
 from segtool.core.predictions.ground_truth import check_excluded
 from segtool.core.predictions.scored_images import find_scored, score_images
-from segtool.core.reporting.plots import confusion, write_png
+from segtool.core.reporting.plots import confusion, draw_beside
 from segtool.core.reporting.progress import tracker
 from segtool.core.reporting.tables import Result
 from segtool.core.scoring import tables
@@ -56,7 +56,8 @@ def run(settings: EvaluateSettings) -> Result:
         for name, table in files.items():
             write_table(folder / name, table)
         if isinstance(scores.board, ScoreBoard):
-            write_png(folder / "confusion.png", confusion(scores.board.total, dataset.classes))
+            total = scores.board.total
+            draw_beside(folder / "confusion.png", lambda: confusion(total, dataset.classes))
         write_json(folder / "summary.json", summary)
         output.finish([folder / name for name in (*files, "summary.json")])
     shown = tables.shown(scored.title, scores.board, scores.sizes, scores.size_bins, scored.fits, scores.outlines)

@@ -14,7 +14,7 @@ from segtool.core.dataset.seen_images import merge_samples
 from segtool.core.documents import read_json
 from segtool.core.files import write_json
 from segtool.core.models.checkpoint import digest_weights
-from segtool.core.reporting.plots import learning_curves, write_png
+from segtool.core.reporting.plots import draw_beside, learning_curves
 from segtool.core.reporting.tables import Result, Table
 from segtool.core.runtime.distributed import compute
 from segtool.core.runtime.memory import memory_errors
@@ -100,7 +100,7 @@ def _write_history(path: Path, rows: list[Row], average: Row) -> None:
     """Write the rows of the epochs, with the scores of the average in the last one."""
     last = rows[-1] | {f"swa_{key}": value for key, value in average.items()}
     checkpoints.write_history(path, [*rows[:-1], last])
-    write_png(path.with_name("curves.png"), learning_curves(rows))
+    draw_beside(path.with_name("curves.png"), lambda: learning_curves(rows))
 
 
 def _result(folder: Path, job: AveragingJob, soup: SoupResult) -> Result:

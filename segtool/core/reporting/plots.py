@@ -1,10 +1,11 @@
 """Plots by matplotlib: SVG that takes the colours of the page it stands in, and PNG beside tables."""
 
 import io
+import logging
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from segtool.core.files import atomic
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+log = logging.getLogger(__name__)
+
 Floats = npt.NDArray[np.float64]
 
 # Okabe & Ito (2008): told apart with any colour vision.
@@ -23,6 +26,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f
 # Stands for the colour of text until the page decides it.
 INK = "#123457"
 MOST_NUMBERS = 24
+# Inches of a cell of a confusion matrix, and of the longest side of all: 150 classes at full size take gigabytes.
+CELL, LONGEST = 0.45, 14.0
 # Columns of a history, as legends name them.
 LOSSES = {"train_loss": "training", "valid_loss": "validation"}
 SCORES = {"miou": "mIoU", "image_miou": "image mIoU", "dice": "Dice", "ema_miou": "mIoU of the average"}
@@ -36,6 +41,8 @@ def figure(width: float, height: float) -> "Figure":
     rcParams["svg.fonttype"] = "none"
     # Equal plots are equal files.
     rcParams["svg.hashsalt"] = "segtool"
+    # Names are names: a dollar in one is no formula.
+    rcParams["text.parse_math"] = False
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -121,13 +128,15 @@ def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> "Figure"
     """Draw a confusion matrix int64 (C, C), rows truth: the share of a true class that goes to each predicted one."""
     whole = matrix.sum(1, keepdims=True)
     shares = np.divide(matrix, whole, out=np.full(matrix.shape, np.nan), where=whole > 0)
-    side = 2.2 + 0.45 * len(classes)
+    cell = min(CELL, LONGEST / len(classes))
+    side, points = 2.2 + cell * len(classes), min(8, 40 * cell)
     made = figure(side + 0.6, side)
     axis = made.subplots()
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(classes))
-    axis.set_xticks(ticks, classes, rotation=60, ha="right", fontsize=8)
-    axis.set_yticks(ticks, classes, fontsize=8)
+    turned = {"rotation": 60, "ha": "right"} if cell == CELL else {"rotation": 90}
+    axis.set_xticks(ticks, classes, fontsize=points, **turned)
+    axis.set_yticks(ticks, classes, fontsize=points)
     axis.set_xlabel("predicted")
     axis.set_ylabel("truth")
     if len(classes) <= MOST_NUMBERS:
@@ -162,6 +171,14 @@ def write_png(path: Path, made: "Figure") -> None:
         for axis in made.axes:
             axis.title.set_color("black")
         made.savefig(file, format="png", dpi=130, facecolor="white")
+
+
+def draw_beside(path: Path, draw: Callable[[], "Figure"]) -> None:
+    """Draw a PNG beside tables. One that fails is a warning: a picture must not end hours of work."""
+    try:
+        write_png(path, draw())
+    except Exception as error:
+        log.warning("%s was not drawn: %s", path, " ".join(str(error).split()) or type(error).__name__)
 
 
 def _plain(axis: Any) -> None:

@@ -21,7 +21,7 @@ from segtool.core.files import write_json
 from segtool.core.images import image_size
 from segtool.core.models.build import DIVISOR
 from segtool.core.models.complexity import measure_complexity
-from segtool.core.reporting.plots import learning_curves, write_png
+from segtool.core.reporting.plots import draw_beside, learning_curves
 from segtool.core.reporting.progress import tracker
 from segtool.core.runtime.distributed import compute
 from segtool.core.runtime.memory import memory_errors
@@ -213,7 +213,7 @@ def _finish(output: Output, trainer: Trainer) -> None:
     names += [PIXEL_COUNTS] if (folder / PIXEL_COUNTS).exists() else []
     names += ["ema.pt"] if trainer.updater.average else []
     write_history(folder / "history.csv", state.history)
-    write_png(folder / "curves.png", learning_curves(state.history))
+    draw_beside(folder / "curves.png", lambda: learning_curves(state.history))
     if gone := [name for name in names if not (folder / name).exists()]:
         raise SegtoolError(
             f"{folder / gone[0]} is missing or was changed, and only training writes it: remove {folder}, then run the"
