@@ -1,18 +1,19 @@
 """`segtool report`: one HTML file to look at."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from segtool.core.artifacts.output import Output
 from segtool.core.files import atomic
-from segtool.core.predictions.decision_file import decision_digest
 from segtool.core.report import gallery, page
-from segtool.core.report.inputs import sort_inputs
+from segtool.core.report.inputs import Inputs, sort_inputs
 from segtool.core.report.scored import ScoredPredictions, find_images, score
 from segtool.core.reporting.pictures import class_colours
 from segtool.core.reporting.progress import Track, tracker
 from segtool.core.reporting.tables import Result
-from segtool.core.scoring.objects import BORDERS, size_names
+from segtool.core.scoring.objects import size_names
+from segtool.errors import UsageError
 from segtool.settings.report import ReportSettings
 
 # Sections between the curves and the gallery are in the order of the questions: which class, which size, which image.
@@ -21,38 +22,24 @@ MEANS = {"miou": "mIoU", "dice": "Dice", "image_miou": "image mIoU", "pixel_accu
 
 def run(settings: ReportSettings) -> Result:
     """Score what was predicted, gather what else is given, and write the page."""
-    found = sort_inputs(settings.inputs)
-    predicted = [find_images(path, settings.data, settings.decision.thresholds) for path in found.preds]
-    inputs = {**found.digests(), **decision_digest(settings.decision.thresholds)}
-    for number, (dataset, images, _) in enumerate(predicted, 1):
-        own = {**dataset.digests(images.records), **images.inputs}
+    given = sort_inputs(settings.inputs, settings.data)
+    thresholds = settings.decision.thresholds
+    rules = [one.rule(thresholds, given.thresholds) for one in given.preds]
+    if thresholds and thresholds not in rules:
+        raise UsageError(f"--thresholds {thresholds}: no input holds predictions that it could decide")
+    found = [find_images(one, settings.data, rule) for one, rule in zip(given.preds, rules, strict=True)]
+    inputs = given.digests()
+    for number, one in enumerate(found, 1):
+        own = {**one.dataset.digests(one.images.records), **one.images.inputs}
         inputs |= {f"images {number} {key}": digest for key, digest in own.items()}
     track = tracker(settings.output.quiet)
     with Output(settings.output, "report", file=True).writing(settings, inputs) as output:
         if output.done:
             return output.up_to_date()
-        scored = [
-            score(path, dataset, images, settings.exclude, track, with_truth=with_truth)
-            for path, (dataset, images, with_truth) in zip(found.preds, predicted, strict=True)
-        ]
-        sections = [page.learning_curves(found.runs)] if found.runs else []
-        counts = [(str(one.path), kept) for one in scored if (kept := page.counts_of(one)) is not None]
-        if counts := counts or page.run_counts([*found.scores, *found.runs]):
-            sections.append(page.classes_section([one for _, one in counts], [name for name, _ in counts]))
-        first = scored[0] if scored else None
-        if first and first.evaluation:
-            sections += page.scores_sections(first)
-        shown: dict[str, Any] = {}
-        if first and settings.limit:
-            shown = _gallery(first, settings.limit, track)
-            told = f"{first.images.title}; {len(shown['cards'])} of {shown['of']} are here, the worst first."
-            sections.append(page.Section("gallery-section", "Images and masks", told, gallery=True))
-        sections += [page.noise_section(path) for path in found.noise]
-        sections += [page.threshold_section(path) for path in found.thresholds]
-        sections += [page.pseudo_section(path) for path in found.pseudo]
-        sections += [page.inspect_section(path) for path in found.inspected]
-        title = f"segtool report: {', '.join(str(path) for path in settings.inputs[:3])}"
-        text = page.render(title, _summary(first), sections, shown)
+        scored = [score(one, settings.exclude, track) for one in found]
+        sections, shown = _sections(settings, given, scored, track)
+        title = ", ".join(path.name for path in settings.inputs[:3])
+        text = page.render(title, _summary(settings, scored), sections, shown)
         with atomic(settings.output.out) as file:
             file.write(text)
         output.finish([settings.output.out])
@@ -60,13 +47,56 @@ def run(settings: ReportSettings) -> Result:
     return Result(f"{settings.output.out}: {pictures}{len(sections)} sections, {len(text.encode()) / 1e6:.1f} MB")
 
 
-def _summary(scored: ScoredPredictions | None) -> list[tuple[str, str]]:
-    if scored is None:
-        return []
-    facts = [("images", scored.images.title), ("data", os.path.normpath(scored.dataset.path))]
-    if scored.evaluation:
-        summary = scored.evaluation.summary()
+def _sections(
+    settings: ReportSettings, given: Inputs, scored: Sequence[ScoredPredictions], track: Track
+) -> tuple[list[page.Section], dict[str, Any]]:
+    """Return the sections, and what the gallery shows."""
+    sections = [page.learning_curves(given.runs)] if given.runs else []
+    first, second = [*scored, None, None][:2]
+    behind = {one.predicted.scores for one in scored}
+    alone = [folder for folder in given.scores if folder not in behind]
+    counts = [(one.predicted.name, kept) for one in scored if (kept := page.counts_of(one)) is not None]
+    counts += page.run_counts(alone)
+    exclude = first.evaluation.board.exclude if first and first.evaluation else ()
+    names = [first.dataset.classes[index] for index in exclude] if first else settings.exclude
+    if unknown := [name for name in names for _, one in counts[:1] if name not in one.classes]:
+        raise UsageError(f"--exclude {unknown[0]}: {counts[0][0]} has no such class")
+    if counts:
+        sections.append(page.classes_section("classes", "Classes", counts, names))
+    if (of_runs := page.run_counts(given.runs)) and (len(of_runs) > 1 or not counts):
+        title = "Classes of the runs" if counts else "Classes"
+        sections.append(page.classes_section("run-classes", title, of_runs, names))
+    if first and first.evaluation:
+        sections += page.scores_sections(first, second)
+    elif folders := [*alone, *given.runs]:
+        sections += page.kept_sections(folders[0])
+    shown: dict[str, Any] = {}
+    if first and settings.limit:
+        shown = _gallery(first, settings.limit, track)
+        told = f"{first.predicted.name}: {first.images.title}; {len(shown['cards'])} of {shown['of']} are here"
+        told += ", the worst first." if first.evaluation else "."
+        sections.append(page.Section("gallery-section", "Images and masks", told, gallery=True))
+    for make, paths in (
+        (page.noise_section, given.noise),
+        (page.threshold_section, given.thresholds),
+        (page.pseudo_section, given.pseudo),
+        (page.inspect_section, given.inspected),
+    ):
+        sections += [make(path, number) for number, path in enumerate(paths, 1)]
+    return sections, shown
+
+
+def _summary(settings: ReportSettings, scored: Sequence[ScoredPredictions]) -> list[tuple[str, str]]:
+    facts = [("of", ", ".join(map(str, settings.inputs)))]
+    if not scored:
+        return facts
+    first = scored[0]
+    facts += [("images", first.images.title), ("data", os.path.normpath(first.dataset.path))]
+    if first.evaluation:
+        summary = first.evaluation.summary()
         facts += [(label, f"{summary[name]:.4f}") for name, label in MEANS.items() if summary.get(name) is not None]
+        if summary["excluded"]:
+            facts.append(("left out of the means", ", ".join(summary["excluded"])))
     return facts
 
 
@@ -76,9 +106,17 @@ def _gallery(scored: ScoredPredictions, limit: int, track: Track) -> dict[str, A
     colours = class_colours(len(dataset.classes), dataset.palette, background=not dataset.multi)
     return {
         "classes": list(dataset.classes),
-        "sizes": [f"{name} objects" for name in size_names(BORDERS)],
+        "sizes": _told_sizes(scored.predicted.size_bins),
         "multi": dataset.multi,
         "colours": gallery.colours_of(dataset, colours),
         "of": len(scored.scores),
         "cards": list(track(made, total=len(chosen), label="pictures")),
     }
+
+
+def _told_sizes(borders: Sequence[int]) -> list[str]:
+    """`small (under 1024 px)`, and so on."""
+    if len(borders) != 2:
+        return [f"{name} px" for name in size_names(borders)]
+    limits = [*(f"under {border} px" for border in borders), f"{borders[-1]} px and more"]
+    return [f"{name} ({limit})" for name, limit in zip(size_names(borders), limits, strict=True)]

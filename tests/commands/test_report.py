@@ -140,7 +140,7 @@ def test_the_page_works_in_a_browser_without_a_network(report: Path, browser: An
     # A click on a heading sorts a table, a second one turns it round.
     table = page.locator("#images table.sortable")
     for turn, wanted in (("ascending", order), ("descending", order[::-1])):
-        table.locator("th button", has_text="image_id").click()
+        table.locator("th button", has_text="image").click()
         assert table.locator("th").first.get_attribute("aria-sort") == turn
         assert table.locator("tbody td:first-child").all_inner_texts() == wanted
     page.click("[data-counts]")
@@ -189,6 +189,50 @@ def test_overlapping_classes_images_without_masks_and_no_gallery(typed: Type, ti
     assert "truth" not in page_data(Path("test.html"))["cards"][0]
     assert typed("report run --limit 0 -o run.html").status == 0
     assert page_data(Path("run.html")) == {} and "<h2>Classes" in Path("run.html").read_text()
+
+
+def words(path: str) -> str:
+    """The page without its gallery and marks."""
+    return " ".join(
+        re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", Path(path).read_text(), flags=re.S).split()
+    )
+
+
+def test_an_evaluation_is_shown_as_it_was_scored(typed: Type, tiny: Path) -> None:
+    """With its classes left out, its sizes and its thresholds; and from its tables where its predictions are gone."""
+    predict(tiny, "p", wrong=2)
+    rules = {"ground": {}, "box": {"threshold": 1.0, "min_area": 10_000}, "stripe": {}}
+    Path("never.json").write_text(json.dumps({"classes": rules}))
+    assert typed("evaluate tiny p -o plain").status == 0
+    ended = typed("evaluate tiny p -o ruled --thresholds never.json --exclude stripe --size-bins 50")
+    assert ended.status == 0, ended.stderr
+    scores = {name: json.loads(Path(name, "summary.json").read_text()) for name in ("plain", "ruled")}
+    assert scores["plain"]["miou"] != scores["ruled"]["miou"]
+    assert "give the same one" in typed("report ruled -o r.html").stderr
+    assert typed("report ruled --thresholds never.json -o r.html").status == 0
+    assert f"mIoU {scores['ruled']['miou']:.4f}" in words("r.html")
+    assert "left out of the means stripe" in words("r.html") and "under 50, and more" in words("r.html")
+    assert page_data(Path("r.html"))["sizes"] == ["under 50 px", "50 and more px"]
+    # The same predictions, decided in two ways, beside each other.
+    assert typed("report plain ruled --thresholds never.json -o both.html").status == 0
+    assert f"mIoU {scores['plain']['miou']:.4f}" in words("both.html")
+    assert "First: plain. Second: ruled." in words("both.html")
+    assert "could decide" in typed("report plain --thresholds never.json -o no.html").stderr
+    shutil.move("p", "gone")
+    assert typed("report plain -o tables.html").status == 0
+    for told in ("Confusion", "Objects by size", "Scores of each image", "train_7"):
+        assert told in words("tables.html")
+    assert page_data(Path("tables.html")) == {}
+
+
+def test_what_cannot_be_compared_is_said(typed: Type, tiny: Path) -> None:
+    shutil.copytree(tiny, "other")
+    (Path("other") / "dataset.yaml").write_text((tiny / "dataset.yaml").read_text().replace("box", "crate"))
+    predict(tiny, "first", wrong=2)
+    predict(Path("other"), "second", wrong=2)
+    assert typed("report first second -o r.html").status == 0
+    assert "They are not compared: their classes differ." in words("r.html")
+    assert "no such class" in typed("report first --exclude crate -o no.html").stderr
 
 
 def test_refusals(typed: Type, tiny: Path) -> None:

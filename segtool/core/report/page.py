@@ -5,19 +5,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segtool import __version__
 from segtool.core.documents import read_json
-from segtool.core.report import page_tables
-from segtool.core.report.page_tables import PageTable
+from segtool.core.report import class_tables, page_tables
+from segtool.core.report.page_tables import PageTable, cell
 from segtool.core.report.scored import ScoredPredictions
 from segtool.core.reporting import plots
+from segtool.core.scoring.objects import size_table
 from segtool.core.scoring.pixel_counts import NAME, PixelCounts, read_pixel_counts
 from segtool.core.scoring.scores import ScoreBoard
 from segtool.core.tables import read_csv, read_table, to_number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Rows of a table of suspected masks, duplicates or faults.
@@ -32,14 +36,14 @@ PANELS = {
 
 @dataclass
 class Section:
-    """A part of the page: its anchor, what it says, plots as SVG or PNG, and tables."""
+    """A part of the page: its anchor, what it says, plots as SVG, PNGs (address, what it shows), and tables."""
 
     anchor: str
     title: str
     text: str = ""
     facts: Sequence[tuple[str, str]] = ()
     svgs: list[str] = field(default_factory=list)
-    pictures: list[str] = field(default_factory=list)
+    pictures: list[tuple[str, str]] = field(default_factory=list)
     tables: list[PageTable] = field(default_factory=list)
     confusion: Any = None
     gallery: bool = False
@@ -80,39 +84,87 @@ def counts_of(scored: ScoredPredictions) -> PixelCounts | None:
     return PixelCounts(tuple(board.per_image), groups, board.classes, counts)
 
 
-def classes_section(counts: Sequence[PixelCounts], names: Sequence[str]) -> Section:
-    """Return the scores of each class, of two sets beside each other where there are two of the same classes."""
-    first, *others = counts
-    alike = bool(others) and others[0].classes == first.classes
-    second = others[0] if alike and set(others[0].image_ids) & set(first.image_ids) else None
-    text = f"First: {names[0]}; second: {names[1]}." if second is not None else f"Over all pixels of {names[0]}."
-    return Section("classes", "Classes", text, tables=[page_tables.class_table(first, second)])
+def classes_section(
+    anchor: str, title: str, counts: Sequence[tuple[str, PixelCounts]], exclude: Sequence[str]
+) -> Section:
+    """Return the scores of each class of the first set, and what the second has more or less.
+
+    Args:
+        counts: names of the sets and their pixels.
+        exclude: classes left out of the means.
+    """
+    (name, first), *others = counts
+    section = Section(anchor, title, f"Over all pixels of {name}.", tables=[class_tables.class_table(first)])
+    if others:
+        section.text = f"First: {name}. Second: {others[0][0]}."
+        made = class_tables.comparison(first, others[0][1], exclude)
+        if isinstance(made, str):
+            section.text += f" {made}"
+        else:
+            section.tables.append(made)
+    return section
 
 
-def scores_sections(scored: ScoredPredictions) -> list[Section]:
-    """Return confusion matrix, objects by size, and the images' scores."""
+def scores_sections(scored: ScoredPredictions, second: ScoredPredictions | None) -> list[Section]:
+    """Return confusion matrix, objects by size, and the images' scores, beside those of a second set."""
     evaluation, sections = scored.evaluation, []
     assert evaluation is not None
     board = evaluation.board
     if isinstance(board, ScoreBoard):
-        confusion = {"classes": board.classes, "rows": page_tables.confusion_cells(board.total)}
-        text = "Rows are true classes, columns predicted ones: per cent of the true class's pixels."
-        sections.append(Section("confusion", "Confusion", text, confusion=confusion))
-    sections.append(Section("sizes", "Objects by size", tables=[page_tables.sizes(evaluation)]))
-    frame = board.table().iloc[:, :4]
-    values = frame["miou"].to_numpy(np.float64)
-    sections.append(
-        Section(
-            "images",
-            "Images",
-            svgs=[plots.as_svg(plots.histogram(values, "mIoU of an image"))],
-            tables=[page_tables.from_frame("Scores of each image", frame.sort_values("miou"), bars=("miou",))],
-        )
-    )
+        sections.append(confusion_section(board.classes, board.total))
+    classes = ["", *board.classes] if scored.dataset.multi else board.classes
+    sections.append(sizes_section(size_table(evaluation.sizes, classes, evaluation.size_bins), evaluation.size_bins))
+    other = second.evaluation.board.table() if second and second.evaluation else None
+    sections.append(images_section(board.table(), other))
     return sections
 
 
-def noise_section(path: Path) -> Section:
+def confusion_section(classes: Sequence[str], matrix: np.ndarray) -> Section:
+    """Return a confusion matrix (C, C), rows truth."""
+    text = "Rows are true classes, columns predicted ones: per cent of the true class's pixels."
+    table = {"classes": classes, "rows": page_tables.confusion_cells(matrix)}
+    return Section("confusion", "Confusion", text, confusion=table)
+
+
+def sizes_section(frame: "pd.DataFrame", borders: Sequence[int]) -> Section:
+    """Return the scores of objects by size, a table as by_size.csv."""
+    return Section("sizes", "Objects by size", tables=[page_tables.size_table(frame, borders)])
+
+
+def images_section(frame: "pd.DataFrame", second: "pd.DataFrame | None" = None) -> Section:
+    """Return each image's scores, a table as per_image.csv; of a second set, too, where both have the image."""
+    frame = frame.iloc[:, :4].sort_values("miou", kind="stable")
+    values = frame["miou"].to_numpy(np.float64)
+    drawn = plots.as_svg(plots.histogram(values, "mIoU of an image"))
+    table = page_tables.from_frame("Scores of each image", frame, bars=("miou",))
+    if second is not None and set(second["image_id"]) & set(frame["image_id"]):
+        others = dict(zip(second["image_id"], second["miou"].tolist(), strict=True))
+        rows = []
+        for row, image_id, miou in zip(table.rows, frame["image_id"], values.tolist(), strict=True):
+            other = others.get(image_id, math.nan)
+            rows.append([*row[:2], cell(other, bar=True), cell(other - miou, signed=True), *row[2:]])
+        columns = [*table.columns[:2], "second", "second − first", *table.columns[2:]]
+        table = table._replace(columns=columns, rows=rows)
+    return Section("images", "Images", svgs=[drawn], tables=[table])
+
+
+def kept_sections(folder: Path) -> list[Section]:
+    """Return what an evaluation or a run has kept in tables: for predictions that are gone."""
+    sections = []
+    if (file := folder / "confusion.csv").is_file():
+        frame = read_table(file, ("truth",))
+        sections.append(confusion_section(list(frame["truth"]), frame.iloc[:, 1:].to_numpy(object).astype(np.int64)))
+    if (file := folder / "by_size.csv").is_file():
+        borders = read_json(folder / "summary.json", dict[str, Any]).get("size_bins", ())
+        sections.append(sizes_section(_numbers(read_table(file, ("objects",))), borders))
+    if (file := folder / "per_image.csv").is_file():
+        frame = _numbers(read_table(file, ("image_id", "miou")))
+        if len(frame):
+            sections.append(images_section(frame))
+    return sections
+
+
+def noise_section(path: Path, number: int) -> Section:
     """Return what `noise-rank` suspects, and its sheet of pictures if it lies beside the table."""
     frame = read_table(path, ("image_id",))
     kept = [
@@ -136,19 +188,19 @@ def noise_section(path: Path) -> Section:
     pictures = _pngs(path.with_suffix(".png"))
     text = f"The labels that look least right to models that never saw them: {len(shown)} of {len(frame)}, worst first."
     made = [page_tables.from_frame("", shown)]
-    return Section("noise", f"Suspected labels: {path.name}", text, pictures=pictures, tables=made)
+    return Section(f"noise-{number}", f"Suspected labels: {path.name}", text, pictures=pictures, tables=made)
 
 
-def pseudo_section(path: Path) -> Section:
+def pseudo_section(path: Path, number: int) -> Section:
     """Return what `pseudo` accepted, by class and by image."""
     made = [page_tables.from_frame("By class", _numbers(read_table(path / "per_class.csv")), bars=("share",))]
     images = _numbers(read_table(path / "per_image.csv"))
     made.append(page_tables.from_frame("By image", images.head(ROWS), bars=("confident",)))
     text = f"Which pixels became labels; {len(images)} images."
-    return Section("pseudo", f"Pseudo-labels: {path.name}", text, tables=made)
+    return Section(f"pseudo-{number}", f"Pseudo-labels: {path.name}", text, tables=made)
 
 
-def threshold_section(path: Path) -> Section:
+def threshold_section(path: Path, number: int) -> Section:
     """Return the fitted thresholds, what each step gained, and the curves."""
     content = read_json(path, dict[str, Any])
     made = []
@@ -163,10 +215,10 @@ def threshold_section(path: Path) -> Section:
     facts = [(name.replace("_", " "), f"{value:.4f}") for name, value in scores.items() if isinstance(value, float)]
     pictures = _pngs(path.with_suffix(".curves.png"))
     text = "Fitted out-of-fold; the nested score is what to expect on new images."
-    return Section("threshold", f"Thresholds: {path.name}", text, facts, pictures=pictures, tables=made)
+    return Section(f"threshold-{number}", f"Thresholds: {path.name}", text, facts, pictures=pictures, tables=made)
 
 
-def inspect_section(path: Path) -> Section:
+def inspect_section(path: Path, number: int) -> Section:
     """Return what `inspect` found: its advice, classes, faults and pictures."""
     made = [page_tables.from_frame("Classes", _numbers(read_table(path / "classes.csv")))]
     for name, title in (("faults", "Faults"), ("duplicates", "Near-duplicates")):
@@ -177,7 +229,7 @@ def inspect_section(path: Path) -> Section:
     names = ("class_shares.png", "sizes.png", "examples.png", "duplicates.png")
     pictures = _pngs(*(path / name for name in names))
     text = (path / "report.txt").read_text(encoding="utf-8") if (path / "report.txt").is_file() else ""
-    return Section("inspect", f"The data: {path.name}", text, pictures=pictures, tables=made)
+    return Section(f"inspect-{number}", f"The data: {path.name}", text, pictures=pictures, tables=made)
 
 
 def run_counts(folders: Sequence[Path]) -> list[tuple[str, PixelCounts]]:
@@ -224,7 +276,10 @@ def _numbers(frame: Any) -> Any:
     return pd.DataFrame(made)
 
 
-def _pngs(*paths: Path) -> list[str]:
-    """Return the pictures that are there, as addresses that hold them."""
-    there = [path.read_bytes() for path in paths if path.is_file()]
-    return [f"data:image/png;base64,{base64.b64encode(content).decode()}" for content in there]
+def _pngs(*paths: Path) -> list[tuple[str, str]]:
+    """Return the pictures that are there: an address that holds the file, and its name."""
+    return [
+        (f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", path.stem.replace("_", " "))
+        for path in paths
+        if path.is_file()
+    ]
