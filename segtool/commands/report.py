@@ -39,7 +39,8 @@ def run(settings: ReportSettings) -> Result:
         scored = [score(one, settings.exclude, track) for one in found]
         sections, shown = _sections(settings, given, scored, track)
         title = ", ".join(path.name for path in settings.inputs[:3])
-        text = page.render(title, _summary(settings, scored), sections, shown)
+        first = scored[0] if scored else None
+        text = page.render(title, _scores(first), _facts(settings, first), sections, shown)
         with atomic(settings.output.out) as file:
             file.write(text)
         output.finish([settings.output.out])
@@ -75,7 +76,7 @@ def _sections(
         shown = _gallery(first, settings.limit, track)
         told = f"{first.predicted.name}: {first.images.title}; {len(shown['cards'])} of {shown['of']} are here"
         told += ", the worst first." if first.evaluation else "."
-        sections.append(page.Section("gallery-section", "Images and masks", told, gallery=True))
+        sections.append(page.Section("gallery-section", "Gallery", told, gallery=True))
     for make, paths in (
         (page.noise_section, given.noise),
         (page.threshold_section, given.thresholds),
@@ -86,18 +87,20 @@ def _sections(
     return sections, shown
 
 
-def _summary(settings: ReportSettings, scored: Sequence[ScoredPredictions]) -> list[tuple[str, str]]:
+def _facts(settings: ReportSettings, first: ScoredPredictions | None) -> list[tuple[str, str]]:
     facts = [("of", ", ".join(map(str, settings.inputs)))]
-    if not scored:
-        return facts
-    first = scored[0]
-    facts += [("images", first.images.title), ("data", os.path.normpath(first.dataset.path))]
-    if first.evaluation:
-        summary = first.evaluation.summary()
-        facts += [(label, f"{summary[name]:.4f}") for name, label in MEANS.items() if summary.get(name) is not None]
-        if summary["excluded"]:
-            facts.append(("left out of the means", ", ".join(summary["excluded"])))
+    if first:
+        facts += [("images", first.images.title), ("data", os.path.normpath(first.dataset.path))]
+        if first.evaluation and (excluded := first.evaluation.summary()["excluded"]):
+            facts.append(("left out of the means", ", ".join(excluded)))
     return facts
+
+
+def _scores(first: ScoredPredictions | None) -> list[tuple[str, str]]:
+    if not first or not first.evaluation:
+        return []
+    summary = first.evaluation.summary()
+    return [(label, f"{summary[name]:.4f}") for name, label in MEANS.items() if summary.get(name) is not None]
 
 
 def _gallery(scored: ScoredPredictions, limit: int, track: Track) -> dict[str, Any]:

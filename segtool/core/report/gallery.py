@@ -20,9 +20,15 @@ from segtool.core.scoring.objects import FOUND, OBJECTS
 from segtool.core.workers import map_in_threads
 from segtool.values import Size
 
-# The longer side of a picture, by the number of pictures: a thousand stay far below 30 MB.
+# The longer side of a picture, by the number of pictures; smaller where they hold so much detail that a thousand would
+# fill more than this.
 SIDES = ((100, 400), (300, 320), (20_000, 240))
+BYTES = 24_000_000
+SMALLEST = 96
+# Pictures that tell how large all are.
+TRIED = 8
 QUALITY = 70
+PICTURES = ("image", "truth", "pred", "unsure")
 # Bits of a pixel of a picture of planes: one for each class, and one for what is ignored.
 BITS = 24
 
@@ -61,8 +67,30 @@ def cards(
         read: reads the predicted mask of a record at a size.
         with_truth: the data set has masks of these images.
     """
+
+    def work(one: ImageScore, side: int) -> dict[str, Any]:
+        return _card(dataset, one, read, side, with_truth)
+
+    side = _side(scores, lambda one, side: sum(len(work(one, side).get(key, "")) for key in PICTURES))
+    return map_in_threads(lambda one: work(one, side), scores)
+
+
+def _side(scores: Sequence[ImageScore], size: Callable[[ImageScore, int], int]) -> int:
+    """Return the longer side of the pictures, at which a thousand of them fit into BYTES.
+
+    Args:
+        size: the bytes of an image's pictures at a side.
+    """
     side = next(side for most, side in SIDES if len(scores) <= most)
-    return map_in_threads(lambda one: _card(dataset, one, read, side, with_truth), scores)
+    most = BYTES * max(1.0, len(scores) / 1000)
+    tried = scores[:: -(-len(scores) // TRIED)] if len(scores) > SIDES[0][0] else []
+    # Bytes shrink more slowly than pixels do.
+    for _ in range(3 if tried else 0):
+        expected = np.mean([size(one, side) for one in tried]) * len(scores)
+        if expected <= most or side == SMALLEST:
+            break
+        side = max(SMALLEST, int(side * math.sqrt(most / expected)))
+    return side
 
 
 def _card(dataset: Dataset, one: ImageScore, read: ReadMask, side: int, with_truth: bool) -> dict[str, Any]:
@@ -86,6 +114,8 @@ def _card(dataset: Dataset, one: ImageScore, read: ReadMask, side: int, with_tru
     if with_truth:
         truth = dataset.scored_planes(one.record) if dataset.multi else dataset.read_mask(one.record)
         card["truth"] = _encode(_mask_picture(truth, small), "PNG", optimize=True)
+        if isinstance(truth, Planes) and (truth.unknown or truth.uncertain):
+            card["unsure"] = _encode(_unsure_picture(truth, small), "PNG", optimize=True)
     return card
 
 
@@ -95,13 +125,26 @@ def _mask_picture(mask: Array | Planes, size: Size) -> Array:
     if not isinstance(mask, Planes):
         return _nearest(mask, size)
     count = len(mask.counts)
-    picture = np.zeros((count // BITS + 1, size.height, size.width, 3), np.uint8)
+    picture = _no_bits(count, size)
     for index in range(count):
         if mask.counts[index]:
             _set_bit(picture, index, _nearest((mask.plane(index) == 1).view(np.uint8), size))
     if mask.ignore:
         _set_bit(picture, count, _nearest(mask.ignored().view(np.uint8), size))
     return picture.reshape(-1, size.width, 3)
+
+
+def _unsure_picture(mask: Planes, size: Size) -> Array:
+    """Return bits as `_mask_picture` does, of the pixels where a class is neither known to be nor known not to be."""
+    picture = _no_bits(len(mask.counts), size)
+    for index in range(len(mask.counts)):
+        if index in mask.unknown or (mask.uncertain and mask.uncertain[index]):
+            _set_bit(picture, index, _nearest((mask.plane(index) == IGNORE).view(np.uint8), size))
+    return picture.reshape(-1, size.width, 3)
+
+
+def _no_bits(count: int, size: Size) -> Array:
+    return np.zeros((count // BITS + 1, size.height, size.width, 3), np.uint8)
 
 
 def _set_bit(picture: Array, index: int, plane: Array) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 # Rows of a table of suspected masks, duplicates or faults.
 ROWS = 300
+# Classes whose confusion matrix fills half the page.
+NARROW = 12
 # Curves of a history, by panel: the columns of each, as the legend names them.
 PANELS = {
     "loss": plots.LOSSES,
@@ -47,6 +49,10 @@ class Section:
     tables: list[PageTable] = field(default_factory=list)
     confusion: Any = None
     gallery: bool = False
+    # Text whose columns stand below each other.
+    listing: str = ""
+    # It is narrow: two of them stand side by side on a wide screen.
+    half: bool = False
 
 
 def learning_curves(runs: Sequence[Path]) -> Section:
@@ -67,11 +73,12 @@ def learning_curves(runs: Sequence[Path]) -> Section:
         settings = config.get("settings", {})
         facts.append((str(run), f"{settings.get('arch')} with {settings.get('encoder')}, loss {settings.get('loss')}"))
         if stamp.get("best") is not None:
-            facts.append(("best", f"{stamp['monitor']} {stamp['best']:.4f} in epoch {stamp['best_epoch']}"))
+            name = page_tables.HEADINGS.get(stamp["monitor"], stamp["monitor"])
+            facts.append(("best", f"{name} {stamp['best']:.4f} in epoch {stamp['best_epoch']}"))
         if complexity := config.get("complexity"):
             facts.append(("network", f"{complexity['parameters'] / 1e6:.1f} M parameters"))
-    drawn = plots.curves({title: curves for title, curves in lines.items() if curves})
-    return Section("curves", "Learning curves", facts=facts, svgs=[plots.as_svg(drawn)])
+    drawn = [plots.as_svg(plots.curves({title: curves})) for title, curves in lines.items() if curves]
+    return Section("curves", "Learning curves", facts=facts, svgs=drawn)
 
 
 def counts_of(scored: ScoredPredictions) -> PixelCounts | None:
@@ -94,7 +101,8 @@ def classes_section(
         exclude: classes left out of the means.
     """
     (name, first), *others = counts
-    section = Section(anchor, title, f"Over all pixels of {name}.", tables=[class_tables.class_table(first)])
+    text = f"Over all pixels of {name}."
+    section = Section(anchor, title, text, tables=[class_tables.class_table(first)], half=not others)
     if others:
         section.text = f"First: {name}. Second: {others[0][0]}."
         made = class_tables.comparison(first, others[0][1], exclude)
@@ -123,12 +131,12 @@ def confusion_section(classes: Sequence[str], matrix: np.ndarray) -> Section:
     """Return a confusion matrix (C, C), rows truth."""
     text = "Rows are true classes, columns predicted ones: per cent of the true class's pixels."
     table = {"classes": classes, "rows": page_tables.confusion_cells(matrix)}
-    return Section("confusion", "Confusion", text, confusion=table)
+    return Section("confusion", "Confusion", text, confusion=table, half=len(classes) <= NARROW)
 
 
 def sizes_section(frame: "pd.DataFrame", borders: Sequence[int]) -> Section:
     """Return the scores of objects by size, a table as by_size.csv."""
-    return Section("sizes", "Objects by size", tables=[page_tables.size_table(frame, borders)])
+    return Section("sizes", "Objects by size", tables=[page_tables.size_table(frame, borders)], half=True)
 
 
 def images_section(frame: "pd.DataFrame", second: "pd.DataFrame | None" = None) -> Section:
@@ -145,7 +153,7 @@ def images_section(frame: "pd.DataFrame", second: "pd.DataFrame | None" = None) 
             rows.append([*row[:2], cell(other, bar=True), cell(other - miou, signed=True), *row[2:]])
         columns = [*table.columns[:2], "second", "second − first", *table.columns[2:]]
         table = table._replace(columns=columns, rows=rows)
-    return Section("images", "Images", svgs=[drawn], tables=[table])
+    return Section("images", "Images", svgs=[drawn], tables=[table], half=True)
 
 
 def kept_sections(folder: Path) -> list[Section]:
@@ -229,7 +237,7 @@ def inspect_section(path: Path, number: int) -> Section:
     names = ("class_shares.png", "sizes.png", "examples.png", "duplicates.png")
     pictures = _pngs(*(path / name for name in names))
     text = (path / "report.txt").read_text(encoding="utf-8") if (path / "report.txt").is_file() else ""
-    return Section(f"inspect-{number}", f"The data: {path.name}", text, pictures=pictures, tables=made)
+    return Section(f"inspect-{number}", f"The data: {path.name}", listing=text, pictures=pictures, tables=made)
 
 
 def run_counts(folders: Sequence[Path]) -> list[tuple[str, PixelCounts]]:
@@ -238,7 +246,11 @@ def run_counts(folders: Sequence[Path]) -> list[tuple[str, PixelCounts]]:
 
 
 def render(
-    title: str, summary: Sequence[tuple[str, str]], sections: Sequence[Section], gallery: Mapping[str, Any]
+    title: str,
+    scores: Sequence[tuple[str, str]],
+    summary: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    gallery: Mapping[str, Any],
 ) -> str:
     """Return the page: one HTML file with all styles, pictures and data in it."""
     import jinja2
@@ -253,6 +265,7 @@ def render(
     parts = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")}
     return environment.get_template("report.html").render(
         title=title,
+        scores=scores,
         summary=summary,
         sections=sections,
         gallery=gallery,
@@ -271,7 +284,8 @@ def _numbers(frame: Any) -> Any:
         known = frame[name].str.strip() != ""
         numbers = pd.to_numeric(frame[name].where(known), errors="coerce")
         plain = known.any() and not numbers[known].isna().any() and name not in ("image_id", "class", "group")
-        whole = plain and known.all() and (numbers % 1 == 0).all()
+        share = name.endswith(("iou", "share", "score", "dice"))
+        whole = plain and not share and known.all() and (numbers % 1 == 0).all()
         made[name] = numbers.astype("int64") if whole else numbers if plain else frame[name]
     return pd.DataFrame(made)
 

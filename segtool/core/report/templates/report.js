@@ -36,16 +36,29 @@ function gallery() {
   list.style.setProperty("--panels", truths ? 4 : 2);
   classes.forEach((name, index) => get("class").add(new Option(name, index)));
   sizes.forEach((name, index) => get("size").add(new Option(name, index)));
-  for (const id of ["size", "missed", "low", "high"]) get(id).closest("label").hidden = !truths;
+  for (const id of ["size", "missed", "low", "order"]) get(id).closest("label").hidden = !truths;
+  if (!truths) get("order").value = "id";
 
-  const legend = classes.map((name, index) => [name, colours[index]]);
-  const hex = (colour) => `rgb(${colour})`;
-  if (truths) legend.push(["error: missed", hex(ERRORS.missed)], ["error: false", hex(ERRORS.false)], ["error: another class", hex(ERRORS.wrong)]);
-  for (const [name, colour] of legend) {
+  const text = (rgb) => `rgb(${rgb})`;
+  function swatch(colour, name) {
     const item = document.createElement("li"), square = document.createElement("i");
     square.style.background = colour;
     item.append(square, name);
-    get("legend").append(item);
+    return item;
+  }
+  // What the colours of errors mean depends on the class that is looked at.
+  function legend() {
+    const one = chosen() === "" ? null : classes[chosen()];
+    let errors = [];
+    if (one !== null) errors = [["missed", `${one} that was not predicted`], ["false", `predicted as ${one}, and is not`]];
+    else if (multi) errors = [["missed", "a class was missed"], ["false", "a class too many"], ["wrong", "both: another class"]];
+    else {
+      errors = [["missed", `predicted as ${classes[0]}, and is not`], ["false", `${classes[0]} that was predicted as a class`]];
+      if (classes.length > 2) errors.push(["wrong", "another class"]);
+    }
+    get("legend").replaceChildren(...classes.map((name, index) => swatch(colours[index], name)));
+    get("errors").replaceChildren(...(truths ? errors.map(([kind, means]) => swatch(text(ERRORS[kind]), means)) : []),
+      ...(truths ? [swatch(colours[classes.length], "not scored")] : []));
   }
 
   const chosen = () => get("class").value;
@@ -96,7 +109,8 @@ function gallery() {
     const kept = cards.filter(fits).sort(compare);
     for (const card of kept) if (!elements.has(card)) elements.set(card, make(card));
     list.replaceChildren(...kept.map((card) => elements.get(card)));
-    shown.textContent = `${kept.length} of ${cards.length} images shown` + (data.of > cards.length ? `, the worst of ${data.of}.` : ".");
+    legend();
+    shown.textContent = `${kept.length} of ${cards.length} images shown` + (data.of > cards.length ? `, ${truths ? "the worst" : "the first"} of ${data.of}.` : ".");
     for (const card of kept) {
       const own = score(card);
       elements.get(card).querySelector(".own").textContent =
@@ -110,7 +124,7 @@ function gallery() {
   const watcher = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (isIntersecting) { near.add(target); draw(target); }
-      else { near.delete(target); target.pixels = null; for (const canvas of target.querySelectorAll("canvas")) canvas.width = canvas.height = 1; }
+      else { near.delete(target); target.pixels = undefined; for (const canvas of target.querySelectorAll("canvas")) canvas.width = canvas.height = 1; }
     }
   }, { rootMargin: "600px" });
   const redraw = () => near.forEach(draw);
@@ -124,56 +138,40 @@ function gallery() {
     return context.getImageData(0, 0, image.width, image.height);
   }
 
-  // Of each pixel whether a class is there: ids as grey values, or bits of red, green and blue, 24 classes below each other.
-  function has(mask, pixel, index, count) {
-    if (!multi) return mask[4 * pixel] === index;
-    const group = Math.floor(index / 24), bit = index % 24;
-    return (mask[4 * (pixel + group * count) + (bit >> 3)] >> (bit & 7)) & 1;
+  // Class ids as grey values; of classes that overlap bits of red, green and blue, 24 classes to a picture, one below the other.
+  function masks(image, count) {
+    if (!image) return null;
+    const values = new Uint32Array(image.data.length / 4);
+    for (let pixel = 0, at = 0; pixel < values.length; pixel += 1, at += 4)
+      values[pixel] = multi ? image.data[at] | (image.data[at + 1] << 8) | (image.data[at + 2] << 16) : image.data[at];
+    if (!multi) return values;
+    return Array.from({ length: values.length / count }, (_, group) => values.subarray(group * count, (group + 1) * count));
+  }
+  async function open(card) {
+    const [photo, ...others] = await Promise.all([card.image, card.pred, card.truth, card.unsure].map((source) => source && read(source)));
+    const count = photo.width * photo.height;
+    const [pred, truth, unsure] = others.map((image) => masks(image, count));
+    return { photo, pred, truth, unsure };
   }
 
   async function draw(item) {
-    const card = item.card;
-    if (!item.pixels) item.pixels = Promise.all([read(card.image), read(card.pred), card.truth ? read(card.truth) : null]);
-    const [photo, pred, truth] = await item.pixels;
+    item.pixels ??= open(item.card);
+    const { photo, pred, truth, unsure } = await item.pixels;
     if (!near.has(item)) return;
-    const count = photo.width * photo.height, blend = get("blend").value / 100;
-    const only = chosen() === "" ? classes.map((_, index) => index) : [Number(chosen())];
-    // Without a chosen class, what is wrong is told from the background, which is class 0 unless classes overlap.
-    const ignored = (pixel) => truth && (multi ? has(truth.data, pixel, classes.length, count) : truth.data[4 * pixel] === 255);
-    const layers = {
-      image: () => null,
-      truth: (pixel) => (ignored(pixel) ? rgb[classes.length] : colour(truth.data, pixel)),
-      prediction: (pixel) => colour(pred.data, pixel),
-      errors: (pixel) => (ignored(pixel) ? rgb[classes.length] : error(pixel)),
-    };
-    function colour(mask, pixel) {
-      if (!multi) return only.includes(mask[4 * pixel]) ? rgb[mask[4 * pixel]] : null;
-      let found = null, times = 0;
-      for (const index of only) if (has(mask, pixel, index, count)) {
-        found = found ? found.map((value, at) => value + rgb[index][at]) : rgb[index];
-        times += 1;
-      }
-      return found && found.map((value) => value / times);
-    }
-    function error(pixel) {
-      if (multi || chosen() !== "") {
-        const there = only.some((index) => has(truth.data, pixel, index, count) && !has(pred.data, pixel, index, count));
-        const more = only.some((index) => !has(truth.data, pixel, index, count) && has(pred.data, pixel, index, count));
-        return there && more ? ERRORS.wrong : there ? ERRORS.missed : more ? ERRORS.false : null;
-      }
-      const one = truth.data[4 * pixel], other = pred.data[4 * pixel];
-      return one === other ? null : other === 0 ? ERRORS.missed : one === 0 ? ERRORS.false : ERRORS.wrong;
-    }
+    const blend = get("blend").value / 100, only = chosen() === "" ? -1 : Number(chosen());
+    const painter = multi ? paintPlanes(pred, truth, unsure, only) : paintIds(pred, truth, only);
     for (const canvas of item.querySelectorAll("canvas")) {
-      const layer = layers[canvas.dataset.panel], picture = new ImageData(photo.width, photo.height);
-      const faint = canvas.dataset.panel === "errors" ? 0.35 : 1, strength = canvas.dataset.panel === "errors" ? Math.max(blend, 0.8) : blend;
-      for (let pixel = 0, at = 0; pixel < count; pixel += 1, at += 4) {
-        const over = blend > 0 ? layer(pixel) : null, part = over ? strength : 0;
-        for (let channel = 0; channel < 3; channel += 1) {
-          const own = photo.data[at + channel];
-          picture.data[at + channel] = (1 - part) * (255 - faint * (255 - own)) + (over ? part * over[channel] : 0);
+      const panel = canvas.dataset.panel, layer = painter[panel], picture = new ImageData(photo.width, photo.height);
+      // The photo stays faint behind errors, which are strong.
+      const faint = panel === "errors" ? 0.35 : 1, part = blend === 0 || panel !== "errors" ? blend : Math.max(blend, 0.8);
+      const from = photo.data, to = picture.data;
+      for (let pixel = 0, at = 0; at < to.length; pixel += 1, at += 4) {
+        const over = layer && part > 0 ? layer(pixel) : null;
+        for (let channel = at; channel < at + 3; channel += 1) {
+          const own = 255 - faint * (255 - from[channel]);
+          to[channel] = over ? own + part * (over[channel - at] - own) : own;
         }
-        picture.data[at + 3] = 255;
+        to[at + 3] = 255;
       }
       canvas.width = photo.width;
       canvas.height = photo.height;
@@ -181,8 +179,62 @@ function gallery() {
     }
   }
 
+  const IGNORED = 255;
+  function paintIds(pred, truth, only) {
+    const colour = (id) => (id === IGNORED ? rgb[classes.length] : only < 0 || id === only ? rgb[id] : null);
+    // Without a chosen class, what is wrong is told from class 0, the background where there is one.
+    const away = Math.max(only, 0);
+    const error = (is, was) => {
+      if (is === IGNORED) return rgb[classes.length];
+      if (is === was) return null;
+      if (only < 0) return was === away ? ERRORS.missed : is === away ? ERRORS.false : ERRORS.wrong;
+      return is === only ? ERRORS.missed : was === only ? ERRORS.false : null;
+    };
+    return {
+      truth: (pixel) => colour(truth[pixel]),
+      prediction: (pixel) => colour(pred[pixel]),
+      errors: (pixel) => error(truth[pixel], pred[pixel]),
+    };
+  }
+  function paintPlanes(pred, truth, unsure, only) {
+    const bits = pred.map((_, group) => {
+      let found = 0;
+      for (let bit = 0; bit < 24; bit += 1) {
+        const index = 24 * group + bit;
+        if (index < classes.length && (only < 0 || index === only)) found |= 1 << bit;
+      }
+      return found;
+    });
+    const colour = (planes) => (pixel) => {
+      let red = 0, green = 0, blue = 0, times = 0;
+      for (let group = 0; group < bits.length; group += 1)
+        for (let left = planes[group][pixel] & bits[group]; left; left &= left - 1) {
+          const own = rgb[24 * group + 31 - Math.clz32(left & -left)];
+          red += own[0]; green += own[1]; blue += own[2]; times += 1;
+        }
+      return times ? [red / times, green / times, blue / times] : null;
+    };
+    const ignored = (pixel) => (truth[Math.floor(classes.length / 24)][pixel] >> (classes.length % 24)) & 1;
+    const error = (pixel) => {
+      let missed = 0, more = 0;
+      for (let group = 0; group < bits.length; group += 1) {
+        const known = bits[group] & (unsure ? ~unsure[group][pixel] : -1), is = truth[group][pixel], was = pred[group][pixel];
+        missed |= is & ~was & known;
+        more |= was & ~is & known;
+      }
+      return missed && more ? ERRORS.wrong : missed ? ERRORS.missed : more ? ERRORS.false : null;
+    };
+    const own = truth && colour(truth);
+    return {
+      truth: (pixel) => (ignored(pixel) ? rgb[classes.length] : own(pixel)),
+      prediction: colour(pred),
+      errors: (pixel) => (ignored(pixel) ? rgb[classes.length] : error(pixel)),
+    };
+  }
+
   for (const control of get("filters").elements) control.addEventListener(control.id === "blend" ? "input" : "change", control.id === "blend" ? redraw : refresh);
   get("find").addEventListener("input", refresh);
+  get("filters").addEventListener("reset", () => setTimeout(refresh));
   get("filters").addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("keydown", (event) => {
     if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "range") return;
@@ -192,13 +244,24 @@ function gallery() {
     const keys = {
       j: () => go(now + 1),
       k: () => go(now < 0 ? 0 : now - 1),
+      ArrowRight: () => go(now + 1),
+      ArrowLeft: () => go(now - 1),
       b: () => { if (Number(blend.value)) { blend.dataset.before = blend.value; blend.value = 0; } else blend.value = blend.dataset.before ?? 55; redraw(); },
       "[": () => { blend.value = Number(blend.value) - 10; redraw(); },
       "]": () => { blend.value = Number(blend.value) + 10; redraw(); },
       Enter: () => { if (now >= 0) items[now].classList.toggle("large"); },
     };
-    if (event.key === "Enter" && now < 0) return;
+    if (now < 0 && /^(Enter|Arrow.*)$/.test(event.key)) return;
     if (keys[event.key]) { keys[event.key](); event.preventDefault(); }
   });
+  // A name in the table of scores leads to its image.
+  const known = new Set(cards.map((card) => card.id));
+  for (const cell of document.querySelectorAll("#images tbody td:first-child")) {
+    const id = cell.textContent;
+    if (!known.has(id)) continue;
+    const link = Object.assign(document.createElement("a"), { href: "#gallery-section", textContent: id });
+    link.addEventListener("click", () => { get("filters").reset(); setTimeout(() => { get("find").value = id; refresh(); }); });
+    cell.replaceChildren(link);
+  }
   refresh();
 }
